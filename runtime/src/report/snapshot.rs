@@ -1,0 +1,185 @@
+//! Plain values copied out of a runtime. They hold no reference into it and may be a little racy: each
+//! task's entry is consistent in itself, two entries may be of slightly different moments.
+
+use std::fmt;
+use std::panic::Location;
+use std::time::Duration;
+
+pub use crate::task::wait::{EndedBy, WaitReason};
+
+/// A place in the source: file, line and column.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Site {
+    /// The file as the compiler was given it.
+    pub file: &'static str,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column, from 1.
+    pub column: u32,
+}
+
+impl From<&'static Location<'static>> for Site {
+    fn from(location: &'static Location<'static>) -> Site {
+        Site { file: location.file(), line: location.line(), column: location.column() }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// The object of a wait, as far as it was recorded.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum WaitObject {
+    /// Nothing recorded.
+    None,
+    /// An object that was created there (a channel, a lock, a socket).
+    Created(Site),
+    /// The task with this id.
+    Task(u64),
+    /// The scope with this id.
+    Scope(u64),
+    /// A user's label.
+    Label(&'static str),
+}
+
+/// One thing that a parked task waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WaitInfo {
+    /// What kind of wait.
+    pub reason: WaitReason,
+    /// On what.
+    pub object: WaitObject,
+    /// The caller's place.
+    pub site: Site,
+}
+
+/// What kind of task.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum TaskKind {
+    /// A future on the workers.
+    Async,
+    /// A future given to `block_on`, or the body of `main` or of a test.
+    Main,
+    /// A closure on the blocking pool.
+    Blocking,
+}
+
+/// Where a task was in its life when it was looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Phase {
+    /// In a run queue.
+    Scheduled,
+    /// Being polled (or, for a blocking call, running).
+    Running,
+    /// Waiting for a wake.
+    Parked,
+    /// Its future has ended; it waits for tasks below it that it left behind.
+    Ending,
+}
+
+/// Who dropped the last waker of an unwakeable task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum LastWaker {
+    /// Its last poll ended without any waker registered.
+    NeverRegistered,
+    /// This task dropped it while it was polled.
+    DroppedByTask {
+        /// That task's id.
+        id: u64,
+        /// Where that task was spawned.
+        spawned_at: Site,
+        /// Where that task had last waited before it dropped the waker, if it ever had.
+        last_wait: Option<Site>,
+    },
+    /// A thread dropped it that was polling no task.
+    DroppedByThread,
+}
+
+/// A cancellation that has been asked of a task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CancelInfo {
+    /// The reason in words, for instance `shutdown`.
+    pub reason: String,
+    /// Where it was asked for, if in code.
+    pub site: Option<Site>,
+    /// How long ago.
+    pub since: Duration,
+}
+
+/// One live task.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TaskInfo {
+    /// Its id, unique in the process.
+    pub id: u64,
+    /// Its name, if it was given one.
+    pub name: Option<String>,
+    /// What kind of task.
+    pub kind: TaskKind,
+    /// Where it was spawned.
+    pub spawned_at: Site,
+    /// The id of the scope that bounds it.
+    pub scope: u64,
+    /// Where it was in its life.
+    pub phase: Phase,
+    /// Time since it was spawned.
+    pub lived: Duration,
+    /// Time since its last poll ended, if it is parked.
+    pub parked: Option<Duration>,
+    /// How often it was polled.
+    pub polls: u64,
+    /// What it waits for: every leaf of ours that its last poll left pending.
+    pub waits: Vec<WaitInfo>,
+    /// Registrations in our own wait queues.
+    pub own_wakers: u32,
+    /// Every other clone of its waker.
+    pub foreign_wakers: u32,
+    /// One load of its word said: parked, not cancelled, and no waker exists.
+    pub unwakeable: bool,
+    /// Who dropped its last waker, if it is unwakeable and that is known.
+    pub last_waker: Option<LastWaker>,
+    /// The cancellation asked of it, if any.
+    pub cancelled: Option<CancelInfo>,
+    /// Size of its allocation in bytes.
+    pub bytes: usize,
+}
+
+/// One open scope.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ScopeInfo {
+    /// Its id, unique in the process.
+    pub id: u64,
+    /// Its name, if it was given one.
+    pub name: Option<String>,
+    /// Where it was opened; `None` for the root scope.
+    pub opened_at: Option<Site>,
+    /// The scope around it; `None` for the root scope.
+    pub parent: Option<u64>,
+    /// The task that it lives in; `None` for the root scope.
+    pub owner: Option<u64>,
+    /// Its body has ended and it waits for its children.
+    pub closing: bool,
+}
+
+/// What a runtime looked like.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Snapshot {
+    /// Time since the runtime was started.
+    pub uptime: Duration,
+    /// Every live task that has parked at least once, and every blocking call that has begun.
+    pub tasks: Vec<TaskInfo>,
+    /// Every open scope.
+    pub scopes: Vec<ScopeInfo>,
+    /// Tasks that were spawned and have never parked: they are in a run queue or in their first poll.
+    pub newborn: u64,
+    /// Tasks that have ended since the start.
+    pub finished: u64,
+    /// How often a task became unwakeable since the start.
+    pub unwakeable_total: u64,
+}

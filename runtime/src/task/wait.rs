@@ -1,0 +1,165 @@
+//! What a pending task waits on: the closed list of reasons, and the recording half of a leaf.
+
+use std::panic::Location;
+use std::task::Context;
+
+use super::meta::TaskId;
+
+/// What a parked task waits for. A closed list: every wait future of this crate has its reason here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum WaitReason {
+    /// `JoinHandle`: another task's completion.
+    Join = 1,
+    /// The end of a scope: its children.
+    ScopeEnd,
+    /// `cancelled()`: the task's own cancellation, or a scope's.
+    Cancelled,
+    /// `time::sleep` and `time::sleep_until`.
+    Sleep,
+    /// The deadline of `time::timeout`.
+    Timeout,
+    /// `time::Interval::tick`.
+    Interval,
+    /// `net::TcpListener::accept`.
+    TcpAccept,
+    /// `net::TcpStream::connect`.
+    TcpConnect,
+    /// A read of a `net::TcpStream` or of one of its halves.
+    TcpRead,
+    /// A write to a `net::TcpStream` or to one of its halves.
+    TcpWrite,
+    /// Receiving from a `sync::oneshot` channel.
+    OneshotRecv,
+    /// `sync::oneshot::Sender::closed`.
+    OneshotClosed,
+    /// `sync::mpsc` receivers: a message, or the last sender's end.
+    MpscRecv,
+    /// `sync::mpsc::Sender::send`: a free slot.
+    MpscSend,
+    /// `sync::mpsc` senders' `closed`.
+    MpscClosed,
+    /// `sync::Mutex::lock`.
+    MutexLock,
+    /// A closure that runs on the blocking pool.
+    BlockingCall,
+    /// A future of another crate, named by `waiting`.
+    Labelled,
+}
+
+/// Who can end a wait; see [`WaitReason::ended_by`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum EndedBy {
+    /// The outside world: a clock, the kernel, another thread, code we did not write.
+    World,
+    /// Only a task (or code that holds the other end).
+    Task,
+    /// Only a cancellation.
+    Cancellation,
+}
+
+impl WaitReason {
+    /// The operation's name as a report prints it, for instance `Mutex::lock`.
+    pub fn name(self) -> &'static str {
+        match self {
+            WaitReason::Join => "JoinHandle",
+            WaitReason::ScopeEnd => "scope end",
+            WaitReason::Cancelled => "cancelled",
+            WaitReason::Sleep => "sleep",
+            WaitReason::Timeout => "timeout",
+            WaitReason::Interval => "Interval::tick",
+            WaitReason::TcpAccept => "TcpListener::accept",
+            WaitReason::TcpConnect => "TcpStream::connect",
+            WaitReason::TcpRead => "TcpStream read",
+            WaitReason::TcpWrite => "TcpStream write",
+            WaitReason::OneshotRecv => "oneshot::Receiver",
+            WaitReason::OneshotClosed => "oneshot::Sender::closed",
+            WaitReason::MpscRecv => "mpsc::Receiver::recv",
+            WaitReason::MpscSend => "mpsc::Sender::send",
+            WaitReason::MpscClosed => "mpsc::Sender::closed",
+            WaitReason::MutexLock => "Mutex::lock",
+            WaitReason::BlockingCall => "blocking call",
+            WaitReason::Labelled => "waiting",
+        }
+    }
+
+    /// The one predicate that classifies a wait: can the outside world end it, can only a task?
+    pub fn ended_by(self) -> EndedBy {
+        match self {
+            WaitReason::Sleep
+            | WaitReason::Timeout
+            | WaitReason::Interval
+            | WaitReason::TcpAccept
+            | WaitReason::TcpConnect
+            | WaitReason::TcpRead
+            | WaitReason::TcpWrite
+            | WaitReason::BlockingCall
+            | WaitReason::Labelled => EndedBy::World,
+            WaitReason::Join
+            | WaitReason::ScopeEnd
+            | WaitReason::OneshotRecv
+            | WaitReason::OneshotClosed
+            | WaitReason::MpscRecv
+            | WaitReason::MpscSend
+            | WaitReason::MpscClosed
+            | WaitReason::MutexLock => EndedBy::Task,
+            WaitReason::Cancelled => EndedBy::Cancellation,
+        }
+    }
+}
+
+/// The object a wait is about: plain data that outlives it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Object {
+    /// Nothing worth naming (a sleep).
+    None,
+    /// An object known by its creation point (a channel, a lock, a socket).
+    Created(&'static Location<'static>),
+    /// A task, for joins.
+    Task(TaskId),
+    /// A scope, by id.
+    Scope(u64),
+    /// A label given by the user.
+    Label(&'static &'static str),
+}
+
+/// One wait: reason, object and the caller's location.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wait {
+    pub(crate) reason: WaitReason,
+    pub(crate) object: Object,
+    pub(crate) location: &'static Location<'static>,
+}
+
+/// The recording half of a leaf future: embed one, call [`pending`](Leaf::pending) each time before
+/// returning `Pending`. Dropping the leaf (or [`ready`](Leaf::ready)) takes the entry of this poll back.
+#[derive(Debug)]
+pub(crate) struct Leaf {
+    wait: Wait,
+}
+
+impl Leaf {
+    /// A leaf that waits for `reason` on `object`, at the caller's location.
+    #[track_caller]
+    pub(crate) fn new(reason: WaitReason, object: Object) -> Leaf {
+        Leaf::at(reason, object, Location::caller())
+    }
+
+    /// The same, at a location found elsewhere.
+    pub(crate) fn at(reason: WaitReason, object: Object, location: &'static Location<'static>) -> Leaf {
+        Leaf { wait: Wait { reason, object, location } }
+    }
+
+    /// Corrects the location, for leaves whose caller is only known at the poll.
+    pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
+        self.wait.location = location;
+    }
+
+    /// Records that the task being polled now waits here. Call each time before returning `Pending`.
+    pub(crate) fn pending(&mut self, _cx: &Context<'_>) {}
+
+    /// The wait is over: takes the entry of this poll back.
+    pub(crate) fn ready(&mut self) {}
+}

@@ -1,0 +1,1 @@
+//! Sleeps, timeouts and intervals.
