@@ -1,10 +1,18 @@
 //! An async runtime in which a leaked or stuck task cannot hide.
 
+mod builder;
 mod driver;
 mod loom;
-mod report;
-mod scheduler;
 pub mod net;
+pub mod report;
+pub mod runtime;
+mod scheduler;
+pub mod scope;
 pub mod sync;
-mod task;
+pub mod task;
 pub mod time;
+mod util;
+
+pub use scope::{Scope, cancelled, is_cancelled, scope, scope_named, spawn, spawn_blocking};
+pub use task::join::{CancelKind, CancelReason, JoinError, JoinHandle};
+pub use task::yield_now::yield_now;

@@ -1,10 +1,145 @@
-//! (stub) The thread's runtime.
+//! The thread's runtime, and its worker if it is one.
+
+use std::cell::Cell;
+use std::ptr;
 use std::sync::Arc;
+
+use super::shared::Shared;
+use super::worker::Worker;
 use crate::driver::Driver;
-thread_local! { static STUB: Arc<Driver> = Arc::new(Driver::new().unwrap()); }
+use crate::task::hooks::Cause;
+use crate::task::runnable::Runnable;
+
+struct Context {
+    shared: Cell<*const Shared>,
+    /// Null on threads that are no workers: those in `block_on` and on the blocking pool.
+    worker: Cell<*const Worker>,
+    /// The thread is inside a future of the runtime, where it must not block.
+    polling: Cell<bool>,
+}
+
+thread_local! {
+    static CONTEXT: Context = const {
+        Context {
+            shared: Cell::new(ptr::null()),
+            worker: Cell::new(ptr::null()),
+            polling: Cell::new(false),
+        }
+    };
+}
+
+/// Puts the thread's context back when dropped.
+#[derive(Debug)]
+pub(crate) struct Entered<'a> {
+    shared: *const Shared,
+    worker: *const Worker,
+    polling: bool,
+    _shared: std::marker::PhantomData<&'a Shared>,
+}
+
+/// Makes `shared` the runtime of this thread. `polling`: the thread will run futures.
+pub(crate) fn enter<'a>(
+    shared: &'a Arc<Shared>,
+    worker: Option<&'a Worker>,
+    polling: bool,
+) -> Entered<'a> {
+    CONTEXT.with(|context| Entered {
+        shared: context.shared.replace(Arc::as_ptr(shared)),
+        worker: context.worker.replace(worker.map_or(ptr::null(), ptr::from_ref)),
+        polling: context.polling.replace(polling),
+        _shared: std::marker::PhantomData,
+    })
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let _ = CONTEXT.try_with(|context| {
+            context.shared.set(self.shared);
+            context.worker.set(self.worker);
+            context.polling.set(self.polling);
+        });
+    }
+}
+
+/// Whether this thread is running a future of some runtime.
+pub(crate) fn is_polling() -> bool {
+    CONTEXT.try_with(|context| context.polling.get()).unwrap_or(false)
+}
+
+/// The shared part of this thread's runtime.
+///
+/// # Panics
+/// Outside a runtime, with a message that names `what` and says what to do.
+#[track_caller]
+pub(crate) fn with_shared<T>(what: &str, f: impl FnOnce(&Shared) -> T) -> T {
+    match try_with_shared(f) {
+        Some(out) => out,
+        None => panic!(
+            "{what} was called outside a leakfree runtime: call it from within `#[leakfree::main]`, \
+             `#[leakfree::test]` or `Runtime::block_on`, or use a `runtime::Handle`"
+        ),
+    }
+}
+
+pub(crate) fn try_with_shared<T>(f: impl FnOnce(&Shared) -> T) -> Option<T> {
+    let shared = CONTEXT.try_with(|context| context.shared.get()).unwrap_or(ptr::null());
+    // SAFETY: whoever set the pointer borrows the `Arc` until the context is put back, and that happens on this
+    // thread, so not while `f` runs.
+    unsafe { shared.as_ref() }.map(f)
+}
+
+/// The shared part, counted.
+#[track_caller]
+pub(crate) fn shared(what: &str) -> Arc<Shared> {
+    with_shared(what, |shared| {
+        // SAFETY: `Shared` is only ever made in an `Arc`, and is alive here.
+        unsafe {
+            Arc::increment_strong_count(ptr::from_ref(shared));
+            Arc::from_raw(shared)
+        }
+    })
+}
+
 /// The driver of the runtime this thread belongs to.
 ///
 /// # Panics
 /// Outside a runtime, with a message that names `what` and says what to do.
 #[track_caller]
-pub(crate) fn driver(_what: &str) -> Arc<Driver> { STUB.with(Arc::clone) }
+pub(crate) fn driver(what: &str) -> Arc<Driver> {
+    with_shared(what, |shared| Arc::clone(&shared.driver))
+}
+
+/// Pushes to this thread's own queue, if it is a worker of `shared`.
+#[inline]
+pub(crate) fn schedule_local(
+    shared: *const Shared,
+    task: Runnable,
+    cause: Cause,
+) -> Result<(), Runnable> {
+    let worker = CONTEXT
+        .try_with(|context| {
+            if ptr::eq(context.shared.get(), shared) { context.worker.get() } else { ptr::null() }
+        })
+        .unwrap_or(ptr::null());
+    // SAFETY: a worker lives on its thread's stack for as long as the context names it.
+    match unsafe { worker.as_ref() } {
+        Some(worker) => {
+            worker.push(task, cause);
+            Ok(())
+        }
+        None => Err(task),
+    }
+}
+
+/// The index of this thread's worker, if it is one of `shared`.
+#[inline]
+pub(crate) fn worker_index_in(shared: *const Shared) -> Option<usize> {
+    CONTEXT
+        .try_with(|context| {
+            // SAFETY: as in `schedule_local`.
+            let worker = unsafe { context.worker.get().as_ref() }?;
+            ptr::eq(context.shared.get(), shared).then(|| worker.index())
+        })
+        .ok()
+        .flatten()
+}

@@ -3,6 +3,7 @@
 use std::panic::Location;
 use std::task::Context;
 
+use super::frame::{self, Stamp};
 use super::meta::TaskId;
 
 /// What a parked task waits for. A closed list: every wait future of this crate has its reason here.
@@ -61,6 +62,35 @@ pub enum EndedBy {
 }
 
 impl WaitReason {
+    /// Every reason, in the order of their numbers.
+    const ALL: [WaitReason; 18] = [
+        WaitReason::Join,
+        WaitReason::ScopeEnd,
+        WaitReason::Cancelled,
+        WaitReason::Sleep,
+        WaitReason::Timeout,
+        WaitReason::Interval,
+        WaitReason::TcpAccept,
+        WaitReason::TcpConnect,
+        WaitReason::TcpRead,
+        WaitReason::TcpWrite,
+        WaitReason::OneshotRecv,
+        WaitReason::OneshotClosed,
+        WaitReason::MpscRecv,
+        WaitReason::MpscSend,
+        WaitReason::MpscClosed,
+        WaitReason::MutexLock,
+        WaitReason::BlockingCall,
+        WaitReason::Labelled,
+    ];
+
+    /// The reason with that number; 0 is none.
+    pub(crate) fn from_u8(number: u8) -> Option<WaitReason> {
+        let reason = *WaitReason::ALL.get(usize::from(number).checked_sub(1)?)?;
+        debug_assert_eq!(reason as u8, number);
+        Some(reason)
+    }
+
     /// The operation's name as a report prints it, for instance `Mutex::lock`.
     pub fn name(self) -> &'static str {
         match self {
@@ -138,6 +168,7 @@ pub(crate) struct Wait {
 #[derive(Debug)]
 pub(crate) struct Leaf {
     wait: Wait,
+    stamp: Option<Stamp>,
 }
 
 impl Leaf {
@@ -148,18 +179,37 @@ impl Leaf {
     }
 
     /// The same, at a location found elsewhere.
-    pub(crate) fn at(reason: WaitReason, object: Object, location: &'static Location<'static>) -> Leaf {
-        Leaf { wait: Wait { reason, object, location } }
+    pub(crate) fn at(
+        reason: WaitReason,
+        object: Object,
+        location: &'static Location<'static>,
+    ) -> Leaf {
+        Leaf { wait: Wait { reason, object, location }, stamp: None }
     }
 
     /// Corrects the location, for leaves whose caller is only known at the poll.
+    #[inline]
     pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
         self.wait.location = location;
     }
 
     /// Records that the task being polled now waits here. Call each time before returning `Pending`.
-    pub(crate) fn pending(&mut self, _cx: &Context<'_>) {}
+    #[inline]
+    pub(crate) fn pending(&mut self, _cx: &Context<'_>) {
+        self.stamp = frame::note(self.wait, self.stamp);
+    }
 
     /// The wait is over: takes the entry of this poll back.
-    pub(crate) fn ready(&mut self) {}
+    #[inline]
+    pub(crate) fn ready(&mut self) {
+        if let Some(stamp) = self.stamp.take() {
+            frame::take_back(stamp);
+        }
+    }
+}
+
+impl Drop for Leaf {
+    fn drop(&mut self) {
+        self.ready();
+    }
 }

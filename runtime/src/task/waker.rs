@@ -1,31 +1,248 @@
-//! (stub) How a leaf stores and fires wakers.
-use std::task::{Context, Waker};
+//! `RawWakerVTable`s over a header, and how a leaf stores and fires wakers.
+//!
+//! A waker of ours is the header's address and one of two vtables, which say which count it holds. A task
+//! is polled with a *borrowed* waker of the foreign vtable that holds no count. Cloning any waker of ours
+//! makes a foreign one; only [`register`] makes own ones.
+
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::task::{Context, RawWaker, RawWakerVTable, Waker};
+
+use super::frame;
+use super::header::{Header, LastWaker};
+use super::raw::{self, TaskRef};
+use super::runnable::Runnable;
+use super::hooks::Cause;
+use super::state::{Count, OnWake, OnWakerDrop};
+
+static FOREIGN: RawWakerVTable = RawWakerVTable::new(
+    clone,
+    |data| wake(data, Count::Foreign),
+    wake_by_ref,
+    |data| drop_waker(data, Count::Foreign),
+);
+
+static OWN: RawWakerVTable = RawWakerVTable::new(
+    clone,
+    |data| wake(data, Count::Own),
+    wake_by_ref,
+    |data| drop_waker(data, Count::Own),
+);
+
+/// Which count a waker holds, if it is one of ours.
+fn count_of(waker: &Waker) -> Option<Count> {
+    // Vtables are statics of this file; two with the same content cannot be merged, for they are distinct
+    // statics with distinct functions.
+    if std::ptr::eq(waker.vtable(), &FOREIGN) {
+        Some(Count::Foreign)
+    } else if std::ptr::eq(waker.vtable(), &OWN) {
+        Some(Count::Own)
+    } else {
+        None
+    }
+}
+
+/// The borrowed waker of a poll: no count, never dropped.
+///
+/// # Safety
+/// The task must outlive the result, as it does while it is being polled (I1).
+#[inline]
+pub(crate) unsafe fn borrowed(header: NonNull<Header>) -> ManuallyDrop<Waker> {
+    // SAFETY: the vtable's functions fit the data pointer; the caller keeps the task alive.
+    ManuallyDrop::new(unsafe { Waker::new(header.as_ptr().cast(), &FOREIGN) })
+}
+
+fn header<'a>(data: *const ()) -> &'a Header {
+    // SAFETY: (I1) a waker holds a count, or is the borrowed one of a running poll; either keeps the
+    // header alive until the operation that gives it up, and `'a` is not used beyond that.
+    unsafe { &*data.cast::<Header>() }
+}
+
+fn clone(data: *const ()) -> RawWaker {
+    header(data).state.clone_waker(Count::Foreign);
+    RawWaker::new(data, &FOREIGN)
+}
+
+fn wake(data: *const (), count: Count) {
+    let on_wake = header(data).state.wake(count);
+    act(data, on_wake);
+}
+
+fn wake_by_ref(data: *const ()) {
+    let on_wake = header(data).state.wake_by_ref();
+    act(data, on_wake);
+}
+
+#[inline]
+fn act(data: *const (), on_wake: OnWake) {
+    match on_wake {
+        OnWake::Enqueue => runnable(data).schedule(Cause::Woken),
+        OnWake::Nothing => {}
+        OnWake::Free => free(data),
+    }
+}
+
+fn runnable(data: *const ()) -> Runnable {
+    // SAFETY: (I2) only called where the state word said `Enqueue`, which makes us the one owner of the
+    // `Runnable`.
+    unsafe { Runnable::from_raw(NonNull::new_unchecked(data.cast_mut().cast())) }
+}
+
+#[cold]
+fn free(data: *const ()) {
+    // SAFETY: (I4) the state word said `Free` to us alone.
+    unsafe { raw::free(NonNull::new_unchecked(data.cast_mut().cast())) }
+}
+
+fn drop_waker(data: *const (), count: Count) {
+    match header(data).state.drop_waker(count) {
+        OnWakerDrop::Nothing => {}
+        OnWakerDrop::Free => free(data),
+        OnWakerDrop::Unwakeable => {
+            let by = match TaskRef::polled() {
+                Some(task) => LastWaker::Task {
+                    id: task.header().record.id().0,
+                    spawned_at: task.header().record.spawned_at(),
+                    last_wait: task.header().record.last_wait(),
+                },
+                None => LastWaker::Thread,
+            };
+            record_unwakeable(runnable(data), by);
+        }
+    }
+}
+
+/// Writes an unwakeable edge down. The caller holds the wake that the edge kept, as `task`.
+#[cold]
+pub(crate) fn record_unwakeable(task: Runnable, by: LastWaker) {
+    task.header().extra().last_waker = Some(by);
+    task.report_unwakeable();
+    task.end_record();
+}
+
+// ---- for leaves ---------------------------------------------------------------------------------
 
 /// The waker to store in a wait queue of ours. If `cx` carries the waker of the task that this
 /// thread is polling, it is counted as *own*; any other is a plain clone.
+#[inline]
 pub(crate) fn register(cx: &Context<'_>) -> Waker {
-    cx.waker().clone()
+    let waker = cx.waker();
+    if is_polled_task(cx) {
+        let data = waker.data();
+        header(data).state.clone_waker(Count::Own);
+        // SAFETY: the vtable's functions fit the data pointer, and the count just taken is the waker's.
+        unsafe { Waker::new(data, &OWN) }
+    } else {
+        waker.clone()
+    }
+}
+
+/// Whether `cx` carries the waker of the task that this thread is polling.
+#[inline]
+pub(crate) fn is_polled_task(cx: &Context<'_>) -> bool {
+    let waker = cx.waker();
+    count_of(waker).is_some() && std::ptr::eq(waker.data().cast(), frame::header())
+}
+
+/// Whether a stored waker would wake the task that `cx` polls. (`Waker::will_wake` compares vtables, too,
+/// and would call an own registration and the borrowed waker different.)
+#[inline]
+pub(crate) fn will_wake(stored: &Waker, cx: &Context<'_>) -> bool {
+    let waker = cx.waker();
+    stored.will_wake(waker)
+        || (std::ptr::eq(stored.data(), waker.data())
+            && count_of(stored).is_some()
+            && count_of(waker).is_some())
 }
 
 /// Gives up a registration at its removal from the queue. Call it **under the queue's lock**, and
 /// [`Woken::wake`] the result after the lock is released.
+///
+/// For a waker of ours the count turns into a wake here, in one addition, so that a snapshot never finds a
+/// registration counted that no queue holds any more. Only the enqueueing is left for later.
+#[inline]
 pub(crate) fn fire(waker: Waker) -> Woken {
-    Woken(Some(waker))
+    match count_of(&waker) {
+        Some(count) => {
+            let data = waker.data();
+            std::mem::forget(waker);
+            match header(data).state.wake(count) {
+                OnWake::Enqueue => Woken(Landing::Run(runnable(data))),
+                OnWake::Nothing => Woken(Landing::Nothing),
+                OnWake::Free => {
+                    free(data);
+                    Woken(Landing::Nothing)
+                }
+            }
+        }
+        None => Woken(Landing::Wake(waker)),
+    }
 }
 
 /// A wake that has been decided under a lock and lands when this is used or dropped.
 #[must_use]
 #[derive(Debug)]
-pub(crate) struct Woken(Option<Waker>);
+pub(crate) struct Woken(Landing);
+
+#[derive(Debug)]
+enum Landing {
+    Nothing,
+    Run(Runnable),
+    Wake(Waker),
+}
 
 impl Woken {
     /// Lets the wake land. Never call it under a lock.
+    #[inline]
     pub(crate) fn wake(self) {}
 }
+
 impl Drop for Woken {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(waker) = self.0.take() {
-            waker.wake();
+        match std::mem::replace(&mut self.0, Landing::Nothing) {
+            Landing::Nothing => {}
+            Landing::Run(task) => task.schedule(Cause::Woken),
+            Landing::Wake(waker) => waker.wake(),
+        }
+    }
+}
+
+// ---- one word -----------------------------------------------------------------------------------
+
+/// A waker in one word: ours as the header's address with the count in the low bits, others boxed.
+#[derive(Debug)]
+pub(crate) struct PackedWaker(NonNull<u8>);
+
+const TAG_OWN: usize = 1;
+const TAG_FOREIGN: usize = 2;
+const TAG_BOXED: usize = 3;
+const TAGS: usize = 3;
+
+impl PackedWaker {
+    pub(crate) fn new(waker: Waker) -> PackedWaker {
+        let (data, tag) = match count_of(&waker) {
+            Some(count) => {
+                let data = waker.data().cast::<u8>().cast_mut();
+                std::mem::forget(waker);
+                (data, if count == Count::Own { TAG_OWN } else { TAG_FOREIGN })
+            }
+            None => (Box::into_raw(Box::new(waker)).cast::<u8>(), TAG_BOXED),
+        };
+        let data = data.map_addr(|addr| addr | tag);
+        PackedWaker(NonNull::new(data).expect("a header or a box is never null"))
+    }
+
+    pub(crate) fn into_waker(self) -> Waker {
+        let tag = self.0.as_ptr().addr() & TAGS;
+        let data = self.0.as_ptr().map_addr(|addr| addr & !TAGS);
+        match tag {
+            // SAFETY: `new` took the count over from a waker with just these parts.
+            TAG_OWN => unsafe { Waker::new(data.cast(), &OWN) },
+            // SAFETY: as above.
+            TAG_FOREIGN => unsafe { Waker::new(data.cast(), &FOREIGN) },
+            // SAFETY: with this tag it came from a box in `new`; `self` is consumed.
+            _ => *unsafe { Box::from_raw(data.cast::<Waker>()) },
         }
     }
 }

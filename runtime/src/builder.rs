@@ -1,0 +1,175 @@
+//! Every option of a runtime, with its default and the reason for it.
+
+use std::fmt;
+use std::io;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use crate::report::snapshot::Site;
+use crate::runtime::Runtime;
+use crate::scheduler::shared::Hook;
+use crate::task::meta::TaskId;
+
+/// What a leak at the end of `main` or of a test does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum OnLeak {
+    /// The report is printed. The default of `#[leakfree::main]`.
+    Report,
+    /// The report is printed, and the test fails or the process exits with status 1. The default of
+    /// `#[leakfree::test]`.
+    Fail,
+}
+
+pub(crate) struct Options {
+    pub(crate) workers: usize,
+    pub(crate) name: String,
+    pub(crate) grace: Duration,
+    pub(crate) settle: Duration,
+    pub(crate) blocking_threads_max: usize,
+    /// Taken by the runtime when it starts.
+    pub(crate) on_unwakeable: Mutex<Option<Hook>>,
+}
+
+/// Configures a [`Runtime`].
+pub struct Builder {
+    workers: Option<usize>,
+    options: Options,
+    on_leak: OnLeak,
+}
+
+/// What the hook of [`Builder::on_unwakeable`] is told of a task that nothing can wake any more.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct UnwakeableTask {
+    /// The task.
+    pub id: TaskId,
+    /// Its name, if it was given one.
+    pub name: Option<String>,
+    /// Where it was spawned.
+    pub spawned_at: Site,
+}
+
+impl Builder {
+    /// The defaults.
+    pub fn new() -> Builder {
+        Builder {
+            workers: None,
+            options: Options {
+                workers: 0,
+                name: "leakfree".into(),
+                // Long enough for a request in flight, short enough for an orchestrator's patience (often 30 s).
+                grace: Duration::from_secs(5),
+                // What was about to end anyway needs microseconds; a busy machine may need more.
+                settle: Duration::from_millis(100),
+                // Blocking calls mostly sleep in the kernel; the limit is there for the memory of their stacks.
+                blocking_threads_max: 512,
+                on_unwakeable: Mutex::new(None),
+            },
+            on_leak: OnLeak::Report,
+        }
+    }
+
+    /// The number of worker threads. Default: as many as the machine has cores for this process. Zero is refused by
+    /// [`build`](Builder::build).
+    pub fn workers(mut self, workers: usize) -> Builder {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// The name that threads begin with. Default: `leakfree`.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.options.name = name.into();
+        self
+    }
+
+    /// How long a shutdown waits for tasks that were asked to end. Default: 5 s; in tests zero.
+    pub fn grace(mut self, grace: Duration) -> Builder {
+        self.options.grace = grace;
+        self
+    }
+
+    /// How long a shutdown lets runnable tasks go on before it takes its snapshot. It is over sooner when
+    /// nothing is runnable. Default: 100 ms.
+    pub fn settle(mut self, settle: Duration) -> Builder {
+        self.options.settle = settle;
+        self
+    }
+
+    /// How many threads blocking calls may use at a time; further calls queue. Default: 512. Zero is refused
+    /// by [`build`](Builder::build).
+    pub fn blocking_threads_max(mut self, threads: usize) -> Builder {
+        self.options.blocking_threads_max = threads;
+        self
+    }
+
+    /// What a leak at the end does. Default: [`OnLeak::Report`]; in tests [`OnLeak::Fail`].
+    pub fn on_leak(mut self, on_leak: OnLeak) -> Builder {
+        self.on_leak = on_leak;
+        self
+    }
+
+    /// A hook for the moment a task becomes unwakeable: parked, and no waker of it exists. It is called by a worker soon
+    /// after, outside all locks, and not for tasks that have been cancelled by then. A panic in it is
+    /// printed and otherwise ignored.
+    pub fn on_unwakeable(self, hook: impl Fn(&UnwakeableTask) + Send + Sync + 'static) -> Builder {
+        let hook: Hook = Box::new(move |task| {
+            let header = task.header();
+            let name = header.existing_extra().and_then(|extra| extra.name.clone());
+            hook(&UnwakeableTask {
+                id: header.record.id(),
+                name: name.map(|name| name.to_string()),
+                spawned_at: header.record.spawned_at().into(),
+            });
+        });
+        *self.options.on_unwakeable.lock().unwrap_or_else(|e| e.into_inner()) = Some(hook);
+        self
+    }
+
+    pub(crate) fn on_leak_option(&self) -> OnLeak {
+        self.on_leak
+    }
+
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    /// `InvalidInput` for zero workers or zero blocking threads; else what the operating system says if it gives no thread, or
+    /// no descriptor for the I/O driver.
+    pub fn build(mut self) -> io::Result<Runtime> {
+        let invalid = |message: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        self.options.workers = match self.workers {
+            Some(0) => {
+                return invalid(
+                    "a runtime needs at least one worker: call `Builder::workers` with 1 or more, or leave it \
+                     out to have one per core",
+                );
+            }
+            Some(workers) => workers,
+            None => thread::available_parallelism().map_or(1, Into::into),
+        };
+        if self.options.workers > usize::from(u16::MAX) - 1 {
+            return invalid("a runtime has at most 65,534 workers: ask `Builder::workers` for fewer");
+        }
+        if self.options.blocking_threads_max == 0 {
+            return invalid("blocking calls need at least one thread: `Builder::blocking_threads_max` was 0");
+        }
+        Runtime::start(self.options)
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder::new()
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("workers", &self.workers)
+            .field("options", &self.options)
+            .field("on_leak", &self.on_leak)
+            .finish()
+    }
+}

@@ -1,0 +1,389 @@
+//! Starting and stopping: [`Runtime`], [`Handle`], and the shutdown that ends in a report.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::{self, Location};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle as Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_deque::Worker as Queue;
+
+pub use crate::builder::{Builder, OnLeak};
+use crate::builder::Options;
+use crate::driver::Driver;
+use crate::driver::clock::Clock;
+use crate::report::snapshot::Snapshot;
+use crate::report::verdict::{Occasion, Report, judge};
+use crate::report::collect;
+use crate::scheduler::blocking::Pool;
+use crate::scheduler::context;
+use crate::scheduler::shared::{Remote, Shared};
+use crate::scheduler::worker::Worker;
+use crate::scope::Scope;
+use crate::scope::tree::ScopeInner;
+use crate::task::join::{CancelKind, CancelReason, JoinHandle};
+
+/// How long a cancelled task may take to be dropped by a worker before the report calls it unresponsive.
+const DROP_WAIT: Duration = Duration::from_millis(100);
+/// How often a shutdown looks again.
+const LOOK_AGAIN: Duration = Duration::from_micros(500);
+/// Looks in a row that find nothing runnable before the shutdown believes it.
+const QUIET_LOOKS: u32 = 4;
+
+/// A runtime: worker threads, the driver, the blocking pool, and the tree of scopes.
+///
+/// Most programs start it with `#[leakfree::main]`.
+///
+/// ```
+/// let runtime = leakfree::runtime::Runtime::new()?;
+/// let three = runtime.block_on(async { leakfree::spawn(async { 3 }).await.unwrap() });
+/// assert_eq!(three, 3);
+/// let report = runtime.shutdown();
+/// assert!(report.is_clean());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// Dropping a runtime shuts it down as [`shutdown`](Runtime::shutdown) does, and prints the report if anything leaked.
+#[derive(Debug)]
+pub struct Runtime {
+    inner: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    root: Arc<ScopeInner>,
+    threads: Vec<Thread<()>>,
+    options: Options,
+}
+
+impl Runtime {
+    /// A runtime with the default options: as many workers as the machine has cores.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread, or no descriptor for the I/O driver.
+    pub fn new() -> io::Result<Runtime> {
+        Builder::new().build()
+    }
+
+    pub(crate) fn start(options: Options) -> io::Result<Runtime> {
+        let driver = Arc::new(Driver::new(Clock::real())?);
+        let queues: Vec<_> = (0..options.workers).map(|_| Queue::new_fifo()).collect();
+        let remotes = queues.iter().map(|queue| Remote::new(queue.stealer())).collect();
+        let pool = Pool::new(options.blocking_threads_max, options.name.clone());
+        let hook = options.on_unwakeable.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let shared = Arc::new(Shared::new(remotes, driver, pool, hook));
+        let root = ScopeInner::root(Arc::clone(&shared));
+        shared.set_root(std::ptr::NonNull::from(&*root).cast());
+
+        let mut running =
+            Running { shared, root, threads: Vec::with_capacity(options.workers), options };
+        for (index, queue) in queues.into_iter().enumerate() {
+            let shared = Arc::clone(&running.shared);
+            let name = format!("{}-{index}", running.options.name);
+            let spawned = thread::Builder::new()
+                .name(name)
+                .spawn(move || Worker::new(shared, index, queue).run());
+            match spawned {
+                Ok(thread) => running.threads.push(thread),
+                Err(error) => {
+                    let workers = running.options.workers;
+                    running.stop();
+                    return Err(io::Error::new(
+                        error.kind(),
+                        format!(
+                            "leakfree could not start worker {index} of {workers}: {error}. Raise the limit of \
+                             threads, or ask for fewer workers"
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(Runtime { inner: Some(running) })
+    }
+
+    fn running(&self) -> &Running {
+        self.inner.as_ref().expect("present until the runtime is dropped")
+    }
+
+    /// A handle that spawns into this runtime, and looks at it, from any thread.
+    pub fn handle(&self) -> Handle {
+        let running = self.running();
+        Handle { shared: Arc::clone(&running.shared), root: Arc::clone(&running.root) }
+    }
+
+    /// Runs a future on this thread to its end, as a task of its own in the tree, and returns its output. The
+    /// future need not be `Send`, and may borrow.
+    ///
+    /// # Panics
+    /// If the future panics, with that panic. If it is called from within a future of a runtime: there,
+    /// await, or use `spawn_blocking`.
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.handle().block_on_at(Location::caller(), future)
+    }
+
+    /// Stops, and returns the final report.
+    ///
+    /// In order: what is about to finish settles; a snapshot is taken and judged while the evidence is
+    /// whole; everything is cancelled; what observes the cancellation has the grace to end; the rest is
+    /// dropped; who is still there is added to the report as unresponsive, and left behind.
+    ///
+    /// # Panics
+    /// If it is called from within a future of a runtime.
+    pub fn shutdown(mut self) -> Report {
+        assert_not_polling("Runtime::shutdown");
+        self.inner.take().expect("present until the runtime is dropped").shut_down(Occasion::Shutdown)
+    }
+
+    pub(crate) fn shutdown_as(mut self, occasion: Occasion) -> Report {
+        self.inner.take().expect("present until the runtime is dropped").shut_down(occasion)
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let Some(running) = self.inner.take() else { return };
+        if context::is_polling() {
+            // A worker cannot wait for itself. The shutdown goes on elsewhere, and so does its report.
+            let finish = move || crate::report::emit_if_leaked(&running.shut_down(Occasion::Shutdown));
+            if thread::Builder::new().name("leakfree-shutdown".into()).spawn(finish).is_err() {
+                eprintln!(
+                    "leakfree: a runtime was dropped inside an async context and no thread could be started \
+                     to shut it down; its workers were left running"
+                );
+            }
+            return;
+        }
+        crate::report::emit_if_leaked(&running.shut_down(Occasion::Shutdown));
+    }
+}
+
+fn assert_not_polling(what: &str) {
+    assert!(
+        !context::is_polling(),
+        "{what} was called from within a future of a leakfree runtime, whose thread it would block. \
+         Await the future instead, or call it on a thread of its own (`leakfree::spawn_blocking`)"
+    );
+}
+
+impl Running {
+    fn shut_down(self, occasion: Occasion) -> Report {
+        self.settle();
+        let mut report = judge(&collect::snapshot(&self.shared, &self.root), occasion);
+
+        let now_ms = crate::scheduler::shared::now_ms(&self.shared.driver);
+        let reason = CancelReason::of(CancelKind::Shutdown).at(now_ms);
+        let grace = self.options.grace;
+        if !grace.is_zero() {
+            self.root.cancel_all(reason, false);
+            self.wait_until_empty(grace);
+        }
+        self.root.cancel_all(reason, true);
+        if !self.wait_until_empty(DROP_WAIT) {
+            let after = collect::snapshot(&self.shared, &self.root);
+            report.add_unresponsive(&after);
+        }
+        self.stop();
+        report
+    }
+
+    /// Waits while something is runnable, at most for the settle time.
+    fn settle(&self) {
+        let until = Instant::now() + self.options.settle;
+        let mut quiet = 0;
+        while quiet < QUIET_LOOKS && self.root.count.live() > 0 && Instant::now() < until {
+            // A look on the driver's behalf: what the kernel has ready is about to be runnable.
+            self.shared.driver.unpark();
+            thread::sleep(LOOK_AGAIN);
+            quiet = if self.shared.is_quiet() { quiet + 1 } else { 0 };
+        }
+    }
+
+    fn wait_until_empty(&self, most: Duration) -> bool {
+        let until = Instant::now().checked_add(most);
+        loop {
+            if self.root.count.live() == 0 {
+                return true;
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return false;
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Ends the workers. Those that are inside a poll which does not return are left behind.
+    fn stop(self) {
+        let empty = self.root.close();
+        self.shared.shut_down();
+        if self.shared.has_unwakeable() {
+            self.shared.tell_unwakeable();
+        }
+        let until = Instant::now() + DROP_WAIT;
+        for thread in self.threads {
+            while !empty && !thread.is_finished() && Instant::now() < until {
+                thread::sleep(LOOK_AGAIN);
+            }
+            if empty || thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+        // Wakers are the user's code: dropped here, outside all locks.
+        drop(self.shared.driver.shutdown());
+    }
+}
+
+/// Spawns into a runtime, and looks at it, from any thread. Cheap to clone. It does not keep the runtime
+/// running: what is spawned after the shutdown is not run, and its handle says cancelled.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    root: Arc<ScopeInner>,
+}
+
+impl Handle {
+    /// The handle of the runtime that this code runs in.
+    ///
+    /// # Panics
+    /// Outside a leakfree runtime.
+    #[track_caller]
+    pub fn current() -> Handle {
+        let shared = context::shared("leakfree::runtime::Handle::current");
+        // SAFETY: the runtime owns the root scope and outlives every thread that has it as its context.
+        let root = unsafe { Arc::clone(&crate::scope::tree::borrow(shared.root().as_ptr())) };
+        Handle { shared, root }
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::from_inner(Arc::clone(&self.root))
+    }
+
+    /// Spawns a child of the root scope, as [`leakfree::spawn`](crate::spawn) does.
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.scope().spawn_at(Location::caller(), None, future)
+    }
+
+    /// Runs a closure that blocks, as [`leakfree::spawn_blocking`](crate::spawn_blocking) does.
+    ///
+    /// # Panics
+    /// If no thread can be started and none runs.
+    #[track_caller]
+    pub fn spawn_blocking<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.scope().spawn_blocking_at(Location::caller(), f)
+    }
+
+    /// As [`Runtime::block_on`].
+    ///
+    /// # Panics
+    /// As [`Runtime::block_on`]; also if the runtime has been shut down.
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.block_on_at(Location::caller(), future)
+    }
+
+    #[track_caller]
+    pub(crate) fn block_on_at<F: Future>(
+        &self,
+        spawned_at: &'static Location<'static>,
+        future: F,
+    ) -> F::Output {
+        assert_not_polling("`block_on`");
+        let _entered = context::enter(&self.shared, None, true);
+        let mut handle = crate::scope::block_on(&self.root, spawned_at, future);
+        match handle.take_output() {
+            Ok(output) => output,
+            Err(error) => match error.try_into_panic() {
+                Ok(payload) => panic::resume_unwind(payload),
+                Err(error) => panic!("the runtime was shut down: {error}"),
+            },
+        }
+    }
+
+    /// What the runtime looks like now: every parked task, where it was spawned, what it waits for, since when. Polls
+    /// nothing, wakes nothing, stops no worker; takes time in proportion to the live tasks.
+    pub fn snapshot(&self) -> Snapshot {
+        collect::snapshot(&self.shared, &self.root)
+    }
+
+    /// A report on the live runtime: the tasks that are proven unwakeable now.
+    pub fn report(&self) -> Report {
+        judge(&self.snapshot(), Occasion::Live)
+    }
+
+    /// How often a task has become unwakeable since the start.
+    pub fn unwakeable_total(&self) -> u64 {
+        self.shared.unwakeable_total()
+    }
+}
+
+/// Runs a program's main body; `#[leakfree::main]` expands to a call of this.
+#[track_caller]
+pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
+    let on_leak = builder.on_leak_option();
+    let runtime = match builder.build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("leakfree: the runtime could not be started: {error}");
+            std::process::exit(1);
+        }
+    };
+    let location = Location::caller();
+    let output = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+        runtime.handle().block_on_at(location, body)
+    }));
+    let report = runtime.shutdown_as(Occasion::Shutdown);
+    crate::report::emit_final(&report);
+    match output {
+        Err(payload) => panic::resume_unwind(payload),
+        Ok(_) if on_leak == OnLeak::Fail && !report.is_clean() => std::process::exit(1),
+        Ok(output) => output,
+    }
+}
+
+/// Runs a test's body; `#[leakfree::test]` expands to a call of this.
+#[track_caller]
+pub(crate) fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::Output {
+    let on_leak = builder.on_leak_option();
+    let runtime = builder.build().expect("the runtime of a test starts");
+    let location = Location::caller();
+    let output = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+        runtime.handle().block_on_at(location, body)
+    }));
+    let report = runtime.shutdown_as(Occasion::TestEnd);
+    if !report.is_clean() {
+        eprintln!("test {name}:\n{report}");
+    }
+    match output {
+        Err(payload) => panic::resume_unwind(payload),
+        Ok(output) => {
+            assert!(
+                on_leak == OnLeak::Report || report.is_clean(),
+                "test {name} leaked:\n{report}"
+            );
+            output
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("workers", &self.workers)
+            .field("name", &self.name)
+            .field("grace", &self.grace)
+            .field("settle", &self.settle)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,208 @@
+//! Who sleeps, who searches, whom to wake. See `PROTOCOL.md`.
+
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use crate::loom::sync::Mutex;
+use crate::loom::sync::atomic::{AtomicUsize, fence};
+
+const SEARCHING: usize = 1;
+const SLEEPING: usize = 1 << 16;
+const WATCHED: usize = 1 << 32;
+const FIELD: usize = (1 << 16) - 1;
+
+#[derive(Clone, Copy)]
+struct Word(usize);
+
+impl Word {
+    fn searching(self) -> usize {
+        self.0 & FIELD
+    }
+    fn sleeping(self) -> usize {
+        self.0 / SLEEPING & FIELD
+    }
+    fn watched(self) -> bool {
+        self.0 & WATCHED != 0
+    }
+}
+
+/// Proof that this worker is counted as searching; only [`Idle`] makes one, and takes it back.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Searching(());
+
+/// What a worker that goes to sleep is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sleep {
+    /// Others are awake and nobody else watches: wake up now and then and look at their queues.
+    Watch,
+    /// Until somebody unparks us.
+    Deep,
+}
+
+#[derive(Debug)]
+pub(crate) struct Idle {
+    word: AtomicUsize,
+    sleepers: Mutex<Sleepers>,
+    workers: usize,
+}
+
+#[derive(Debug)]
+struct Sleepers {
+    list: Vec<usize>,
+    watcher: Option<usize>,
+}
+
+impl Idle {
+    pub(crate) fn new(workers: usize) -> Idle {
+        assert!(workers <= FIELD, "at most {FIELD} workers");
+        Idle {
+            word: AtomicUsize::new(0),
+            sleepers: Mutex::new(Sleepers { list: Vec::with_capacity(workers), watcher: None }),
+            workers,
+        }
+    }
+
+    fn word(&self) -> Word {
+        Word(self.word.load(Relaxed))
+    }
+
+    /// Whether a push to a local queue should wake somebody. One relaxed load.
+    #[inline]
+    pub(crate) fn wants_help(&self) -> bool {
+        let word = self.word();
+        word.sleeping() > 0 && !word.watched() && word.searching() == 0
+    }
+
+    /// After a push that nobody else need ever see: a worker to unpark, if one must be.
+    pub(crate) fn to_wake_from_outside(&self) -> Option<usize> {
+        // Pairs with the fence in `sleep`: either the sleeper sees what was pushed, or we see it asleep.
+        fence(SeqCst);
+        let word = self.word();
+        if word.sleeping() == 0 || word.searching() > 0 { None } else { self.take_sleeper() }
+    }
+
+    /// Takes a sleeper off the list and counts it as searching.
+    pub(crate) fn take_sleeper(&self) -> Option<usize> {
+        let mut sleepers = self.sleepers.lock().unwrap_or_else(|e| e.into_inner());
+        if self.word().searching() > 0 {
+            return None;
+        }
+        // The watcher is awake soonest and is asked first.
+        let worker = match sleepers.watcher.take() {
+            Some(watcher) => {
+                sleepers.list.retain(|&sleeper| sleeper != watcher);
+                self.word.fetch_sub(WATCHED, SeqCst);
+                watcher
+            }
+            None => sleepers.list.pop()?,
+        };
+        self.word.fetch_sub(SLEEPING - SEARCHING, SeqCst);
+        Some(worker)
+    }
+
+    /// A worker without work asks to search. At most half of them do.
+    pub(crate) fn try_search(&self) -> Option<Searching> {
+        if 2 * self.word().searching() >= self.workers {
+            return None;
+        }
+        self.word.fetch_add(SEARCHING, SeqCst);
+        Some(Searching(()))
+    }
+
+    /// The search found work. True if it was the last one: if there is a backlog, wake another.
+    #[must_use]
+    pub(crate) fn end_search(&self, searching: Searching) -> bool {
+        let Searching(()) = searching;
+        let last = Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1;
+        // Pairs with the fence in `to_wake_from_outside`: a pusher that still saw us search has its task
+        // seen by the look that follows.
+        fence(SeqCst);
+        last
+    }
+
+    /// Puts the worker on the list. It must look at all queues once more before it parks, and call
+    /// [`awake`](Idle::awake) in the end, whatever ends its sleep.
+    pub(crate) fn sleep(&self, worker: usize, searching: Option<Searching>) -> Sleep {
+        let mut sleepers = self.sleepers.lock().unwrap_or_else(|e| e.into_inner());
+        sleepers.list.push(worker);
+        let mut add = SLEEPING;
+        let watch = sleepers.watcher.is_none() && sleepers.list.len() < self.workers;
+        if watch {
+            sleepers.watcher = Some(worker);
+            add += WATCHED;
+        }
+        let sub = if searching.is_some() { SEARCHING } else { 0 };
+        self.word.fetch_add(add.wrapping_sub(sub), SeqCst);
+        drop(sleepers);
+        // Pairs with the fence in `to_wake_from_outside`.
+        fence(SeqCst);
+        if watch { Sleep::Watch } else { Sleep::Deep }
+    }
+
+    /// Whether the watcher may sleep on without a timeout: nobody is awake whom it could watch. It gives
+    /// the watch up then.
+    pub(crate) fn stop_watch(&self, worker: usize) -> bool {
+        let mut sleepers = self.sleepers.lock().unwrap_or_else(|e| e.into_inner());
+        if sleepers.list.len() < self.workers || sleepers.watcher != Some(worker) {
+            return false;
+        }
+        sleepers.watcher = None;
+        self.word.fetch_sub(WATCHED, SeqCst);
+        true
+    }
+
+    /// The worker's sleep has ended. It is counted as searching, by whoever took it off the list or now.
+    pub(crate) fn awake(&self, worker: usize) -> Searching {
+        let mut sleepers = self.sleepers.lock().unwrap_or_else(|e| e.into_inner());
+        let mut sub = 0;
+        if sleepers.watcher == Some(worker) {
+            sleepers.watcher = None;
+            sub += WATCHED;
+        }
+        if let Some(at) = sleepers.list.iter().position(|&sleeper| sleeper == worker) {
+            sleepers.list.swap_remove(at);
+            sub += SLEEPING - SEARCHING;
+        }
+        if sub != 0 {
+            self.word.fetch_sub(sub, SeqCst);
+        }
+        Searching(())
+    }
+
+    /// Whether every worker sleeps. A moment's truth.
+    pub(crate) fn all_asleep(&self) -> bool {
+        Word(self.word.load(SeqCst)).sleeping() == self.workers
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_and_the_list_change_together() {
+        let idle = Idle::new(2);
+        assert_eq!(idle.sleep(0, None), Sleep::Watch);
+        assert!(!idle.wants_help(), "watched");
+        assert_eq!(idle.sleep(1, None), Sleep::Deep);
+        assert!(idle.all_asleep());
+        assert!(idle.stop_watch(0));
+        assert_eq!(idle.to_wake_from_outside(), Some(1));
+        assert_eq!(idle.to_wake_from_outside(), None, "one searches already");
+        let searching = idle.awake(1);
+        assert!(!idle.all_asleep());
+        assert!(idle.end_search(searching), "the last one");
+        assert!(idle.wants_help());
+    }
+
+    #[test]
+    fn an_early_return_takes_the_worker_off_the_list() {
+        let idle = Idle::new(1);
+        let searching = idle.try_search();
+        let _ = idle.sleep(0, searching);
+        let searching = idle.awake(0);
+        assert!(!idle.all_asleep());
+        assert_eq!(idle.to_wake_from_outside(), None);
+        assert!(idle.end_search(searching));
+    }
+}

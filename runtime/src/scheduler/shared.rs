@@ -1,0 +1,225 @@
+//! What all workers share: how a task gets into a queue from anywhere.
+
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+use std::time::Duration;
+
+use crossbeam_deque::{Injector, Stealer};
+use crossbeam_utils::CachePadded;
+
+use super::blocking::Pool;
+use super::context;
+use super::idle::Idle;
+use super::park::Parker;
+use crate::driver::Driver;
+use crate::task::hooks::Cause;
+use crate::task::raw::TaskRef;
+use crate::task::runnable::Runnable;
+
+/// One worker as the others see it.
+pub(crate) struct Remote {
+    pub(crate) stealer: Stealer<Runnable>,
+    pub(crate) parker: Parker,
+    /// Tasks that completed on this worker; written by it alone.
+    finished: AtomicU64,
+}
+
+impl Remote {
+    pub(crate) fn new(stealer: Stealer<Runnable>) -> Remote {
+        Remote { stealer, parker: Parker::new(), finished: AtomicU64::new(0) }
+    }
+}
+
+/// The scheduler's shared part.
+pub(crate) struct Shared {
+    pub(crate) injector: Injector<Runnable>,
+    pub(crate) remotes: Box<[CachePadded<Remote>]>,
+    pub(crate) idle: Idle,
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) blocking: Pool,
+    shutdown: AtomicBool,
+    /// Tasks that completed on no worker.
+    finished_outside: AtomicU64,
+    unwakeable: Unwakeable,
+    /// The root scope, owned by the runtime; here so that `leakfree::spawn` finds it.
+    root: AtomicRoot,
+}
+
+struct AtomicRoot(std::sync::atomic::AtomicPtr<()>);
+
+/// What the owner of a hook is told: see `Builder::on_unwakeable`.
+pub(crate) type Hook = Box<dyn Fn(&TaskRef) + Send + Sync>;
+
+/// Tasks whose unwakeable edge has been written down and not been looked at by a worker yet.
+struct Unwakeable {
+    pending: AtomicBool,
+    tasks: Mutex<Vec<TaskRef>>,
+    total: AtomicU64,
+    hook: Option<Hook>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        remotes: Vec<Remote>,
+        driver: Arc<Driver>,
+        blocking: Pool,
+        hook: Option<Hook>,
+    ) -> Shared {
+        Shared {
+            injector: Injector::new(),
+            idle: Idle::new(remotes.len()),
+            remotes: remotes.into_iter().map(CachePadded::new).collect(),
+            driver,
+            blocking,
+            shutdown: AtomicBool::new(false),
+            finished_outside: AtomicU64::new(0),
+            unwakeable: Unwakeable {
+                pending: AtomicBool::new(false),
+                tasks: Mutex::new(Vec::new()),
+                total: AtomicU64::new(0),
+                hook,
+            },
+            root: AtomicRoot(std::sync::atomic::AtomicPtr::new(std::ptr::null_mut())),
+        }
+    }
+
+    /// Set once, by the runtime, before anything runs.
+    pub(crate) fn set_root(&self, root: NonNull<()>) {
+        self.root.0.store(root.as_ptr(), Release);
+    }
+
+    pub(crate) fn root(&self) -> NonNull<()> {
+        NonNull::new(self.root.0.load(Acquire)).expect("the root scope is set before anything runs")
+    }
+
+    /// Enqueues from a thread that is no worker of ours.
+    pub(crate) fn schedule_from_outside(&self, task: Runnable) {
+        self.injector.push(task);
+        if let Some(worker) = self.idle.to_wake_from_outside() {
+            self.unpark(worker);
+        }
+    }
+
+    pub(crate) fn unpark(&self, worker: usize) {
+        self.remotes[worker].parker.unpark(|| self.driver.unpark());
+    }
+
+    /// Whether a task waits in a queue that others than its owner may take it from.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.injector.is_empty() || self.remotes.iter().any(|remote| !remote.stealer.is_empty())
+    }
+
+    /// Every worker sleeps and nothing waits for one.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.idle.all_asleep() && self.injector.is_empty()
+    }
+
+    pub(crate) fn is_shut_down(&self) -> bool {
+        // Acquire: pairs with the release in `shut_down`.
+        self.shutdown.load(Acquire)
+    }
+
+    /// Tells every worker to stop: all of them, not only the sleepers.
+    pub(crate) fn shut_down(&self) {
+        self.shutdown.store(true, Release);
+        for worker in 0..self.remotes.len() {
+            self.unpark(worker);
+        }
+        self.blocking.shut_down();
+    }
+
+    pub(crate) fn count_finished(&self) {
+        match context::worker_index_in(self) {
+            Some(worker) => {
+                let finished = &self.remotes[worker].finished;
+                finished.store(finished.load(Relaxed) + 1, Relaxed);
+            }
+            None => {
+                self.finished_outside.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn finished(&self) -> u64 {
+        let inside: u64 = self.remotes.iter().map(|remote| remote.finished.load(Relaxed)).sum();
+        inside + self.finished_outside.load(Relaxed)
+    }
+
+    // ---- unwakeable edges -------------------------------------------------------------------
+
+    /// Takes note of an edge. Cold, called outside all locks, on any thread.
+    pub(crate) fn note_unwakeable(&self, task: TaskRef) {
+        self.unwakeable.total.fetch_add(1, Relaxed);
+        if self.unwakeable.hook.is_none() {
+            return;
+        }
+        self.unwakeable.tasks.lock().unwrap_or_else(|e| e.into_inner()).push(task);
+        // Release: pairs with the acquire in `tell_unwakeable`.
+        self.unwakeable.pending.store(true, Release);
+        if let Some(worker) = self.idle.to_wake_from_outside() {
+            self.unpark(worker);
+        }
+    }
+
+    pub(crate) fn has_unwakeable(&self) -> bool {
+        self.unwakeable.pending.load(Acquire)
+    }
+
+    /// Calls the hook for each edge noted and not told yet, unless the task has been cancelled since.
+    #[cold]
+    pub(crate) fn tell_unwakeable(&self) {
+        self.unwakeable.pending.store(false, Release);
+        let tasks = std::mem::take(
+            &mut *self.unwakeable.tasks.lock().unwrap_or_else(|e| e.into_inner()),
+        );
+        let Some(hook) = &self.unwakeable.hook else { return };
+        for task in tasks {
+            if !task.header().state.load().is_cancelled() {
+                // A hook that panics must not take the worker along; its message has been printed.
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hook(&task)));
+            }
+        }
+    }
+
+    pub(crate) fn unwakeable_total(&self) -> u64 {
+        self.unwakeable.total.load(Relaxed)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("workers", &self.remotes.len()).finish_non_exhaustive()
+    }
+}
+
+/// Enqueues a task that became runnable, from any thread.
+///
+/// # Safety
+/// `shared` is alive when the call begins. (The task may complete, and its runtime go, while the call is
+/// still under way: an outside thread takes its own count before it pushes.)
+pub(crate) unsafe fn schedule(shared: *const Shared, task: Runnable, cause: Cause) {
+    let Err(task) = context::schedule_local(shared, task, cause) else { return };
+    // SAFETY: `Shared` is only ever made in an `Arc`; the caller keeps it alive up to here.
+    let shared = unsafe {
+        Arc::increment_strong_count(shared);
+        Arc::from_raw(shared)
+    };
+    shared.schedule_from_outside(task);
+}
+
+/// Wakes what came out of a driver's turn, and forgives wakers that panic.
+pub(crate) fn wake_all(woken: &mut Vec<Waker>) {
+    for waker in woken.drain(..) {
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+    }
+}
+
+/// The runtime's clock in milliseconds.
+pub(crate) fn now_ms(driver: &Driver) -> u64 {
+    let now: Duration = driver.clock().now();
+    now.as_millis() as u64
+}

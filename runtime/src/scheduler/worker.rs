@@ -1,0 +1,278 @@
+//! The loop of one worker: find, run, search, sleep.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use crossbeam_deque::{Steal, Worker as Queue};
+
+use super::context;
+use super::idle::{Searching, Sleep};
+use super::shared::{self, Shared};
+use crate::task::frame;
+use crate::task::hooks::Cause;
+use crate::task::runnable::Runnable;
+
+/// Polls between two looks at the clock, the driver and the injector.
+pub(crate) const TURN: u32 = 61;
+/// Tasks run from the LIFO slot in a row.
+pub(crate) const LIFO_MAX: u32 = 3;
+/// The watcher's first and longest sleep.
+const WATCH_MIN: Duration = Duration::from_micros(50);
+const WATCH_MAX: Duration = Duration::from_millis(1);
+/// Rounds of stealing before a worker gives up and sleeps.
+const SEARCH_ROUNDS: usize = 3;
+
+/// A worker; lives on its thread's stack.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    index: usize,
+    queue: Queue<Runnable>,
+    /// The task made runnable last; its owner's alone.
+    lifo: Cell<Option<Runnable>>,
+    lifo_run: Cell<u32>,
+    /// Polls left in this turn.
+    turn: Cell<u32>,
+    woken: RefCell<Vec<Waker>>,
+    random: Cell<u32>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, queue: Queue<Runnable>) -> Worker {
+        Worker {
+            shared,
+            index,
+            queue,
+            lifo: Cell::new(None),
+            lifo_run: Cell::new(0),
+            turn: Cell::new(TURN),
+            woken: RefCell::new(Vec::new()),
+            random: Cell::new(index as u32 + 1),
+        }
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Runs until the scheduler is shut down.
+    pub(crate) fn run(&self) {
+        let _entered = context::enter(&self.shared, Some(self), true);
+        self.read_clock();
+        loop {
+            if self.turn.get() == 0 && !self.end_turn() {
+                return;
+            }
+            if let Some(task) = self.next() {
+                self.turn.set(self.turn.get().saturating_sub(1));
+                task.run();
+            } else if !self.find_work() {
+                return;
+            }
+        }
+    }
+
+    /// Takes a task that became runnable on this thread.
+    #[inline]
+    pub(crate) fn push(&self, task: Runnable, cause: Cause) {
+        let task = if cause == Cause::Yielded { Some(task) } else { self.lifo.replace(Some(task)) };
+        let Some(task) = task else { return };
+        self.queue.push(task);
+        if self.shared.idle.wants_help() {
+            self.wake_another();
+        }
+    }
+
+    #[cold]
+    fn wake_another(&self) {
+        if let Some(worker) = self.shared.idle.take_sleeper() {
+            self.shared.unpark(worker);
+        }
+    }
+
+    #[inline]
+    fn next(&self) -> Option<Runnable> {
+        if self.lifo_run.get() < LIFO_MAX {
+            if let Some(task) = self.lifo.take() {
+                self.lifo_run.set(self.lifo_run.get() + 1);
+                return Some(task);
+            }
+        }
+        self.lifo_run.set(0);
+        self.queue.pop().or_else(|| self.lifo.take())
+    }
+
+    fn read_clock(&self) {
+        frame::set_now_ms(shared::now_ms(&self.shared.driver));
+    }
+
+    /// Once per turn: clock, driver, injector. False if the scheduler is shut down.
+    #[cold]
+    fn end_turn(&self) -> bool {
+        self.turn.set(TURN);
+        if self.shared.is_shut_down() {
+            return false;
+        }
+        if self.shared.has_unwakeable() {
+            self.shared.tell_unwakeable();
+        }
+        let mut woken = self.woken.take();
+        let _ = self.shared.driver.try_turn(Some(Duration::ZERO), &mut woken);
+        self.read_clock();
+        shared::wake_all(&mut woken);
+        self.woken.replace(woken);
+        if let Some(task) = self.steal_injected() {
+            self.queue.push(task);
+        }
+        true
+    }
+
+    fn steal_injected(&self) -> Option<Runnable> {
+        if self.shared.injector.is_empty() {
+            return None;
+        }
+        loop {
+            match self.shared.injector.steal_batch_and_pop(&self.queue) {
+                Steal::Success(task) => return Some(task),
+                Steal::Empty => return None,
+                Steal::Retry => std::hint::spin_loop(),
+            }
+        }
+    }
+
+    /// The own queue is empty: look at the injector, search, sleep, until there is something to run. False
+    /// if the scheduler is shut down.
+    fn find_work(&self) -> bool {
+        let mut searching = None;
+        loop {
+            if self.shared.is_shut_down() {
+                return false;
+            }
+            if self.shared.has_unwakeable() {
+                self.shared.tell_unwakeable();
+            }
+            let found = self.has_own()
+                || self.steal_injected().or_else(|| self.search(&mut searching)).is_some_and(|task| {
+                    self.queue.push(task);
+                    true
+                });
+            if found {
+                if let Some(searching) = searching.take() {
+                    if self.shared.idle.end_search(searching) && self.shared.has_backlog() {
+                        self.wake_another();
+                    }
+                }
+                return true;
+            }
+            searching = Some(self.sleep(searching.take()));
+        }
+    }
+
+    fn has_own(&self) -> bool {
+        let lifo = self.lifo.take();
+        let has = lifo.is_some();
+        self.lifo.set(lifo);
+        has || !self.queue.is_empty()
+    }
+
+    /// Steals half of a sibling's queue.
+    fn search(&self, searching: &mut Option<Searching>) -> Option<Runnable> {
+        let workers = self.shared.remotes.len();
+        if workers == 1 {
+            return None;
+        }
+        if searching.is_none() {
+            *searching = Some(self.shared.idle.try_search()?);
+        }
+        for _ in 0..SEARCH_ROUNDS {
+            let first = self.next_random() as usize % workers;
+            let mut retry = false;
+            for victim in (first..workers).chain(0..first) {
+                if victim == self.index {
+                    continue;
+                }
+                match self.shared.remotes[victim].stealer.steal_batch_and_pop(&self.queue) {
+                    Steal::Success(task) => return Some(task),
+                    Steal::Empty => {}
+                    Steal::Retry => retry = true,
+                }
+            }
+            if let Some(task) = self.steal_injected() {
+                return Some(task);
+            }
+            if !retry {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Sleeps until there may be work, and comes back as a searcher.
+    fn sleep(&self, searching: Option<Searching>) -> Searching {
+        let idle = &self.shared.idle;
+        let mut watch = match idle.sleep(self.index, searching) {
+            Sleep::Watch => Some(WATCH_MIN),
+            Sleep::Deep => None,
+        };
+        loop {
+            if !self.shared.injector.is_empty()
+                || self.shared.is_shut_down()
+                || self.shared.has_unwakeable()
+            {
+                break;
+            }
+            let notified = self.park(watch);
+            if notified || self.has_own() {
+                break;
+            }
+            if let Some(timeout) = watch {
+                if self.shared.has_backlog() {
+                    break;
+                }
+                watch = if idle.stop_watch(self.index) {
+                    None
+                } else {
+                    Some((timeout * 2).min(WATCH_MAX))
+                };
+            }
+        }
+        self.turn.set(TURN);
+        idle.awake(self.index)
+    }
+
+    /// Blocks in the driver if nobody is there, else on the condvar. What the driver woke is in our queue
+    /// then. True if somebody unparked us.
+    fn park(&self, timeout: Option<Duration>) -> bool {
+        let parker = &self.shared.remotes[self.index].parker;
+        let mut woken = self.woken.take();
+        let mut in_driver = false;
+        let mut notified = parker.park_in(|| {
+            in_driver = self.shared.driver.try_turn(timeout, &mut woken).is_some();
+        });
+        if !in_driver && !notified {
+            notified = parker.park(timeout);
+        }
+        self.read_clock();
+        shared::wake_all(&mut woken);
+        self.woken.replace(woken);
+        notified
+    }
+
+    fn next_random(&self) -> u32 {
+        // Marsaglia's xorshift with the triple (13, 17, 5); "Xorshift RNGs", 2003.
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        self.random.set(x);
+        x
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("index", &self.index).finish_non_exhaustive()
+    }
+}

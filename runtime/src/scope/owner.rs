@@ -1,0 +1,263 @@
+//! The three kinds of owner that a task can have: all bound it to a scope, they differ in who runs it.
+
+use std::any::Any;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex};
+
+use super::tree::{ScopeInner, lock};
+use crate::scheduler::park::Parker;
+use crate::scheduler::{blocking, shared};
+use crate::task::header::Header;
+use crate::task::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
+use crate::task::join::{CancelReason, panic_message};
+use crate::task::raw::TaskRef;
+use crate::task::runnable::Runnable;
+
+/// A child of a scope, counted in and not yet out: so the scope is alive (S1).
+#[derive(Clone, Copy)]
+struct Child(NonNull<ScopeInner>);
+
+// SAFETY: a scope is shared between threads by design.
+unsafe impl Send for Child {}
+
+impl Child {
+    fn scope(&self) -> &ScopeInner {
+        // SAFETY: (S1) the child has not left.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn arc(&self) -> std::mem::ManuallyDrop<Arc<ScopeInner>> {
+        // SAFETY: (S1) the child has not left.
+        unsafe { super::tree::borrow(self.0.as_ptr().cast()) }
+    }
+
+    fn leave(self) {
+        self.scope().shared.count_finished();
+        // SAFETY: (S1) counted in when the task was made; `Owner::leave` comes once, last.
+        unsafe { ScopeInner::leave(self.0) };
+    }
+}
+
+/// What all owners do alike.
+macro_rules! bound_to_scope {
+    ($owner:ident) => {
+        impl OwnerLink for $owner {
+            fn link(&self, task: NonNull<Header>) -> Bound {
+                self.child().scope().link(task)
+            }
+            fn unwakeable(&self, task: TaskRef) {
+                self.child().scope().shared.note_unwakeable(task);
+            }
+            fn scope(&self) -> *const () {
+                self.child().0.as_ptr().cast()
+            }
+        }
+    };
+}
+
+// ---- on the workers -----------------------------------------------------------------------------
+
+/// Runs on the workers.
+#[derive(Clone, Copy)]
+pub(super) struct OnWorkers(Child);
+
+impl OnWorkers {
+    /// # Safety
+    /// (S1) A child was counted in for it.
+    pub(super) unsafe fn new(scope: &Arc<ScopeInner>) -> OnWorkers {
+        OnWorkers(Child(NonNull::from(&**scope)))
+    }
+
+    fn child(&self) -> Child {
+        self.0
+    }
+}
+
+bound_to_scope!(OnWorkers);
+
+impl Owner for OnWorkers {
+    #[inline]
+    fn schedule(&self, task: Runnable, cause: Cause) {
+        let shared = Arc::as_ptr(&self.0.scope().shared);
+        // SAFETY: (S1) the scope, which holds the shared part, is alive while the task has not left, and we
+        // hold its `Runnable`.
+        unsafe { shared::schedule(shared, task, cause) };
+    }
+    #[inline]
+    fn bound(&self) -> Bound {
+        self.0.scope().bound()
+    }
+    fn unlink(&self, task: NonNull<Header>) {
+        self.0.scope().unlink(task);
+    }
+    fn cancel_reason(&self) -> CancelReason {
+        self.0.scope().cancel_reason()
+    }
+    fn panicked(&self, payload: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
+        self.0.arc().child_panicked(payload)
+    }
+    #[inline]
+    fn leave(&self, _outcome: Outcome) {
+        self.0.leave();
+    }
+}
+
+// ---- on the blocking pool -----------------------------------------------------------------------
+
+/// Runs on the blocking pool.
+#[derive(Clone, Copy)]
+pub(super) struct OnPool(Child);
+
+impl OnPool {
+    /// # Safety
+    /// (S1) A child was counted in for it.
+    pub(super) unsafe fn new(scope: &Arc<ScopeInner>) -> OnPool {
+        OnPool(Child(NonNull::from(&**scope)))
+    }
+
+    fn child(&self) -> Child {
+        self.0
+    }
+}
+
+bound_to_scope!(OnPool);
+
+impl Owner for OnPool {
+    fn schedule(&self, task: Runnable, _cause: Cause) {
+        let shared = Arc::clone(&self.0.scope().shared);
+        blocking::push(&shared, task);
+    }
+    fn bound(&self) -> Bound {
+        self.0.scope().bound()
+    }
+    fn unlink(&self, task: NonNull<Header>) {
+        self.0.scope().unlink(task);
+    }
+    fn cancel_reason(&self) -> CancelReason {
+        self.0.scope().cancel_reason()
+    }
+    fn panicked(&self, payload: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
+        self.0.arc().child_panicked(payload)
+    }
+    fn leave(&self, _outcome: Outcome) {
+        self.0.leave();
+    }
+}
+
+// ---- on one thread ------------------------------------------------------------------------------
+
+/// A thread in `block_on`: where its task waits to be run.
+#[derive(Debug)]
+pub(crate) struct Home {
+    scope: Arc<ScopeInner>,
+    ready: Mutex<Option<Runnable>>,
+    parker: Parker,
+}
+
+impl Home {
+    pub(crate) fn new(scope: Arc<ScopeInner>) -> Arc<Home> {
+        Arc::new(Home { scope, ready: Mutex::new(None), parker: Parker::new() })
+    }
+
+    /// The task, as soon as it is runnable.
+    pub(crate) fn next(&self) -> Runnable {
+        loop {
+            if let Some(task) = lock(&self.ready).take() {
+                return task;
+            }
+            self.parker.park(None);
+        }
+    }
+}
+
+/// Runs on the thread that called `block_on`. It holds one count of its `Home` until it leaves.
+#[derive(Clone, Copy)]
+pub(super) struct OnThread(NonNull<Home>);
+
+// SAFETY: a `Home` is shared between threads by design.
+unsafe impl Send for OnThread {}
+
+impl OnThread {
+    /// # Safety
+    /// (S1) A child was counted in for it in `home`'s scope.
+    pub(super) unsafe fn new(home: &Arc<Home>) -> OnThread {
+        let _ = Arc::into_raw(Arc::clone(home));
+        OnThread(NonNull::from(&**home))
+    }
+
+    fn home(&self) -> &Home {
+        // SAFETY: we hold a count until `leave`.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn child(&self) -> Child {
+        Child(NonNull::from(&*self.home().scope))
+    }
+}
+
+bound_to_scope!(OnThread);
+
+impl Owner for OnThread {
+    fn schedule(&self, task: Runnable, _cause: Cause) {
+        // The thread may run the task to its end before we have unparked it: a count of our own.
+        // SAFETY: `Home` is only ever made in an `Arc`, alive up to here.
+        let home = unsafe {
+            Arc::increment_strong_count(self.0.as_ptr());
+            Arc::from_raw(self.0.as_ptr())
+        };
+        *lock(&home.ready) = Some(task);
+        home.parker.unpark(|| {});
+    }
+    fn bound(&self) -> Bound {
+        self.home().scope.bound()
+    }
+    fn unlink(&self, task: NonNull<Header>) {
+        self.home().scope.unlink(task);
+    }
+    fn cancel_reason(&self) -> CancelReason {
+        self.home().scope.cancel_reason()
+    }
+    fn panicked(&self, payload: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
+        // `block_on` resumes it in its caller.
+        payload
+    }
+    fn leave(&self, _outcome: Outcome) {
+        self.child().leave();
+        // SAFETY: the count that `new` took; `leave` comes once, last.
+        drop(unsafe { Arc::from_raw(self.0.as_ptr()) });
+    }
+}
+
+// ---- refused ------------------------------------------------------------------------------------
+
+/// The owner of a task that its scope did not take: it is dropped unpolled.
+#[derive(Clone, Copy)]
+pub(super) struct Refused(pub(super) CancelReason);
+
+impl OwnerLink for Refused {
+    fn link(&self, _task: NonNull<Header>) -> Bound {
+        unreachable!("a refused task never parks")
+    }
+    fn unwakeable(&self, _task: TaskRef) {}
+    fn scope(&self) -> *const () {
+        std::ptr::null()
+    }
+}
+
+impl Owner for Refused {
+    fn schedule(&self, task: Runnable, _cause: Cause) {
+        // Woken while it is being dropped: it completes in the same turn.
+        std::mem::forget(task);
+    }
+    fn bound(&self) -> Bound {
+        Bound::Dropping
+    }
+    fn unlink(&self, _task: NonNull<Header>) {}
+    fn cancel_reason(&self) -> CancelReason {
+        self.0
+    }
+    fn panicked(&self, payload: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
+        Box::new(panic_message(&*payload).to_owned())
+    }
+    fn leave(&self, _outcome: Outcome) {}
+}

@@ -1,0 +1,321 @@
+//! The typed allocation, and a task's one turn.
+
+use std::alloc::Layout;
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::panic::{self, AssertUnwindSafe, Location};
+use std::pin::Pin;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::block;
+use super::frame;
+use super::header::{Header, LastWaker, Stage};
+use super::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
+use super::join::{JoinError, JoinHandle};
+use super::meta::Waits;
+use super::raw::{self, Vtable};
+use super::runnable::Runnable;
+use super::state::{OnComplete, OnPollEnd, PollStart};
+use super::waker;
+use crate::report::snapshot::TaskKind;
+
+#[repr(C)]
+struct Cell<F: Future, O: Owner> {
+    header: Header,
+    owner: O,
+    /// `future` until the stage is `Ending`, then `output` until it is taken or dropped (I2, I3).
+    slot: UnsafeCell<Slot<F>>,
+}
+
+union Slot<F: Future> {
+    future: ManuallyDrop<F>,
+    output: ManuallyDrop<Result<F::Output, JoinError>>,
+}
+
+/// What a new task is told about itself.
+pub(crate) struct Spawn {
+    pub(crate) kind: TaskKind,
+    pub(crate) spawned_at: &'static Location<'static>,
+    pub(crate) now_ms: u64,
+    pub(crate) name: Option<Arc<str>>,
+}
+
+/// Makes a task. It is not scheduled yet: the caller schedules the `Runnable`.
+///
+/// # Safety
+/// If the future or its output is not `Send` or not `'static`, the owner's `schedule` must see to it that
+/// the task is only ever run and dropped on the thread, and within the lifetime, that may do so.
+pub(crate) unsafe fn new<F: Future, O: Owner>(
+    spawn: Spawn,
+    owner: O,
+    future: F,
+) -> (Runnable, JoinHandle<F::Output>) {
+    let cell = block::alloc(Layout::new::<Cell<F, O>>()).cast::<Cell<F, O>>();
+    let header = Header::new(
+        const { &vtable::<F, O>() },
+        spawn.kind,
+        spawn.spawned_at,
+        spawn.now_ms,
+        spawn.name,
+    );
+    // SAFETY: fresh memory of the right layout.
+    unsafe {
+        cell.write(Cell {
+            header,
+            owner,
+            slot: UnsafeCell::new(Slot { future: ManuallyDrop::new(future) }),
+        });
+        let header = cell.cast::<Header>();
+        // (I2) a new state word counts one wake and a join handle: these are they.
+        (Runnable::from_raw(header), JoinHandle::from_raw(header))
+    }
+}
+
+const fn vtable<F: Future, O: Owner>() -> Vtable {
+    Vtable {
+        run: run::<F, O>,
+        schedule: schedule::<F, O>,
+        owner: owner::<F, O>,
+        drop_output: drop_output::<F, O>,
+        take_output: take_output::<F, O>,
+        dealloc: dealloc::<F, O>,
+        bytes: size_of::<Cell<F, O>>(),
+    }
+}
+
+/// # Safety
+/// (I2) The caller holds the `Runnable`.
+unsafe fn schedule<F: Future, O: Owner>(header: NonNull<Header>, cause: Cause) {
+    // SAFETY: (I2) the `Runnable` goes with the call. Another thread may complete and free the task before
+    // `schedule` returns: the owner is copied out first.
+    unsafe {
+        let owner = (*header.cast::<Cell<F, O>>().as_ptr()).owner;
+        owner.schedule(Runnable::from_raw(header), cause);
+    }
+}
+
+/// # Safety
+/// (I2) The caller holds the `Runnable`, or is the code that is being polled.
+unsafe fn owner<F: Future, O: Owner>(header: NonNull<Header>) -> *const dyn OwnerLink {
+    let cell = header.cast::<Cell<F, O>>().as_ptr();
+    // SAFETY: (I2) alive.
+    unsafe { &raw const (*cell).owner }
+}
+
+/// # Safety
+/// (I3) The output is stored and the caller's.
+unsafe fn drop_output<F: Future, O: Owner>(header: NonNull<Header>) {
+    // SAFETY: passed on.
+    unsafe {
+        let slot = (*header.cast::<Cell<F, O>>().as_ptr()).slot.get();
+        ManuallyDrop::drop(&mut (*slot).output);
+    }
+}
+
+/// # Safety
+/// (I3) The output is stored and the caller's; `to` is a place for it.
+unsafe fn take_output<F: Future, O: Owner>(header: NonNull<Header>, to: NonNull<()>) {
+    // SAFETY: passed on.
+    unsafe {
+        let slot = (*header.cast::<Cell<F, O>>().as_ptr()).slot.get();
+        to.cast::<Result<F::Output, JoinError>>().write(ManuallyDrop::take(&mut (*slot).output));
+    }
+}
+
+/// # Safety
+/// (I4) The state word answered `Free` to the caller; future and output are gone by (I3).
+unsafe fn dealloc<F: Future, O: Owner>(header: NonNull<Header>) {
+    // SAFETY: passed on.
+    unsafe {
+        ptr::drop_in_place(header.as_ptr());
+        block::dealloc(header.cast(), Layout::new::<Cell<F, O>>());
+    }
+}
+
+/// Runs `f`, and turns a panic into its payload. The state that a panic may leave broken is dropped by
+/// the caller at once.
+fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    panic::catch_unwind(AssertUnwindSafe(f))
+}
+
+/// One turn of a task: poll it, drop it, or see whether those below it have left.
+///
+/// # Safety
+/// (I2) The caller gives its `Runnable` up.
+unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
+    let cell = ptr.cast::<Cell<F, O>>().as_ptr();
+    // SAFETY: (I2) alive and ours to run; the reference is not used after the `Runnable` is given up.
+    let (header, owner, slot) = unsafe { (&(*cell).header, (*cell).owner, (*cell).slot.get()) };
+
+    let mut start = header.state.start_poll();
+    if !header.is_linked() {
+        start.drop |= heed(header, owner.bound());
+    }
+    let entered = frame::enter(ptr);
+    // SAFETY: (I1) the task outlives its poll.
+    let waker = unsafe { waker::borrowed(ptr) };
+    let mut cx = Context::from_waker(&waker);
+
+    if header.stage() == Stage::Future {
+        let ended = if start.drop {
+            if !close_branches(header, &mut cx) {
+                return park::<O>(ptr, owner, start, entered);
+            }
+            // SAFETY: (I2) the future is there and only the runner touches it.
+            let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
+            Err(match dropped {
+                Ok(()) => JoinError::cancelled(reason(header, owner)),
+                Err(payload) => JoinError::panicked(owner.panicked(payload)),
+            })
+        } else {
+            header.record.start_poll();
+            // SAFETY: (I2) as above; the future never moves: it is dropped in place.
+            let polled = catch(|| unsafe {
+                Pin::new_unchecked(&mut *(*slot).future).poll(&mut cx)
+            });
+            match polled {
+                Ok(Poll::Pending) if entered.yielded() => {
+                    drop(entered);
+                    // (I2) no wake was taken away, so the `Runnable` is still ours to hand on.
+                    // SAFETY: as said.
+                    return owner.schedule(unsafe { Runnable::from_raw(ptr) }, Cause::Yielded);
+                }
+                Ok(Poll::Pending) => return park::<O>(ptr, owner, start, entered),
+                Ok(Poll::Ready(output)) => {
+                    // SAFETY: (I2) as above.
+                    match catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }) {
+                        Ok(()) => Ok(output),
+                        Err(payload) => {
+                            let _ = catch(|| drop(output));
+                            Err(JoinError::panicked(owner.panicked(payload)))
+                        }
+                    }
+                }
+                Err(payload) => {
+                    // SAFETY: (I2) as above. A second panic is dropped: the first one is told.
+                    let _ = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
+                    Err(JoinError::panicked(owner.panicked(payload)))
+                }
+            }
+        };
+        // SAFETY: (I2) the future is gone; the slot holds the output from here on.
+        unsafe { (*slot).output = ManuallyDrop::new(ended) };
+        header.set_ending();
+    }
+
+    if !close_branches(header, &mut cx) {
+        return park::<O>(ptr, owner, start, entered);
+    }
+    drop(entered);
+    // SAFETY: (I2) the output is stored.
+    let outcome = match unsafe { &*(*slot).output } {
+        Ok(_) => Outcome::Returned,
+        Err(error) if error.is_cancelled() => Outcome::Cancelled,
+        Err(_) => Outcome::Panicked,
+    };
+    if header.is_linked() {
+        owner.unlink(ptr);
+    }
+    // SAFETY: (I2) given up here.
+    unsafe { complete(ptr) };
+    owner.leave(outcome);
+}
+
+/// Flags a task whose bound was found cancelled. True if it is to be dropped.
+fn heed(header: &Header, bound: Bound) -> bool {
+    if bound != Bound::Open {
+        // We hold wakes, so the answer is never `Enqueue`.
+        let _ = header.state.cancel(bound == Bound::Dropping);
+    }
+    bound == Bound::Dropping
+}
+
+fn reason<O: Owner>(header: &Header, owner: O) -> super::join::CancelReason {
+    let own = header.existing_extra().and_then(|extra| extra.cancel);
+    own.unwrap_or_else(|| owner.cancel_reason())
+}
+
+/// Closes what is below the task. False if something is left there; it will wake the task.
+fn close_branches(header: &Header, cx: &mut Context<'_>) -> bool {
+    let Some(mut extra) = header.existing_extra() else { return true };
+    if extra.branches.is_empty() {
+        return true;
+    }
+    let branches = extra.branches.clone();
+    drop(extra);
+    for branch in &branches {
+        if !branch.close(cx) {
+            return false;
+        }
+    }
+    extra = header.extra();
+    extra.branches.clear();
+    true
+}
+
+/// The turn ends and the task is not complete: it goes idle, unless it was woken meanwhile.
+fn park<O: Owner>(ptr: NonNull<Header>, owner: O, start: PollStart, entered: frame::Entered) {
+    // SAFETY: (I2) we hold the `Runnable` up to `end_poll`.
+    let header = unsafe { ptr.as_ref() };
+    let (first, all) = entered.waits();
+    if !all.is_empty() || first.is_some_and(|_| header.existing_extra().is_some()) {
+        let mut extra = header.extra();
+        extra.waits.clear();
+        extra.waits.extend_from_slice(&all);
+    }
+    header.record.park(frame::now_ms(), &Waits { first, all: &all });
+    drop(entered);
+    if !header.is_linked() {
+        heed(header, owner.link(ptr));
+    }
+    match header.state.end_poll(start) {
+        OnPollEnd::Idle => {}
+        OnPollEnd::Reschedule => {
+            // SAFETY: (I2) `Reschedule` leaves us the `Runnable`.
+            owner.schedule(unsafe { Runnable::from_raw(ptr) }, Cause::Yielded);
+        }
+        OnPollEnd::Unwakeable => {
+            // SAFETY: (I2) the edge kept one wake for us.
+            let task = unsafe { Runnable::from_raw(ptr) };
+            waker::record_unwakeable(task, LastWaker::NeverRegistered);
+        }
+    }
+}
+
+/// # Safety
+/// (I2) The caller gives its `Runnable` up; the output is stored.
+unsafe fn complete(ptr: NonNull<Header>) {
+    // SAFETY: (I2) alive at least until the word is told.
+    let header = unsafe { ptr.as_ref() };
+    let mut has_output = true;
+    loop {
+        match header.state.complete(has_output) {
+            OnComplete::DropOutput => {
+                // SAFETY: (I3) no join handle: the output is the runner's.
+                let _ = catch(|| unsafe { (header.vtable.drop_output)(ptr) });
+                has_output = false;
+            }
+            OnComplete::Complete => return,
+            OnComplete::WakeJoiner => {
+                // SAFETY: (I7) `JOINER` was set at completion: the slot is ours.
+                let joiner = unsafe { (*header.joiner.get()).take() };
+                // A waker of the user's may panic when woken; the task has completed all the same.
+                let _ = catch(|| joiner.map(|joiner| joiner.into_waker().wake()));
+                if header.state.ref_dec() {
+                    // SAFETY: (I4) the state word said so.
+                    unsafe { raw::free(ptr) };
+                }
+                return;
+            }
+            OnComplete::Free => {
+                // SAFETY: (I4) as above.
+                unsafe { raw::free(ptr) };
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What this thread is polling, and the waits that the poll has noted so far.
+//!
+//! There is one [`Frame`] per thread. [`enter`] puts a task into it for one poll and puts back what was
+//! there, so that a `block_on` inside a blocking call nests.
+
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+
+use super::header::Header;
+use super::wait::Wait;
+
+/// How many waits of one poll are recorded. A poll with more is shown with the first ones, and its wait
+/// set counts as incomplete.
+const WAITS_MAX: usize = 16;
+
+pub(crate) struct Frame {
+    header: Cell<*const Header>,
+    /// Unique over all polls of all threads: thread number above, count below.
+    poll: Cell<u64>,
+    last_poll: Cell<u64>,
+    /// The runtime clock of this thread's last turn, in milliseconds.
+    now_ms: Cell<u64>,
+    yielded: Cell<bool>,
+    /// The innermost scope whose body is being polled; owned and read by `scope`.
+    scope: Cell<*const ()>,
+    base: Cell<usize>,
+    len: Cell<usize>,
+    waits: [Cell<Option<Wait>>; WAITS_MAX],
+}
+
+impl Frame {
+    const fn new() -> Frame {
+        Frame {
+            header: Cell::new(ptr::null()),
+            poll: Cell::new(0),
+            last_poll: Cell::new(0),
+            now_ms: Cell::new(0),
+            yielded: Cell::new(false),
+            scope: Cell::new(ptr::null()),
+            base: Cell::new(0),
+            len: Cell::new(0),
+            waits: [const { Cell::new(None) }; WAITS_MAX],
+        }
+    }
+}
+
+#[cfg(not(loom))]
+thread_local! {
+    static FRAME: Frame = const { Frame::new() };
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    static FRAME: Frame = Frame::new();
+}
+
+fn with<T>(f: impl FnOnce(&Frame) -> T) -> Option<T> {
+    #[cfg(not(loom))]
+    return Some(FRAME.with(f));
+    #[cfg(loom)]
+    return FRAME.try_with(f).ok();
+}
+
+/// The header of the task that this thread is polling, or null.
+pub(crate) fn header() -> *const Header {
+    with(|frame| frame.header.get()).unwrap_or(ptr::null())
+}
+
+pub(crate) fn now_ms() -> u64 {
+    with(|frame| frame.now_ms.get()).unwrap_or(0)
+}
+
+pub(crate) fn set_now_ms(now_ms: u64) {
+    with(|frame| frame.now_ms.set(now_ms));
+}
+
+/// The current poll yields: its task goes to the back of the run queue when it returns `Pending`.
+pub(crate) fn set_yielded() {
+    with(|frame| frame.yielded.set(true));
+}
+
+pub(crate) fn scope() -> *const () {
+    with(|frame| frame.scope.get()).unwrap_or(ptr::null())
+}
+
+/// Sets the innermost scope and returns the one before.
+pub(crate) fn replace_scope(scope: *const ()) -> *const () {
+    with(|frame| frame.scope.replace(scope)).unwrap_or(ptr::null())
+}
+
+/// A stamp of a noted wait: which poll, which place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stamp {
+    poll: u64,
+    index: usize,
+}
+
+/// Notes that the current poll waits for `wait`. `again` is the stamp of an earlier note by the same leaf:
+/// within one poll a leaf has one entry.
+#[inline]
+pub(crate) fn note(wait: Wait, again: Option<Stamp>) -> Option<Stamp> {
+    if cfg!(leakfree_norecord) {
+        return None;
+    }
+    with(|frame| {
+        if frame.header.get().is_null() {
+            return None;
+        }
+        let poll = frame.poll.get();
+        let index = match again {
+            Some(stamp) if stamp.poll == poll => stamp.index,
+            _ => {
+                let len = frame.len.get();
+                if len == WAITS_MAX {
+                    return None;
+                }
+                frame.len.set(len + 1);
+                len
+            }
+        };
+        frame.waits[index].set(Some(wait));
+        Some(Stamp { poll, index })
+    })?
+}
+
+/// Takes a note back, if it is of the current poll; those of earlier polls went with them.
+#[inline]
+pub(crate) fn take_back(stamp: Stamp) {
+    with(|frame| {
+        if frame.poll.get() == stamp.poll && !frame.header.get().is_null() {
+            frame.waits[stamp.index].set(None);
+            if stamp.index + 1 == frame.len.get() {
+                frame.len.set(stamp.index);
+            }
+        }
+    });
+}
+
+/// A task in this thread's frame; dropping it puts back what was there before.
+pub(crate) struct Entered {
+    header: *const Header,
+    poll: u64,
+    scope: *const (),
+    base: usize,
+    yielded: bool,
+}
+
+/// Makes `header` the task that this thread polls.
+#[inline]
+pub(crate) fn enter(header: NonNull<Header>) -> Entered {
+    with(|frame| Entered {
+        header: frame.header.replace(header.as_ptr()),
+        poll: frame.poll.replace(next_poll(frame)),
+        scope: frame.scope.replace(ptr::null()),
+        base: frame.base.replace(frame.len.get()),
+        yielded: frame.yielded.replace(false),
+    })
+    .expect("a thread polls no task while its locals are destroyed")
+}
+
+impl Entered {
+    /// The poll asked to go to the back of the run queue.
+    #[inline]
+    pub(crate) fn yielded(&self) -> bool {
+        with(|frame| frame.yielded.get()).unwrap_or(false)
+    }
+
+    /// The waits that the poll left: the first, and all of them if there are several.
+    #[inline]
+    pub(crate) fn waits(&self) -> (Option<Wait>, Vec<Wait>) {
+        with(|frame| {
+            let (base, len) = (frame.base.get(), frame.len.get());
+            match len - base {
+                0 => (None, Vec::new()),
+                1 => (frame.waits[base].get(), Vec::new()),
+                _ => {
+                    let all: Vec<Wait> = frame.waits[base..len].iter().filter_map(Cell::get).collect();
+                    (all.first().copied(), if all.len() > 1 { all } else { Vec::new() })
+                }
+            }
+        })
+        .unwrap_or_default()
+    }
+}
+
+impl Drop for Entered {
+    #[inline]
+    fn drop(&mut self) {
+        with(|frame| {
+            frame.header.set(self.header);
+            frame.poll.set(self.poll);
+            frame.scope.set(self.scope);
+            frame.yielded.set(self.yielded);
+            frame.len.set(frame.base.replace(self.base));
+        });
+    }
+}
+
+fn next_poll(frame: &Frame) -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    static THREADS: AtomicU64 = AtomicU64::new(1);
+    let mut last = frame.last_poll.get();
+    if last == 0 {
+        last = THREADS.fetch_add(1, Relaxed) << 44;
+    }
+    frame.last_poll.set(last + 1);
+    last + 1
+}

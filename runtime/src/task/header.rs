@@ -1,0 +1,159 @@
+//! The untyped front of every task.
+
+use std::cell::UnsafeCell;
+use std::panic::Location;
+use std::ptr;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::hooks::Branch;
+use super::join::CancelReason;
+use super::meta::Record;
+use super::raw::Vtable;
+use super::state::State;
+use super::wait::Wait;
+use super::waker::PackedWaker;
+use crate::report::snapshot::TaskKind;
+use crate::util::linked_list::Links;
+
+/// What only a few tasks have, out of line: 8 bytes in the header.
+#[derive(Default)]
+pub(crate) struct Extra {
+    pub(crate) name: Option<Arc<str>>,
+    /// All waits of the last poll, if it left several.
+    pub(crate) waits: Vec<Wait>,
+    /// The scopes that live in this task.
+    pub(crate) branches: Vec<Arc<dyn Branch>>,
+    /// Set on the unwakeable edge.
+    pub(crate) last_waker: Option<LastWaker>,
+    /// The reason of an abort of this very task; else its scope's reason counts.
+    pub(crate) cancel: Option<CancelReason>,
+}
+
+/// Who dropped the last waker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LastWaker {
+    NeverRegistered,
+    Task {
+        id: u64,
+        spawned_at: &'static Location<'static>,
+        last_wait: Option<&'static Location<'static>>,
+    },
+    Thread,
+}
+
+/// The runner's own note on where the task is in its life, packed with its kind and list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// The future is there.
+    Future = 0,
+    /// The future is gone and the output stored; tasks below have not left yet.
+    Ending = 1,
+}
+
+pub(crate) struct Header {
+    pub(crate) state: State,
+    pub(crate) vtable: &'static Vtable,
+    /// Place in the scope's list of children, under the list's lock.
+    pub(crate) links: Links,
+    /// Owned as `state`'s `JOINER` flag says.
+    pub(crate) joiner: UnsafeCell<Option<PackedWaker>>,
+    extra: AtomicPtr<Mutex<Extra>>,
+    /// The record, and the runner's note in it: `[list: 16 | linked: 8 | stage: 4 | kind: 4]`.
+    pub(crate) record: Record,
+}
+
+impl Header {
+    pub(crate) fn new(
+        vtable: &'static Vtable,
+        kind: TaskKind,
+        spawned_at: &'static Location<'static>,
+        now_ms: u64,
+        name: Option<Arc<str>>,
+    ) -> Header {
+        let header = Header {
+            state: State::new(),
+            vtable,
+            links: Links::new(),
+            joiner: UnsafeCell::new(None),
+            extra: AtomicPtr::new(ptr::null_mut()),
+            record: Record::new(spawned_at, now_ms, kind as u32),
+        };
+        if name.is_some() {
+            header.extra().name = name;
+        }
+        header
+    }
+
+    pub(crate) fn kind(&self) -> TaskKind {
+        match self.record.note() & 0xf {
+            0 => TaskKind::Async,
+            1 => TaskKind::Main,
+            _ => TaskKind::Blocking,
+        }
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        if self.record.note() >> 4 & 0xf == 0 { Stage::Future } else { Stage::Ending }
+    }
+
+    pub(crate) fn set_ending(&self) {
+        self.record.set_note(self.record.note() | 1 << 4);
+    }
+
+    pub(crate) fn is_linked(&self) -> bool {
+        self.record.note() & 1 << 8 != 0
+    }
+
+    /// Notes the list that the task is linked in. Runner only.
+    pub(crate) fn set_linked(&self, list: u16) {
+        self.record.set_note(self.record.note() | 1 << 8 | u32::from(list) << 16);
+    }
+
+    pub(crate) fn list(&self) -> u16 {
+        (self.record.note() >> 16) as u16
+    }
+
+    /// The out-of-line part, if there is one.
+    pub(crate) fn existing_extra(&self) -> Option<MutexGuard<'_, Extra>> {
+        // Acquire: pairs with the release that published the box in `extra`.
+        let extra = self.extra.load(Acquire);
+        // SAFETY: (I5) once set, the box lives as long as the header.
+        unsafe { extra.as_ref() }.map(lock)
+    }
+
+    /// The out-of-line part, made at first use.
+    pub(crate) fn extra(&self) -> MutexGuard<'_, Extra> {
+        let mut extra = self.extra.load(Acquire);
+        if extra.is_null() {
+            let new = Box::into_raw(Box::new(Mutex::new(Extra::default())));
+            match self.extra.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
+                Ok(_) => extra = new,
+                Err(theirs) => {
+                    // SAFETY: `new` came from a box and was not published.
+                    drop(unsafe { Box::from_raw(new) });
+                    extra = theirs;
+                }
+            }
+        }
+        // SAFETY: (I5) once set, the box lives as long as the header.
+        lock(unsafe { &*extra })
+    }
+}
+
+fn lock(extra: &Mutex<Extra>) -> MutexGuard<'_, Extra> {
+    // Nothing panics under this lock; a poisoned one is as good.
+    extra.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Drop for Header {
+    fn drop(&mut self) {
+        let extra = *self.extra.get_mut();
+        if !extra.is_null() {
+            // SAFETY: (I5) published once, from a box; the header is going, so nobody reads it any more.
+            drop(unsafe { Box::from_raw(extra) });
+        }
+    }
+}

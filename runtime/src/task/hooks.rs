@@ -1,0 +1,88 @@
+//! What a task asks of whoever owns it. The two traits are all that the task module knows of schedulers
+//! and scopes; the loom models implement them with a few lines.
+
+use std::any::Any;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::header::Header;
+use super::join::CancelReason;
+use super::raw::TaskRef;
+use super::runnable::Runnable;
+
+/// How far a bound has been cancelled.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Bound {
+    Open,
+    /// Asked to end; the grace runs.
+    Cancelled,
+    /// What is suspended is dropped.
+    Dropping,
+}
+
+/// Why a task comes to a run queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cause {
+    Spawned,
+    Woken,
+    /// It yielded, or was woken during its own poll: others first.
+    Yielded,
+}
+
+/// How a task ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Returned,
+    Cancelled,
+    /// The payload goes to whoever takes it: the owner, or the join handle if the owner leaves it there.
+    Panicked,
+}
+
+/// The bound and the queue of a task: a pointer, a copy of which lies in each task behind the header. Its methods are called only while the
+/// task has not *left*: from its creation up to and including [`Owner::leave`], which is called once, last.
+pub(crate) trait Owner: Copy + OwnerLink + Send + 'static {
+    /// Enqueues a task that became runnable.
+    fn schedule(&self, task: Runnable, cause: Cause);
+
+    /// Whether the bound has been cancelled; asked before the first poll.
+    fn bound(&self) -> Bound;
+
+    /// Takes a linked task out of the tree.
+    fn unlink(&self, task: NonNull<Header>);
+
+    /// The reason a cancelled task shows.
+    fn cancel_reason(&self) -> CancelReason;
+
+    /// A child panicked. The owner may keep the payload; what it returns goes to the join handle.
+    fn panicked(&self, payload: Box<dyn Any + Send>) -> Box<dyn Any + Send>;
+
+    /// The task is complete; nothing of it but its output is left.
+    fn leave(&self, outcome: Outcome);
+
+}
+
+/// The part of [`Owner`] that is reached without knowing its type.
+pub(crate) trait OwnerLink {
+    /// Links a task that is about to park for the first time (or opens a scope). If the bound has been
+    /// cancelled, the answer says so, and no cancel walk will have missed the task.
+    fn link(&self, task: NonNull<Header>) -> Bound;
+
+    /// The task has become unwakeable and the fact is written into its record. Called outside all locks;
+    /// cold.
+    fn unwakeable(&self, task: TaskRef);
+
+    /// The scope that bounds the task, as `scope` knows it.
+    fn scope(&self) -> *const ();
+}
+
+/// Something below a task in the tree: a scope that lives in it.
+pub(crate) trait Branch: Any + Send + Sync {
+    /// The task's future is gone, or about to be dropped: nothing more may come below. True if nothing is
+    /// left there; if not, the polled task is woken when the last one leaves.
+    fn close(&self, cx: &std::task::Context<'_>) -> bool;
+
+    /// Cancels everything below.
+    fn cancel(&self, reason: CancelReason, drop: bool);
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}

@@ -1,0 +1,351 @@
+//! `JoinHandle`, and how a task can fail to return.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::panic::Location;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll};
+
+use super::frame;
+use super::header::Header;
+use super::meta::TaskId;
+use super::raw::{self, TaskRef};
+use super::state::OnHandleDrop;
+use super::wait::{Leaf, Object, WaitReason};
+use super::waker::{self, PackedWaker};
+
+/// Owns a task's result: await it to get that.
+///
+/// Dropping the handle neither cancels the task nor lets it outlive its scope; a result that nobody can
+/// await any more is freed at once.
+///
+/// # Cancel safety
+/// Awaiting `&mut handle` is cancel safe: a result that was not returned is still there.
+pub struct JoinHandle<T> {
+    header: NonNull<Header>,
+    has_output: bool,
+    leaf: Leaf,
+    output: PhantomData<T>,
+}
+
+// SAFETY: the handle gives access to the output by value only, and to the header, which is shared.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: a shared handle gives no access to the output.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
+
+impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    /// # Safety
+    /// The state word of the task counts this handle, and the task's output is a `T`.
+    pub(super) unsafe fn from_raw(header: NonNull<Header>) -> JoinHandle<T> {
+        // SAFETY: (I1) the handle keeps the header.
+        let record = unsafe { &header.as_ref().record };
+        let leaf = Leaf::at(WaitReason::Join, Object::Task(record.id()), record.spawned_at());
+        JoinHandle { header, has_output: true, leaf, output: PhantomData }
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: (I1) the handle keeps the header.
+        unsafe { self.header.as_ref() }
+    }
+
+    pub(crate) fn task(&self) -> TaskRef {
+        // SAFETY: (I1) as above.
+        unsafe { TaskRef::new(self.header) }
+    }
+
+    /// The task's id, as reports show it.
+    pub fn id(&self) -> TaskId {
+        self.header().record.id()
+    }
+
+    /// Whether the task has completed, and everything below it. Does not wait.
+    pub fn is_finished(&self) -> bool {
+        self.header().state.load().is_complete()
+    }
+
+    /// Cancels the task and everything below it, without grace: at its next suspension, or at once if it
+    /// is parked, its future is dropped. Does not wait; await the handle to know it gone. A task that
+    /// completes first is not disturbed.
+    #[track_caller]
+    pub fn abort(&self) {
+        self.task().cancel(CancelReason::here(CancelKind::Aborted), true);
+    }
+
+    pub(crate) fn take_output(&mut self) -> Result<T, JoinError> {
+        debug_assert!(self.has_output);
+        self.has_output = false;
+        let mut output = MaybeUninit::<Result<T, JoinError>>::uninit();
+        let to = NonNull::from(&mut output).cast();
+        // SAFETY: (I3) the task is complete and the handle has not taken the output before.
+        unsafe {
+            (self.header().vtable.take_output)(self.header, to);
+            output.assume_init()
+        }
+    }
+
+    /// Takes back a joiner that was left in the slot, if the task is not complete.
+    fn take_joiner(&self) -> Option<PackedWaker> {
+        if !self.header().state.take_joiner() {
+            return None;
+        }
+        // SAFETY: (I7) `take_joiner` said yes.
+        unsafe { (*self.header().joiner.get()).take() }
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    /// # Panics
+    /// When polled again after it was ready.
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(self.has_output, "a JoinHandle was polled after it had returned its result");
+        if !self.header().state.load().is_complete() {
+            let waker = match self.take_joiner().map(PackedWaker::into_waker) {
+                Some(waker) if waker::will_wake(&waker, cx) => waker,
+                _ => waker::register(cx),
+            };
+            // SAFETY: (I7) `JOINER` is clear: we took it back, or it was never set, or the task is complete
+            // and then `set_joiner` says no. Only a completion under `JOINER` touches the slot.
+            let complete = unsafe {
+                let slot = self.header().joiner.get();
+                if self.header().state.load().is_complete() {
+                    drop(waker);
+                    true
+                } else {
+                    *slot = Some(PackedWaker::new(waker));
+                    !self.header().state.set_joiner() && {
+                        drop((*slot).take().map(PackedWaker::into_waker));
+                        true
+                    }
+                }
+            };
+            if !complete {
+                self.leaf.set_location(Location::caller());
+                self.leaf.pending(cx);
+                return Poll::Pending;
+            }
+        }
+        self.leaf.ready();
+        Poll::Ready(self.take_output())
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        loop {
+            match self.header().state.drop_handle(self.has_output) {
+                OnHandleDrop::Nothing => return,
+                OnHandleDrop::DropOutput => {
+                    self.has_output = false;
+                    // SAFETY: (I3) complete, and the output is the handle's.
+                    unsafe { (self.header().vtable.drop_output)(self.header) };
+                }
+                OnHandleDrop::DropJoiner => {
+                    // SAFETY: (I7) the transition cleared `JOINER`, and (I1) gave us a reference.
+                    drop(unsafe { (*self.header().joiner.get()).take() }.map(PackedWaker::into_waker));
+                    if self.header().state.ref_dec() {
+                        // SAFETY: (I4) the state word said so.
+                        unsafe { raw::free(self.header) };
+                    }
+                    return;
+                }
+                OnHandleDrop::Free => {
+                    // SAFETY: (I4) as above.
+                    unsafe { raw::free(self.header) };
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("id", &self.id().0)
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
+/// What kind of event cancelled a task.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum CancelKind {
+    /// `Scope::cancel`.
+    Explicit,
+    /// `JoinHandle::abort`.
+    Aborted,
+    /// A sibling panicked.
+    SiblingPanicked,
+    /// The scope's future was dropped before it had ended, or its task ended with the scope left behind.
+    ScopeDropped,
+    /// The scope had ended before the task was spawned into it.
+    ScopeClosed,
+    /// The runtime shut down.
+    Shutdown,
+}
+
+/// Why a task was cancelled: what, where, by whom and when. The first reason given wins.
+#[derive(Clone, Copy, Debug)]
+pub struct CancelReason {
+    kind: CancelKind,
+    site: Option<&'static Location<'static>>,
+    by: Option<TaskId>,
+    at_ms: u64,
+}
+
+impl CancelReason {
+    /// A reason that names the caller and the task being polled.
+    #[track_caller]
+    pub(crate) fn here(kind: CancelKind) -> CancelReason {
+        CancelReason { site: Some(Location::caller()), ..CancelReason::of(kind) }
+    }
+
+    pub(crate) fn of(kind: CancelKind) -> CancelReason {
+        let header = frame::header();
+        // SAFETY: (I1) a task that is being polled is alive.
+        let by = unsafe { header.as_ref() }.map(|header| header.record.id());
+        CancelReason { kind, site: None, by, at_ms: frame::now_ms() }
+    }
+
+    /// What kind of event it was.
+    pub fn kind(&self) -> CancelKind {
+        self.kind
+    }
+
+    /// Where in the code it was asked for, if it was.
+    pub fn location(&self) -> Option<&'static Location<'static>> {
+        self.site
+    }
+
+    /// The task that asked for it, if a task did.
+    pub fn by(&self) -> Option<TaskId> {
+        self.by
+    }
+
+    /// When, in milliseconds on the runtime's clock.
+    pub(crate) fn at_ms(&self) -> u64 {
+        self.at_ms
+    }
+
+    pub(crate) fn at(mut self, now_ms: u64) -> CancelReason {
+        self.at_ms = now_ms;
+        self
+    }
+}
+
+impl fmt::Display for CancelReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            CancelKind::Explicit => "Scope::cancel",
+            CancelKind::Aborted => "JoinHandle::abort",
+            CancelKind::SiblingPanicked => "a sibling panicked",
+            CancelKind::ScopeDropped => "its scope was dropped",
+            CancelKind::ScopeClosed => "spawned into a scope that had ended",
+            CancelKind::Shutdown => "shutdown",
+        })?;
+        match self.site {
+            Some(site) => write!(f, " at {site}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A task did not return: it was cancelled, or it panicked.
+pub struct JoinError(Kind);
+
+enum Kind {
+    Cancelled(CancelReason),
+    Panicked(std::sync::Mutex<Box<dyn Any + Send>>),
+}
+
+impl JoinError {
+    pub(crate) fn cancelled(reason: CancelReason) -> JoinError {
+        JoinError(Kind::Cancelled(reason))
+    }
+
+    pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> JoinError {
+        JoinError(Kind::Panicked(std::sync::Mutex::new(payload)))
+    }
+
+    /// Whether the task was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.0, Kind::Cancelled(_))
+    }
+
+    /// Whether the task panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0, Kind::Panicked(_))
+    }
+
+    /// Why the task was cancelled, if it was.
+    pub fn cancel_reason(&self) -> Option<CancelReason> {
+        match self.0 {
+            Kind::Cancelled(reason) => Some(reason),
+            Kind::Panicked(_) => None,
+        }
+    }
+
+    /// The panic's payload. In a `scope` the payload itself is resumed in the scope's owner, and the handle
+    /// gets the panic's message as a `String`.
+    ///
+    /// # Errors
+    /// The error itself, if the task did not panic.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
+        match self.0 {
+            Kind::Panicked(payload) => {
+                Ok(payload.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+            }
+            kind => Err(JoinError(kind)),
+        }
+    }
+
+    /// The panic's payload.
+    ///
+    /// # Panics
+    /// If the task did not panic but was cancelled; ask [`is_panic`](JoinError::is_panic) first.
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
+        self.try_into_panic().expect("`into_panic` was called on the error of a cancelled task")
+    }
+}
+
+/// The message of a panic payload, if it is a string.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    if let Some(message) = payload.downcast_ref::<&'static str>() {
+        message
+    } else if let Some(message) = payload.downcast_ref::<String>() {
+        message
+    } else {
+        "(a payload that is no string)"
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Cancelled(reason) => write!(f, "task was cancelled: {reason}"),
+            Kind::Panicked(payload) => {
+                let payload = payload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                write!(f, "task panicked: {}", panic_message(&**payload))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl std::error::Error for JoinError {}

@@ -1,0 +1,261 @@
+//! The record of a task: what a report will want to know, in words that the scheduler writes anyway.
+//!
+//! Everything that `--cfg leakfree_norecord` removes is removed in this file, so that the price of
+//! recording, footprint included, can be measured. Only benchmarks set it.
+//!
+//! **Who writes.** The runner alone, with plain stores, but for `id`, `spawned_at` and `born`, which never
+//! change. **Who reads.** A snapshot, at any time: [`Record::read`] is the reader's half of a seqlock whose
+//! version is the poll counter (see there).
+
+use std::cell::Cell;
+use std::fmt;
+use std::panic::Location;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::wait::Wait;
+
+/// Identifies a task for the life of its process; ids are never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TaskId(pub(crate) u64);
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Ids are handed to threads in blocks, so that a spawn costs a local increment.
+const ID_BLOCK: u64 = 1024;
+
+pub(crate) fn next_id() -> TaskId {
+    static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static NEXT: Cell<u64> = const { Cell::new(0) };
+    }
+    NEXT.with(|next| {
+        let mut id = next.get();
+        if id % ID_BLOCK == 0 {
+            id = NEXT_BLOCK.fetch_add(ID_BLOCK, Relaxed);
+        }
+        next.set(id + 1);
+        TaskId(id + 1)
+    })
+}
+
+/// The waits of one poll, as the runner commits them.
+pub(crate) struct Waits<'a> {
+    pub(crate) first: Option<Wait>,
+    /// All of them, first included, if there are several.
+    pub(crate) all: &'a [Wait],
+}
+
+/// What a snapshot reads of a record.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordCopy {
+    pub(crate) parked_ms: u64,
+    pub(crate) polls: u64,
+    pub(crate) first: Option<Wait>,
+    pub(crate) waits: usize,
+}
+
+#[cfg(not(leakfree_norecord))]
+pub(crate) use on::Record;
+#[cfg(leakfree_norecord)]
+pub(crate) use off::Record;
+
+#[cfg(not(leakfree_norecord))]
+mod on {
+    use std::sync::atomic::Ordering::{Acquire, Release};
+    use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
+
+    use super::super::wait::{Object, WaitReason};
+    use super::*;
+
+    /// The recorded words: 56 bytes.
+    #[derive(Debug)]
+    pub(crate) struct Record {
+        id: u64,
+        spawned_at: &'static Location<'static>,
+        /// In ticks of 8 ms on the runtime's clock: good for 397 days.
+        born: u32,
+        note: AtomicU32,
+        polls: AtomicU64,
+        /// `[parked since, ms: 40 | waits: 8 | object tag: 8 | reason: 8]`
+        parked: AtomicU64,
+        /// Identity of the object: what it is says the tag in `parked`.
+        object: AtomicU64,
+        location: AtomicPtr<Location<'static>>,
+    }
+
+    impl Record {
+        pub(crate) fn new(spawned_at: &'static Location<'static>, now_ms: u64, note: u32) -> Record {
+            Record {
+                id: next_id().0,
+                spawned_at,
+                born: (now_ms >> 3) as u32,
+                note: AtomicU32::new(note),
+                polls: AtomicU64::new(0),
+                parked: AtomicU64::new(0),
+                object: AtomicU64::new(0),
+                location: AtomicPtr::new(std::ptr::null_mut()),
+            }
+        }
+
+        /// The runner's note; see `Header`.
+        pub(crate) fn note(&self) -> u32 {
+            self.note.load(Relaxed)
+        }
+
+        pub(crate) fn set_note(&self, note: u32) {
+            self.note.store(note, Relaxed);
+        }
+
+        pub(crate) fn id(&self) -> TaskId {
+            TaskId(self.id)
+        }
+
+        pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
+            self.spawned_at
+        }
+
+        pub(crate) fn born_ms(&self) -> u64 {
+            u64::from(self.born) << 3
+        }
+
+        pub(crate) fn polls(&self) -> u64 {
+            self.polls.load(Relaxed)
+        }
+
+        /// A poll begins. Runner only.
+        pub(crate) fn start_poll(&self) {
+            // One writer: a load and a store are enough.
+            self.polls.store(self.polls.load(Relaxed) + 1, Relaxed);
+            // Pairs with the acquire fence in `read`: whoever sees an entry of this poll sees the
+            // counter, too, and throws its copy away.
+            fence(Release);
+        }
+
+        /// A poll ended `Pending` with these waits. Runner only.
+        pub(crate) fn park(&self, now_ms: u64, waits: &Waits<'_>) {
+            let mut word = now_ms << 24;
+            if let Some(wait) = waits.first {
+                let (tag, object) = pack(wait.object);
+                let n = waits.all.len().clamp(1, 255) as u64;
+                word |= n << 16 | tag << 8 | wait.reason as u64;
+                self.object.store(object, Relaxed);
+                self.location.store(std::ptr::from_ref(wait.location).cast_mut(), Relaxed);
+            }
+            self.parked.store(word, Relaxed);
+        }
+
+        /// The words of the last park, in one piece, or `None` if a poll began meanwhile. `idle` is asked
+        /// before and after; it must load the state word with Acquire.
+        ///
+        /// The first load, if it says idle, acquires the end of the last poll and so all its stores.
+        /// The last says that no poll began before it. In between, a new poll stores its counter before
+        /// its entries, with a release fence: if we read any of them, the fence here makes the counter
+        /// visible and the copy is dropped.
+        pub(crate) fn read(&self, mut idle: impl FnMut() -> bool) -> Option<RecordCopy> {
+            if !idle() {
+                return None;
+            }
+            let polls = self.polls.load(Relaxed);
+            let word = self.parked.load(Relaxed);
+            let object = self.object.load(Relaxed);
+            let location = self.location.load(Relaxed);
+            fence(Acquire);
+            if !idle() || self.polls.load(Relaxed) != polls {
+                return None;
+            }
+            let first = WaitReason::from_u8(word as u8).map(|reason| Wait {
+                reason,
+                object: unpack(word >> 8 & 0xff, object),
+                // SAFETY: (I6) `location` was stored by `park` from a `&'static Location` before a reason
+                // was, and the check above says that both are of one and the same park.
+                location: unsafe { &*location },
+            });
+            Some(RecordCopy { parked_ms: word >> 24, polls, first, waits: (word >> 16 & 0xff) as usize })
+        }
+
+        /// Where the task last waited, for the report on another task. Runner only.
+        pub(crate) fn last_wait(&self) -> Option<&'static Location<'static>> {
+            let location = self.location.load(Relaxed);
+            // SAFETY: (I6) only ever null or a `&'static Location`; one writer, and it is us.
+            unsafe { location.as_ref() }
+        }
+    }
+
+    fn pack(object: Object) -> (u64, u64) {
+        match object {
+            Object::None => (0, 0),
+            Object::Created(location) => (1, std::ptr::from_ref(location).expose_provenance() as u64),
+            Object::Task(id) => (2, id.0),
+            Object::Scope(id) => (3, id),
+            Object::Label(label) => (4, std::ptr::from_ref(label).expose_provenance() as u64),
+        }
+    }
+
+    fn unpack(tag: u64, word: u64) -> Object {
+        match tag {
+            1 => {
+                // SAFETY: (I6) tag and word are of one park, and with tag 1 the word is a `&'static Location`.
+                Object::Created(unsafe { &*std::ptr::with_exposed_provenance(word as usize) })
+            }
+            2 => Object::Task(TaskId(word)),
+            3 => Object::Scope(word),
+            4 => {
+                // SAFETY: (I6) as above; with tag 4 the word is a `&'static &'static str`.
+                Object::Label(unsafe { &*std::ptr::with_exposed_provenance(word as usize) })
+            }
+            _ => Object::None,
+        }
+    }
+}
+
+#[cfg(leakfree_norecord)]
+mod off {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    /// Nothing is recorded; the runner's note stays.
+    #[derive(Debug)]
+    pub(crate) struct Record(AtomicU32);
+
+    impl Record {
+        pub(crate) fn new(_: &'static Location<'static>, _: u64, note: u32) -> Record {
+            let _ = next_id;
+            Record(AtomicU32::new(note))
+        }
+        /// The runner's note; see `Header`.
+        pub(crate) fn note(&self) -> u32 {
+            self.0.load(Relaxed)
+        }
+
+        pub(crate) fn set_note(&self, note: u32) {
+            self.0.store(note, Relaxed);
+        }
+
+        pub(crate) fn id(&self) -> TaskId {
+            TaskId(0)
+        }
+        pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
+            Location::caller()
+        }
+        pub(crate) fn born_ms(&self) -> u64 {
+            0
+        }
+        pub(crate) fn polls(&self) -> u64 {
+            0
+        }
+        pub(crate) fn start_poll(&self) {}
+        pub(crate) fn park(&self, _: u64, _: &Waits<'_>) {}
+        pub(crate) fn read(&self, mut idle: impl FnMut() -> bool) -> Option<RecordCopy> {
+            idle().then_some(RecordCopy { parked_ms: 0, polls: 0, first: None, waits: 0 })
+        }
+        pub(crate) fn last_wait(&self) -> Option<&'static Location<'static>> {
+            None
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The single reference that may poll.
+
+use std::fmt;
+use std::mem;
+use std::ptr::NonNull;
+
+use super::header::Header;
+use super::hooks::Cause;
+use super::raw::TaskRef;
+
+/// The right to poll a task, to drop its future and to complete it (I2). It is one word, and is what lies
+/// in a run queue.
+#[must_use = "a runnable that is dropped takes its task out of the world"]
+pub(crate) struct Runnable(NonNull<Header>);
+
+// SAFETY: tasks are spawned with `Send` futures; those that are not are scheduled by an owner that hands
+// them to one thread only.
+unsafe impl Send for Runnable {}
+
+impl Runnable {
+    /// # Safety
+    /// (I2) The state word has just given the caller this right, or `into_raw` did.
+    pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Runnable {
+        Runnable(header)
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: (I2) a task with a `Runnable` is not complete, hence alive.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn into_raw(self) -> NonNull<Header> {
+        let header = self.0;
+        mem::forget(self);
+        header
+    }
+
+    /// Polls the task once, or drops its future if it has been cancelled.
+    pub(crate) fn run(self) {
+        let run = self.header().vtable.run;
+        // SAFETY: (I2) we give our right up to the call.
+        unsafe { run(self.into_raw()) }
+    }
+
+    /// Puts the task in its owner's queue.
+    pub(crate) fn schedule(self, cause: Cause) {
+        let schedule = self.header().vtable.schedule;
+        // SAFETY: (I2) as above.
+        unsafe { schedule(self.into_raw(), cause) }
+    }
+
+    /// Tells the owner that the task is unwakeable.
+    pub(crate) fn report_unwakeable(&self) {
+        // SAFETY: (I1) the task is alive, (I2) and its owner with it.
+        unsafe {
+            let task = TaskRef::new(self.0);
+            let owner = (self.header().vtable.owner)(self.0);
+            (*owner).unwakeable(task);
+        }
+    }
+
+    /// Gives back the wake that an unwakeable edge kept.
+    pub(crate) fn end_record(self) {
+        if self.header().state.end_record() {
+            self.schedule(Cause::Woken);
+        } else {
+            mem::forget(self);
+        }
+    }
+}
+
+impl fmt::Debug for Runnable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Runnable").field(&self.header().record.id()).finish()
+    }
+}

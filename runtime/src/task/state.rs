@@ -1,0 +1,548 @@
+//! The state word of a task: flags, references and both waker counts in one atomic `u64`.
+//!
+//! ```text
+//!  63        50 49        34 33      22 21      8 7        0
+//! |   wakes    |  foreign   |   own    |  refs   |  flags   |
+//! ```
+//!
+//! | phase     | `COMPLETE` | wakes | in a run queue | who may touch the future        |
+//! |-----------|------------|-------|----------------|---------------------------------|
+//! | scheduled |     0      |  > 0  | yes, once      | the holder of the one `Runnable`|
+//! | running   |     0      |  > 0  | no             | the worker that polls           |
+//! | idle      |     0      |  = 0  | no             | nobody                          |
+//! | complete  |     1      |  > 0  | no             | join handle (the output)        |
+//!
+//! *wakes* counts wakes that no poll has answered. Whoever raises it from 0 owns the `Runnable`; the
+//! runner reads the count `c` before it polls and takes `c` away when the poll ends `Pending`: what is
+//! left came during the poll, and the task runs again. Completion leaves *wakes* above 0 for ever, so that
+//! a late wake finds a number that is not 0 and does nothing.
+//!
+//! *refs* counts handles that cannot wake: abort handles, snapshots, pending detection events. The join
+//! handle is the flag `JOIN_HANDLE`. The tree holds no reference: a task is unlinked before `COMPLETE`
+//! is set, and nothing frees a task that is not complete.
+//!
+//! **Unwakeable** is read off one load: not complete, not cancelled, wakes = own = foreign = 0. It becomes
+//! true on two edges, [`State::end_poll`] and [`State::drop_waker`], and both *keep one wake* while the
+//! event is written down ([`OnPollEnd::Unwakeable`], [`OnWakerDrop::Unwakeable`]): the recorder is then in
+//! the place of a runner, so the task and its scope cannot go away under it. [`State::end_record`] gives
+//! that wake back. Nothing but a cancellation can have come in between, for no waker exists.
+//!
+//! **Saturation.** A count that reaches half of its field sets `STUCK` for good and puts all three counts in the
+//! middle of their fields. From then on they are only held still (each add is undone): the task is never
+//! freed and never called unwakeable. Wakes need no such flag: see [`State::wake`].
+
+use crate::loom::sync::atomic::AtomicU64;
+use std::fmt;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+const COMPLETE: u64 = 1 << 0;
+/// Cancellation has been asked for.
+const CANCELLED: u64 = 1 << 1;
+/// The grace is over: the future is dropped at its next suspension.
+const DROP: u64 = 1 << 2;
+const JOIN_HANDLE: u64 = 1 << 3;
+/// The joiner slot is filled and belongs to whoever completes the task.
+const JOINER: u64 = 1 << 4;
+/// A count reached its bound; counts are void.
+const STUCK: u64 = 1 << 5;
+
+const REF: u64 = 1 << 8;
+const OWN: u64 = 1 << 22;
+const FOREIGN: u64 = 1 << 34;
+const WAKE: u64 = 1 << 50;
+
+const REFS: u64 = OWN - REF;
+const OWNS: u64 = FOREIGN - OWN;
+const FOREIGNS: u64 = WAKE - FOREIGN;
+const WAKES: u64 = !(WAKE - 1);
+
+/// From here on a wake is undone, so that the field, which is the topmost, never wraps.
+const WAKES_HIGH: u64 = (WAKES / 4) * 3 & WAKES;
+/// A runner that finds as many wakes first takes them down to one.
+const WAKES_HALF: u64 = (WAKES / 2) & WAKES;
+const HALVES: u64 = ((REFS / 2) & REFS) | ((OWNS / 2) & OWNS) | ((FOREIGNS / 2) & FOREIGNS);
+
+/// Which of the two counts a waker holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Count {
+    /// A registration in one of our own wait queues.
+    Own,
+    /// Every other clone.
+    Foreign,
+}
+
+impl Count {
+    fn unit(self) -> u64 {
+        match self {
+            Count::Own => OWN,
+            Count::Foreign => FOREIGN,
+        }
+    }
+}
+
+/// What the caller of a wake must do next.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum OnWake {
+    /// Was idle: the caller now owns the `Runnable` and must enqueue it.
+    Enqueue,
+    /// Running, already scheduled, or complete.
+    Nothing,
+    /// The waker was the last thing that kept a complete task: free it.
+    Free,
+}
+
+/// What the runner finds when it begins.
+#[must_use]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PollStart {
+    /// The wakes that this poll answers.
+    pub(crate) wakes: u64,
+    /// The future is to be dropped instead of polled.
+    pub(crate) drop: bool,
+}
+
+/// What the runner must do after a poll that ended `Pending`.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum OnPollEnd {
+    /// Idle; the runner must not touch the task again.
+    Idle,
+    /// Woken during the poll: the runner keeps the `Runnable` and must enqueue it.
+    Reschedule,
+    /// No waker exists. The runner keeps one wake: write it down, then call `end_record`.
+    Unwakeable,
+}
+
+/// What must be done after a waker was dropped.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum OnWakerDrop {
+    Nothing,
+    /// It was the last thing that kept a complete task: free it.
+    Free,
+    /// It was the last waker of an idle task. The caller now holds one wake: write it down, then call
+    /// `end_record`.
+    Unwakeable,
+}
+
+/// What the runner must do to complete a task.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum OnComplete {
+    /// Nobody will take the output: drop it and call again.
+    DropOutput,
+    /// Complete; others keep the memory. The runner must not touch the task again.
+    Complete,
+    /// Complete, and the runner holds a reference: take the joiner, fire it, give the reference up.
+    WakeJoiner,
+    /// Complete and nothing keeps the memory: free it.
+    Free,
+}
+
+/// What the dropped join handle must do.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum OnHandleDrop {
+    Nothing,
+    /// The joiner slot is the handle's again: drop what is in it.
+    DropJoiner,
+    /// The output is still there and is the handle's: drop it, then call again.
+    DropOutput,
+    Free,
+}
+
+/// A copy of the word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bits(u64);
+
+impl Bits {
+    pub(crate) fn is_complete(self) -> bool {
+        self.0 & COMPLETE != 0
+    }
+    pub(crate) fn is_idle(self) -> bool {
+        self.0 & (COMPLETE | WAKES) == 0
+    }
+    pub(crate) fn is_cancelled(self) -> bool {
+        self.0 & CANCELLED != 0
+    }
+    /// The grace is over.
+    pub(crate) fn is_dropping(self) -> bool {
+        self.0 & DROP != 0
+    }
+    pub(crate) fn own(self) -> u32 {
+        ((self.0 & OWNS) / OWN) as u32
+    }
+    pub(crate) fn foreign(self) -> u32 {
+        ((self.0 & FOREIGNS) / FOREIGN) as u32
+    }
+    /// The theorem: parked, not cancelled, and no waker exists anywhere.
+    pub(crate) fn is_unwakeable(self) -> bool {
+        self.0 & (COMPLETE | CANCELLED | STUCK | WAKES | OWNS | FOREIGNS) == 0
+    }
+    /// Complete, and neither handle nor reference nor waker is left.
+    fn is_free(self) -> bool {
+        self.0 & COMPLETE != 0 && self.is_alone()
+    }
+    fn is_alone(self) -> bool {
+        self.0 & (JOIN_HANDLE | STUCK | REFS | OWNS | FOREIGNS) == 0
+    }
+}
+
+impl fmt::Debug for Bits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags: Vec<&str> = [
+            (COMPLETE, "complete"),
+            (CANCELLED, "cancelled"),
+            (DROP, "drop"),
+            (JOIN_HANDLE, "join handle"),
+            (JOINER, "joiner"),
+            (STUCK, "stuck"),
+        ]
+        .into_iter()
+        .filter_map(|(bit, name)| (self.0 & bit != 0).then_some(name))
+        .collect();
+        f.debug_struct("Bits")
+            .field("wakes", &(self.0 / WAKE))
+            .field("foreign", &self.foreign())
+            .field("own", &self.own())
+            .field("refs", &((self.0 & REFS) / REF))
+            .field("flags", &flags)
+            .finish()
+    }
+}
+
+/// The state word; see the table in the [module](self).
+#[derive(Debug)]
+pub(crate) struct State(AtomicU64);
+
+impl State {
+    /// A task that is scheduled and has a join handle.
+    pub(crate) fn new() -> State {
+        State(AtomicU64::new(WAKE | JOIN_HANDLE))
+    }
+
+    /// Acquire: pairs with the release of whoever made the state that is seen.
+    pub(crate) fn load(&self) -> Bits {
+        Bits(self.0.load(Acquire))
+    }
+
+    /// One loop for every transition that must look before it writes.
+    fn update<T>(&self, mut next: impl FnMut(u64) -> (T, Option<u64>)) -> T {
+        let mut bits = self.0.load(Acquire);
+        loop {
+            let (out, new) = next(bits);
+            let Some(new) = new else { return out };
+            match self.0.compare_exchange_weak(bits, new, AcqRel, Acquire) {
+                Ok(_) => return out,
+                Err(now) => {
+                    bits = now;
+                    #[cfg(loom)]
+                    crate::loom::thread::yield_now();
+                }
+            }
+        }
+    }
+
+    // ---- the runner -------------------------------------------------------------------------
+
+    /// The runner begins. A load, no write: it owns the `Runnable` already.
+    ///
+    /// Acquire: pairs with the release in every wake that it counts, so that the poll sees what the
+    /// wakers wrote.
+    pub(crate) fn start_poll(&self) -> PollStart {
+        let mut bits = self.0.load(Acquire);
+        if bits >= WAKES_HALF {
+            bits = self.update(|bits| {
+                let new = (bits & !WAKES) | WAKE;
+                (new, Some(new))
+            });
+        }
+        PollStart { wakes: bits & WAKES, drop: bits & DROP != 0 }
+    }
+
+    /// A poll that began with `start` ended `Pending`.
+    ///
+    /// Release: the next runner, who acquires in `start_poll`, sees what this poll wrote.
+    pub(crate) fn end_poll(&self, start: PollStart) -> OnPollEnd {
+        self.update(|bits| {
+            let new = bits - start.wakes;
+            if new & WAKES != 0 {
+                (OnPollEnd::Reschedule, Some(new))
+            } else if Bits(new).is_unwakeable() {
+                (OnPollEnd::Unwakeable, Some(new + WAKE))
+            } else {
+                (OnPollEnd::Idle, Some(new))
+            }
+        })
+    }
+
+    /// Gives back the wake that an `Unwakeable` edge kept. True if the task was cancelled meanwhile: the
+    /// caller then owns the `Runnable` and must enqueue it.
+    #[must_use]
+    pub(crate) fn end_record(&self) -> bool {
+        let prev = self.0.fetch_sub(WAKE, AcqRel);
+        prev & WAKES != WAKE
+    }
+
+    /// The output is stored (or there is none to take); see [`OnComplete`].
+    pub(crate) fn complete(&self, has_output: bool) -> OnComplete {
+        self.update(|bits| {
+            if bits & JOIN_HANDLE == 0 && has_output {
+                return (OnComplete::DropOutput, None);
+            }
+            if Bits(bits).is_alone() {
+                // Unlinked, unowned, without wakers: nobody else can reach the word any more.
+                return (OnComplete::Free, None);
+            }
+            let new = bits | COMPLETE;
+            if bits & JOINER != 0 {
+                (OnComplete::WakeJoiner, Some(new + REF))
+            } else {
+                (OnComplete::Complete, Some(new))
+            }
+        })
+    }
+
+    // ---- wakers -----------------------------------------------------------------------------
+
+    /// Wakes by value: schedules and gives up the waker's count in one addition.
+    pub(crate) fn wake(&self, count: Count) -> OnWake {
+        // AcqRel even when the task is scheduled already: its runner must see what the waker wrote.
+        let prev = self.0.fetch_add(WAKE.wrapping_sub(count.unit()), AcqRel);
+        if prev & (WAKES | STUCK) == 0 {
+            return OnWake::Enqueue;
+        }
+        self.wake_cold(prev, count.unit())
+    }
+
+    #[cold]
+    fn wake_cold(&self, prev: u64, unit: u64) -> OnWake {
+        if prev & STUCK != 0 {
+            self.0.fetch_add(unit, AcqRel);
+        }
+        let new = prev.wrapping_add(WAKE).wrapping_sub(unit);
+        if prev & WAKES == 0 {
+            OnWake::Enqueue
+        } else if Bits(new).is_free() {
+            // Acquired by the addition above; the releases of all former owners are in its chain.
+            OnWake::Free
+        } else {
+            self.undo_high_wake(new);
+            OnWake::Nothing
+        }
+    }
+
+    /// Wakes by reference.
+    pub(crate) fn wake_by_ref(&self) -> OnWake {
+        let prev = self.0.fetch_add(WAKE, AcqRel);
+        if prev & WAKES == 0 {
+            return OnWake::Enqueue;
+        }
+        self.undo_high_wake(prev);
+        OnWake::Nothing
+    }
+
+    /// Keeps *wakes* from wrapping. A runner counts fewer than half of the field, so a count of three
+    /// quarters that loses one still leaves the runner wakes to answer: nothing is lost.
+    fn undo_high_wake(&self, seen: u64) {
+        if seen >= WAKES_HIGH {
+            self.update(|bits| ((), (bits >= WAKES_HIGH).then(|| bits - WAKE)));
+        }
+    }
+
+    /// A waker was cloned, or a registration is made, by someone who holds or borrows one.
+    pub(crate) fn clone_waker(&self, count: Count) {
+        // Relaxed: a new count is made from one that exists, which keeps the task alive (as in `Arc`).
+        self.add(count.unit(), match count {
+            Count::Own => OWNS,
+            Count::Foreign => FOREIGNS,
+        });
+    }
+
+    /// A waker was dropped.
+    ///
+    /// Release: whoever frees the task acquires it. Acquire: if this frees.
+    pub(crate) fn drop_waker(&self, count: Count) -> OnWakerDrop {
+        self.update(|bits| {
+            if bits & STUCK != 0 {
+                return (OnWakerDrop::Nothing, None);
+            }
+            let new = bits - count.unit();
+            if Bits(new).is_unwakeable() {
+                (OnWakerDrop::Unwakeable, Some(new + WAKE))
+            } else if Bits(new).is_free() {
+                (OnWakerDrop::Free, Some(new))
+            } else {
+                (OnWakerDrop::Nothing, Some(new))
+            }
+        })
+    }
+
+    // ---- references -------------------------------------------------------------------------
+
+    /// Takes a reference, from one that exists or under a lock that keeps the task linked.
+    pub(crate) fn ref_inc(&self) {
+        self.add(REF, REFS);
+    }
+
+    /// Gives a reference up. True if the caller must free the task.
+    #[must_use]
+    pub(crate) fn ref_dec(&self) -> bool {
+        self.update(|bits| {
+            if bits & STUCK != 0 {
+                return (false, None);
+            }
+            (Bits(bits - REF).is_free(), Some(bits - REF))
+        })
+    }
+
+    fn add(&self, unit: u64, field: u64) {
+        let prev = self.0.fetch_add(unit, Relaxed);
+        if prev & STUCK != 0 {
+            self.0.fetch_sub(unit, Relaxed);
+        } else if prev & field >= HALVES & field {
+            self.update(|bits| {
+                let new = (bits & !(REFS | OWNS | FOREIGNS)) | HALVES | STUCK;
+                ((), (bits & STUCK == 0).then_some(new))
+            });
+        }
+    }
+
+    // ---- cancellation -----------------------------------------------------------------------
+
+    /// Asks for cancellation (`drop`: the grace is over, too) and wakes the task so that it takes notice.
+    pub(crate) fn cancel(&self, drop: bool) -> OnWake {
+        let flags = if drop { CANCELLED | DROP } else { CANCELLED };
+        self.update(|bits| {
+            if bits & COMPLETE != 0 || bits & flags == flags {
+                (OnWake::Nothing, None)
+            } else if bits & WAKES == 0 {
+                (OnWake::Enqueue, Some((bits | flags) + WAKE))
+            } else if bits >= WAKES_HIGH {
+                (OnWake::Nothing, Some(bits | flags))
+            } else {
+                (OnWake::Nothing, Some((bits | flags) + WAKE))
+            }
+        })
+    }
+
+    /// Wakes a task without holding a waker. Only for what is a cancellation in itself: a scope's body that
+    /// ends because a child panicked.
+    pub(crate) fn nudge(&self) -> OnWake {
+        self.update(|bits| {
+            if bits & COMPLETE != 0 || bits >= WAKES_HIGH {
+                (OnWake::Nothing, None)
+            } else if bits & WAKES == 0 {
+                (OnWake::Enqueue, Some(bits + WAKE))
+            } else {
+                (OnWake::Nothing, Some(bits + WAKE))
+            }
+        })
+    }
+
+    // ---- the join handle --------------------------------------------------------------------
+
+    /// The handle has filled the joiner slot and hands it over. False if the task is complete by now: the
+    /// slot stays the handle's.
+    #[must_use]
+    pub(crate) fn set_joiner(&self) -> bool {
+        self.update(|bits| {
+            assert_clear(bits, JOINER);
+            if bits & COMPLETE != 0 { (false, None) } else { (true, Some(bits | JOINER)) }
+        })
+    }
+
+    /// The handle takes the joiner slot back, if it is filled and the task is not complete.
+    #[must_use]
+    pub(crate) fn take_joiner(&self) -> bool {
+        self.update(|bits| {
+            if bits & COMPLETE != 0 || bits & JOINER == 0 {
+                (false, None)
+            } else {
+                (true, Some(bits & !JOINER))
+            }
+        })
+    }
+
+    /// The handle is dropped; `has_output` says that it has not taken the output yet.
+    pub(crate) fn drop_handle(&self, has_output: bool) -> OnHandleDrop {
+        self.update(|bits| {
+            if bits & COMPLETE != 0 && has_output {
+                return (OnHandleDrop::DropOutput, None);
+            }
+            let new = bits & !JOIN_HANDLE;
+            if bits & COMPLETE != 0 {
+                let free = Bits(new).is_free();
+                (if free { OnHandleDrop::Free } else { OnHandleDrop::Nothing }, Some(new))
+            } else if bits & JOINER != 0 {
+                (OnHandleDrop::DropJoiner, Some((new & !JOINER) + REF))
+            } else {
+                (OnHandleDrop::Nothing, Some(new))
+            }
+        })
+    }
+}
+
+fn assert_clear(bits: u64, flag: u64) {
+    debug_assert!(bits & flag == 0, "{:?}", Bits(bits));
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_by_value_is_one_addition_that_moves_the_count() {
+        let state = State::new();
+        let start = state.start_poll();
+        state.clone_waker(Count::Foreign);
+        assert_eq!(state.end_poll(start), OnPollEnd::Idle);
+        assert_eq!(state.load().foreign(), 1);
+        assert_eq!(state.wake(Count::Foreign), OnWake::Enqueue);
+        assert_eq!(state.load().foreign(), 0);
+        assert!(!state.load().is_idle());
+    }
+
+    #[test]
+    fn a_poll_that_registers_nothing_is_unwakeable_at_once() {
+        let state = State::new();
+        let start = state.start_poll();
+        assert_eq!(state.end_poll(start), OnPollEnd::Unwakeable);
+        assert!(!state.end_record());
+        assert!(state.load().is_unwakeable());
+        assert_eq!(state.cancel(true), OnWake::Enqueue);
+        assert!(!state.load().is_unwakeable());
+    }
+
+    #[test]
+    fn wakes_never_wrap_and_the_runner_still_answers_them() {
+        let state = State::new();
+        state.clone_waker(Count::Foreign);
+        let start = state.start_poll();
+        for _ in 0..100_000 {
+            assert_eq!(state.wake_by_ref(), OnWake::Nothing);
+        }
+        assert_eq!(state.load().foreign(), 1);
+        assert_eq!(state.end_poll(start), OnPollEnd::Reschedule);
+        let start = state.start_poll();
+        assert_eq!(state.end_poll(start), OnPollEnd::Idle);
+    }
+
+    #[test]
+    fn a_saturated_count_sticks_and_is_never_proven() {
+        let state = State::new();
+        for _ in 0..100_000 {
+            state.clone_waker(Count::Foreign);
+        }
+        let start = state.start_poll();
+        assert_eq!(state.end_poll(start), OnPollEnd::Idle);
+        for _ in 0..200_000 {
+            assert_eq!(state.drop_waker(Count::Foreign), OnWakerDrop::Nothing);
+        }
+        assert!(state.load().is_idle());
+        assert!(!state.load().is_unwakeable());
+        assert_eq!(state.wake(Count::Foreign), OnWake::Enqueue);
+        assert_eq!(state.wake(Count::Foreign), OnWake::Nothing);
+    }
+}

@@ -1,0 +1,3 @@
+//! Nothing here knows a task.
+
+pub(crate) mod linked_list;
