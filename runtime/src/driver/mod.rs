@@ -1,24 +1,248 @@
-//! (temporary)
+//! What the operating system and the clock tell: I/O readiness through mio, timers through the wheel.
+//!
+//! The driver knows no tasks. It takes plain wakers, and hands those that are due to whoever turns it, who
+//! wakes them outside all locks. One thread at a time is inside [`Driver::try_turn`].
+
 pub(crate) mod clock;
-use std::sync::{Condvar, Mutex};
+pub(crate) mod io;
+pub(crate) mod readiness;
+pub(crate) mod wheel;
+
+use std::fmt;
+use std::io as std_io;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
+
+use self::clock::Clock;
+use self::io::{Sources, WAKE};
+use self::wheel::{Key, Wheel};
+
+/// Events taken from the kernel at a time.
+const EVENTS_MAX: usize = 256;
+
+/// Nobody sleeps in the driver, or not for a timer's sake.
+const NO_DEADLINE: u64 = u64::MAX;
+
+pub(crate) struct Driver {
+    clock: Clock,
+    poll: Mutex<(mio::Poll, mio::Events)>,
+    waker: mio::Waker,
+    sources: Sources,
+    wheel: Mutex<Timers>,
+    /// The tick up to which the thread in the driver sleeps; 0 while nobody sleeps there.
+    sleeps_to: AtomicU64,
+}
+
 #[derive(Debug)]
-pub(crate) struct Driver { clock: clock::Clock, turn: Mutex<()>, token: Mutex<bool>, c: Condvar }
-pub(crate) struct Turn;
+struct Timers {
+    wheel: Wheel,
+    shut_down: bool,
+}
+
+/// Proof that the caller was inside the driver.
+#[derive(Debug)]
+pub(crate) struct Turn(());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Driver {
-    pub(crate) fn new(clock: clock::Clock) -> std::io::Result<Driver> { Ok(Driver{clock, turn: Mutex::new(()), token: Mutex::new(false), c: Condvar::new()}) }
-    pub(crate) fn clock(&self) -> &clock::Clock { &self.clock }
-    pub(crate) fn try_turn(&self, timeout: Option<Duration>, _woken: &mut Vec<Waker>) -> Option<Turn> {
-        let _g = self.turn.try_lock().ok()?;
-        if timeout == Some(Duration::ZERO) { return Some(Turn); }
-        let mut t = self.token.lock().unwrap();
-        while !*t {
-            match timeout { None => t = self.c.wait(t).unwrap(), Some(d) => { t = self.c.wait_timeout(t, d).unwrap().0; break } }
-        }
-        *t = false;
-        Some(Turn)
+    /// # Errors
+    /// If the operating system gives no descriptor.
+    pub(crate) fn new(clock: Clock) -> std_io::Result<Driver> {
+        let poll = mio::Poll::new()?;
+        let waker = mio::Waker::new(poll.registry(), WAKE)?;
+        let sources = Sources::new(poll.registry().try_clone()?);
+        Ok(Driver {
+            clock,
+            poll: Mutex::new((poll, mio::Events::with_capacity(EVENTS_MAX))),
+            waker,
+            sources,
+            wheel: Mutex::new(Timers { wheel: Wheel::new(), shut_down: false }),
+            sleeps_to: AtomicU64::new(0),
+        })
     }
-    pub(crate) fn unpark(&self) { *self.token.lock().unwrap() = true; self.c.notify_all(); }
-    pub(crate) fn shutdown(&self) -> Vec<Waker> { Vec::new() }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    pub(crate) fn timers_len(&self) -> usize {
+        lock(&self.wheel).wheel.len()
+    }
+
+    pub(crate) fn io_len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Waits for events, at most for `timeout` (`None`: as long as it takes, zero: not at all) and not beyond the
+    /// next timer, and adds to `woken` whoever is due. `None` if another thread is inside.
+    pub(crate) fn try_turn(&self, timeout: Option<Duration>, woken: &mut Vec<Waker>) -> Option<Turn> {
+        let mut guard = match self.poll.try_lock() {
+            Ok(guard) => guard,
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => return None,
+        };
+        let (poll, events) = &mut *guard;
+        let wait = if timeout == Some(Duration::ZERO) { timeout } else { self.announce_sleep(timeout) };
+        let polled = wait_for_events(poll, events, wait);
+        self.sleeps_to.store(0, SeqCst);
+        if polled.is_ok() {
+            self.sources.dispatch(events, woken);
+        }
+        drop(guard);
+        self.fire_timers(woken);
+        Some(Turn(()))
+    }
+
+    /// Says how long this thread will sleep, clipped to the next timer.
+    ///
+    /// The announcement comes before the look at the wheel, and who arms a timer looks at the announcement
+    /// after it has put the timer in, both under the wheel's lock. So the sleeper sees the timer, or the
+    /// other sees the sleeper.
+    fn announce_sleep(&self, timeout: Option<Duration>) -> Option<Duration> {
+        let timers = lock(&self.wheel);
+        let next = timers.wheel.next_tick();
+        self.sleeps_to.store(next.unwrap_or(NO_DEADLINE), SeqCst);
+        drop(timers);
+        if self.clock.is_paused() {
+            return timeout;
+        }
+        let until_next = next.map(|tick| {
+            Duration::from_nanos(wheel::tick_start(tick).saturating_sub(self.clock.now_ns()))
+        });
+        match (timeout, until_next) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn fire_timers(&self, woken: &mut Vec<Waker>) {
+        let mut timers = lock(&self.wheel);
+        if timers.wheel.len() > 0 {
+            let now = wheel::tick_of(self.clock.now_ns());
+            timers.wheel.advance(now, woken);
+        }
+    }
+
+    /// Wakes the thread that is inside, or the next one that goes in to sleep: the wake is kept.
+    pub(crate) fn unpark(&self) {
+        // It fails only when the kernel is out of memory for an eight-byte counter.
+        let _ = self.waker.wake();
+    }
+
+    /// Arms a timer for `deadline_ns` on the runtime's clock. `None` if the runtime has been shut down.
+    pub(crate) fn arm(&self, deadline_ns: u64, waker: Waker) -> Option<Key> {
+        let mut timers = lock(&self.wheel);
+        if timers.shut_down {
+            drop(timers);
+            drop(waker);
+            return None;
+        }
+        let idle = timers.wheel.len() == 0;
+        if idle {
+            // An empty wheel may be far behind: nothing to fire on the way.
+            timers.wheel.advance(wheel::tick_of(self.clock.now_ns()), &mut Vec::new());
+        }
+        let tick = wheel::tick_after(deadline_ns);
+        let key = timers.wheel.insert(tick, waker);
+        let sleeps_to = self.sleeps_to.load(SeqCst);
+        drop(timers);
+        if sleeps_to != 0 && tick < sleeps_to {
+            self.unpark();
+        }
+        Some(key)
+    }
+
+    /// Has another waker woken in place of the one before, if they differ. False if the timer has fired.
+    pub(crate) fn rearm(
+        &self,
+        key: Key,
+        keep: impl FnOnce(&Waker) -> bool,
+        new: impl FnOnce() -> Waker,
+    ) -> bool {
+        let mut timers = lock(&self.wheel);
+        let old = match timers.wheel.waker_mut(key) {
+            None => return false,
+            Some(waker) if keep(waker) => None,
+            Some(waker) => Some(std::mem::replace(waker, new())),
+        };
+        drop(timers);
+        drop(old);
+        true
+    }
+
+    /// Disarms a timer, if it has not fired.
+    pub(crate) fn disarm(&self, key: Key) {
+        let waker = lock(&self.wheel).wheel.remove(key);
+        drop(waker);
+    }
+
+    /// On a paused clock: jumps to the next timer and fires it. False if there is none.
+    pub(crate) fn jump(&self, woken: &mut Vec<Waker>) -> bool {
+        let Some(tick) = lock(&self.wheel).wheel.next_tick() else { return false };
+        self.clock.advance_to(wheel::tick_start(tick));
+        self.fire_timers(woken);
+        true
+    }
+
+    /// Nothing can be registered or armed any more. Returns every waker that was, for the caller to drop
+    /// or wake outside all locks.
+    pub(crate) fn shutdown(&self) -> Vec<Waker> {
+        let mut wakers = self.sources.shut_down();
+        let mut timers = lock(&self.wheel);
+        timers.shut_down = true;
+        wakers.extend(timers.wheel.clear());
+        wakers
+    }
+}
+
+/// One look at the kernel. mio counts timeouts in milliseconds; where a finer one is asked for, the wait is on the
+/// poll's own descriptor and the events are fetched after.
+fn wait_for_events(
+    poll: &mut mio::Poll,
+    events: &mut mio::Events,
+    timeout: Option<Duration>,
+) -> std_io::Result<()> {
+    events.clear();
+    let polled = match timeout {
+        #[cfg(unix)]
+        Some(timeout) if !timeout.is_zero() => {
+            use std::os::fd::{AsRawFd, BorrowedFd};
+            // SAFETY: the descriptor is the poll's, which is borrowed for longer than this block.
+            let fd = unsafe { BorrowedFd::borrow_raw(poll.as_raw_fd()) };
+            let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::IN)];
+            let timeout = rustix::event::Timespec {
+                tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: timeout.subsec_nanos().into(),
+            };
+            match rustix::event::poll(&mut fds, Some(&timeout)) {
+                Ok(0) => return Ok(()),
+                Ok(_) => poll.poll(events, Some(Duration::ZERO)),
+                Err(error) => Err(error.into()),
+            }
+        }
+        timeout => poll.poll(events, timeout),
+    };
+    match polled {
+        Err(error) if error.kind() == std_io::ErrorKind::Interrupted => Ok(()),
+        polled => polled,
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("io", &self.io_len())
+            .field("timers", &self.timers_len())
+            .finish_non_exhaustive()
+    }
 }

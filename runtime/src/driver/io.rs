@@ -1,0 +1,244 @@
+//! I/O sources: registered once, edge-triggered, waited for by direction.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use mio::event::{Event, Source};
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+
+use super::readiness::{
+    Direction, READ_CLOSED, READABLE, Readiness, WRITABLE, WRITE_CLOSED,
+};
+
+/// The token of the driver's own waker.
+pub(super) const WAKE: Token = Token(usize::MAX);
+
+/// One source as the driver knows it.
+#[derive(Debug)]
+pub(crate) struct ScheduledIo {
+    readiness: Readiness,
+    waiters: Mutex<Waiters>,
+}
+
+/// Who waits. Mostly one reader and one writer; the slabs take more.
+#[derive(Debug, Default)]
+struct Waiters {
+    readers: Slab<(u64, Waker)>,
+    writers: Slab<(u64, Waker)>,
+    stamp: u64,
+}
+
+impl Waiters {
+    fn of(&mut self, direction: Direction) -> &mut Slab<(u64, Waker)> {
+        match direction {
+            Direction::Read => &mut self.readers,
+            Direction::Write => &mut self.writers,
+        }
+    }
+}
+
+/// A waiter's place, with a stamp: places are used again, and a waiter that was woken has lost its own.
+#[derive(Debug, Default)]
+pub(crate) struct Place(Option<(usize, u64)>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ScheduledIo {
+    fn new() -> ScheduledIo {
+        ScheduledIo { readiness: Readiness::new(), waiters: Mutex::default() }
+    }
+
+    /// Takes note of what the kernel reports, and who waited for it.
+    fn ready(&self, event: &Event, woken: &mut Vec<Waker>) {
+        let mut bits = 0;
+        let mut add = |is: bool, bit: u64| bits |= if is { bit } else { 0 };
+        add(event.is_readable(), READABLE);
+        add(event.is_writable(), WRITABLE);
+        add(event.is_read_closed() || event.is_error(), READABLE | READ_CLOSED);
+        add(event.is_write_closed() || event.is_error(), WRITABLE | WRITE_CLOSED);
+        self.set(bits, woken);
+    }
+
+    fn set(&self, bits: u64, woken: &mut Vec<Waker>) {
+        // Readiness first, waiters after; a waiter registers first and looks at the readiness after.
+        self.readiness.set(bits);
+        let mut waiters = lock(&self.waiters);
+        if bits & (READABLE | READ_CLOSED) != 0 {
+            woken.extend(waiters.readers.drain().map(|(_, waker)| waker));
+        }
+        if bits & (WRITABLE | WRITE_CLOSED) != 0 {
+            woken.extend(waiters.writers.drain().map(|(_, waker)| waker));
+        }
+    }
+
+    /// Tries `operation`; if it would block, registers the waker that `register` makes, unless the source became
+    /// ready meanwhile.
+    pub(crate) fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        direction: Direction,
+        place: &mut Place,
+        register: fn(&Context<'_>) -> Waker,
+        will_wake: fn(&Waker, &Context<'_>) -> bool,
+        mut operation: impl FnMut() -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            let seen = self.readiness.load();
+            if seen.is_ready(direction) {
+                match operation() {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.readiness.clear(seen, direction);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    done => {
+                        self.release(direction, place);
+                        return Poll::Ready(done);
+                    }
+                }
+                continue;
+            }
+            let mut waiters = lock(&self.waiters);
+            waiters.stamp += 1;
+            let new_stamp = waiters.stamp;
+            let waiting = waiters.of(direction);
+            let ours = place.0.and_then(|(key, stamp)| waiting.get_mut(key).filter(|at| at.0 == stamp));
+            let old = match ours {
+                Some((_, waker)) if will_wake(waker, cx) => None,
+                Some((_, waker)) => Some(std::mem::replace(waker, register(cx))),
+                None => {
+                    place.0 = Some((waiting.insert((new_stamp, register(cx))), new_stamp));
+                    None
+                }
+            };
+            drop(waiters);
+            drop(old);
+            if !self.readiness.load().is_ready(direction) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Gives a place up, if the waiter still has it.
+    pub(crate) fn release(&self, direction: Direction, place: &mut Place) {
+        let Some((key, stamp)) = place.0.take() else { return };
+        let waker = {
+            let mut waiters = lock(&self.waiters);
+            let waiting = waiters.of(direction);
+            match waiting.get(key) {
+                Some((at, _)) if *at == stamp => Some(waiting.remove(key)),
+                _ => None,
+            }
+        };
+        drop(waker);
+    }
+}
+
+/// All sources of a driver.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    registry: Registry,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    sources: Slab<(u32, Arc<ScheduledIo>)>,
+    generation: u32,
+    shut_down: bool,
+}
+
+/// A source's place in the table, with a generation, so that an event that comes late finds nobody.
+fn token(index: usize, generation: u32) -> Token {
+    Token(index | (generation as usize & 0xff_ffff) << 32)
+}
+
+impl Sources {
+    pub(super) fn new(registry: Registry) -> Sources {
+        Sources { registry, table: Mutex::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        lock(&self.table).sources.len()
+    }
+
+    /// Registers a source for both directions.
+    ///
+    /// # Errors
+    /// What the operating system says, or that the runtime has been shut down.
+    pub(crate) fn register(
+        &self,
+        source: &mut impl Source,
+    ) -> io::Result<(Token, Arc<ScheduledIo>)> {
+        let io = Arc::new(ScheduledIo::new());
+        let token = {
+            let mut table = lock(&self.table);
+            if table.shut_down {
+                return Err(io::Error::other("the leakfree runtime has been shut down"));
+            }
+            table.generation = table.generation.wrapping_add(1) & 0xff_ffff;
+            let generation = table.generation;
+            token(table.sources.insert((generation, Arc::clone(&io))), generation)
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.registry.register(source, token, interest) {
+            self.forget(token);
+            return Err(error);
+        }
+        Ok((token, io))
+    }
+
+    /// Deregisters a source.
+    pub(crate) fn deregister(&self, source: &mut impl Source, token: Token) {
+        // It may fail only if the descriptor is gone already, and then there is nothing to do.
+        let _ = self.registry.deregister(source);
+        self.forget(token);
+    }
+
+    fn forget(&self, token: Token) {
+        let source = {
+            let mut table = lock(&self.table);
+            let index = token.0 & 0xffff_ffff;
+            match table.sources.get(index) {
+                Some((generation, _)) if token == self::token(index, *generation) => {
+                    Some(table.sources.remove(index))
+                }
+                _ => None,
+            }
+        };
+        drop(source);
+    }
+
+    /// Hands the kernel's events to their sources.
+    pub(super) fn dispatch(&self, events: &mio::Events, woken: &mut Vec<Waker>) {
+        for event in events {
+            let token = event.token();
+            if token == WAKE {
+                continue;
+            }
+            let index = token.0 & 0xffff_ffff;
+            let source = match lock(&self.table).sources.get(index) {
+                Some((generation, io)) if token == self::token(index, *generation) => Arc::clone(io),
+                _ => continue,
+            };
+            source.ready(event, woken);
+        }
+    }
+
+    /// Takes all waiters out, and lets nobody in any more.
+    pub(super) fn shut_down(&self) -> Vec<Waker> {
+        let sources: Vec<_> = {
+            let mut table = lock(&self.table);
+            table.shut_down = true;
+            table.sources.iter().map(|(_, (_, io))| Arc::clone(io)).collect()
+        };
+        let mut woken = Vec::new();
+        for source in sources {
+            source.set(READ_CLOSED | WRITE_CLOSED, &mut woken);
+        }
+        woken
+    }
+}

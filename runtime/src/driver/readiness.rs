@@ -1,0 +1,102 @@
+//! The readiness word of one I/O source.
+//!
+//! ```text
+//!  [ tick: 32 | write closed | read closed | writable | readable ]
+//! ```
+//!
+//! | event                         | bits            | tick |
+//! |-------------------------------|-----------------|------|
+//! | the kernel reports readiness  | those reported are set | + 1 |
+//! | an operation met `WouldBlock` | its own is cleared, if the tick is the one it read before the operation | same |
+//!
+//! Registration is edge-triggered: an edge that comes between the operation and the clearing must not be
+//! cleared away, and the tick tells. Closed bits are never cleared.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+
+pub(crate) const READABLE: u64 = 1;
+pub(crate) const WRITABLE: u64 = 2;
+pub(crate) const READ_CLOSED: u64 = 4;
+pub(crate) const WRITE_CLOSED: u64 = 8;
+const TICK: u64 = 16;
+
+/// Which direction an operation is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+impl Direction {
+    fn mask(self) -> u64 {
+        match self {
+            Direction::Read => READABLE | READ_CLOSED,
+            Direction::Write => WRITABLE | WRITE_CLOSED,
+        }
+    }
+
+    fn clearable(self) -> u64 {
+        match self {
+            Direction::Read => READABLE,
+            Direction::Write => WRITABLE,
+        }
+    }
+}
+
+/// What an operation saw before it tried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen(u64);
+
+impl Seen {
+    pub(crate) fn is_ready(self, direction: Direction) -> bool {
+        self.0 & direction.mask() != 0
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Readiness(AtomicU64);
+
+impl Readiness {
+    /// Ready in both directions: the first operation finds out.
+    pub(crate) fn new() -> Readiness {
+        Readiness(AtomicU64::new(READABLE | WRITABLE))
+    }
+
+    pub(crate) fn load(&self) -> Seen {
+        Seen(self.0.load(Acquire))
+    }
+
+    /// The kernel reports readiness. AcqRel: pairs with the load, so that who sees the bits may act on what
+    /// the reporting thread saw.
+    pub(crate) fn set(&self, bits: u64) {
+        let _ = self.0.fetch_update(AcqRel, Acquire, |word| Some((word | bits).wrapping_add(TICK)));
+    }
+
+    /// The operation met `WouldBlock` after it had seen `seen`.
+    pub(crate) fn clear(&self, seen: Seen, direction: Direction) {
+        let _ = self.0.fetch_update(AcqRel, Acquire, |word| {
+            (word / TICK == seen.0 / TICK).then_some(word & !direction.clearable())
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_between_operation_and_clearing_is_kept() {
+        let word = Readiness::new();
+        let seen = word.load();
+        word.set(READABLE);
+        word.clear(seen, Direction::Read);
+        assert!(word.load().is_ready(Direction::Read));
+        word.clear(word.load(), Direction::Read);
+        assert!(!word.load().is_ready(Direction::Read));
+        assert!(word.load().is_ready(Direction::Write));
+        word.set(READ_CLOSED);
+        word.clear(word.load(), Direction::Read);
+        assert!(word.load().is_ready(Direction::Read), "the end of a stream stays");
+    }
+}
