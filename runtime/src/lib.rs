@@ -2,6 +2,8 @@
 
 mod builder;
 mod driver;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 mod loom;
 pub mod net;
 pub mod report;

@@ -1,1 +1,9 @@
-//! Channels and locks.
+//! Channels and locks. Every wait here records what it waits on and where.
+
+mod mutex;
+mod waiters;
+
+pub mod mpsc;
+pub mod oneshot;
+
+pub use mutex::{Lock, Mutex, MutexGuard, TryLockError};

@@ -187,6 +187,10 @@ impl Leaf {
         Leaf { wait: Wait { reason, object, location }, stamp: None }
     }
 
+    pub(crate) fn reason(&self) -> WaitReason {
+        self.wait.reason
+    }
+
     /// Corrects the location, for leaves whose caller is only known at the poll.
     #[inline]
     pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
@@ -197,6 +201,12 @@ impl Leaf {
     #[inline]
     pub(crate) fn pending(&mut self, _cx: &Context<'_>) {
         self.stamp = frame::note(self.wait, self.stamp);
+    }
+
+    /// For poll functions without a future of their own: the entry stands until the next poll.
+    #[inline]
+    pub(crate) fn pending_detached(self, _cx: &Context<'_>) {
+        frame::note(self.wait, None);
     }
 
     /// The wait is over: takes the entry of this poll back.

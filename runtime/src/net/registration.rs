@@ -1,0 +1,156 @@
+//! A socket as the driver knows it, and a wait on one.
+
+use std::fmt;
+use std::io;
+use std::panic::Location;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use mio::Token;
+use mio::event::Source;
+
+use crate::driver::Driver;
+use crate::driver::io::{Place, ScheduledIo};
+use crate::driver::readiness::Direction;
+use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::waker;
+
+/// A registered socket. Dropping it deregisters it.
+pub(super) struct Registration<S: Source> {
+    source: S,
+    token: Token,
+    io: Arc<ScheduledIo>,
+    driver: Arc<Driver>,
+    pub(super) created: &'static Location<'static>,
+    /// The places of who polls without a future of its own: `poll_read` and the like, one each way.
+    polled: Mutex<[Place; 2]>,
+}
+
+impl<S: Source> Registration<S> {
+    pub(super) fn new(
+        mut source: S,
+        driver: Arc<Driver>,
+        created: &'static Location<'static>,
+    ) -> io::Result<Registration<S>> {
+        let (token, io) = driver.sources().register(&mut source)?;
+        Ok(Registration { source, token, io, driver, created, polled: Mutex::default() })
+    }
+
+    pub(super) fn source(&self) -> &S {
+        &self.source
+    }
+
+    pub(super) fn driver(&self) -> &Arc<Driver> {
+        &self.driver
+    }
+
+    pub(super) fn object(&self) -> Object {
+        Object::Created(self.created)
+    }
+
+    fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        direction: Direction,
+        place: &mut Place,
+        operation: impl FnMut() -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        self.io.poll(cx, direction, place, waker::register, waker::will_wake, operation)
+    }
+
+    /// For poll methods: the wait is noted for this poll, and stands until the next one.
+    #[track_caller]
+    pub(super) fn poll_shared<T>(
+        &self,
+        cx: &Context<'_>,
+        reason: WaitReason,
+        mut operation: impl FnMut(&S) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        let direction = direction(reason);
+        let mut places = self.polled.lock().unwrap_or_else(|e| e.into_inner());
+        let place = &mut places[usize::from(direction == Direction::Write)];
+        let polled = self.poll(cx, direction, place, || operation(&self.source));
+        drop(places);
+        if polled.is_pending() {
+            Leaf::new(reason, self.object()).pending_detached(cx);
+        }
+        polled
+    }
+
+    /// Waits for the socket to become writable, as part of a future that notes its own wait.
+    pub(super) fn poll_write_ready<T>(
+        &self,
+        cx: &Context<'_>,
+        mut operation: impl FnMut(&S) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        let mut places = self.polled.lock().unwrap_or_else(|e| e.into_inner());
+        self.poll(cx, Direction::Write, &mut places[1], || operation(&self.source))
+    }
+
+    /// A wait of its own on this socket, at the caller's location.
+    #[track_caller]
+    pub(super) fn wait(&self, reason: WaitReason) -> Waiting<'_, S> {
+        let leaf = Leaf::new(reason, self.object());
+        Waiting { registration: self, place: Place::default(), leaf }
+    }
+}
+
+impl<S: Source> Drop for Registration<S> {
+    fn drop(&mut self) {
+        self.driver.sources().deregister(&mut self.source, self.token);
+    }
+}
+
+impl<S: Source + fmt::Debug> fmt::Debug for Registration<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+fn direction(reason: WaitReason) -> Direction {
+    match reason {
+        WaitReason::TcpWrite | WaitReason::TcpConnect => Direction::Write,
+        _ => Direction::Read,
+    }
+}
+
+/// One wait on a socket: what the futures of this module have in common.
+pub(super) struct Waiting<'a, S: Source> {
+    registration: &'a Registration<S>,
+    place: Place,
+    leaf: Leaf,
+}
+
+impl<'a, S: Source> Waiting<'a, S> {
+    pub(super) fn registration(&self) -> &'a Registration<S> {
+        self.registration
+    }
+
+    /// Tries `operation`; waits if it would block.
+    pub(super) fn poll<T>(
+        &mut self,
+        cx: &Context<'_>,
+        mut operation: impl FnMut(&S) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        let direction = direction(self.leaf.reason());
+        let source = &self.registration.source;
+        let polled = self.registration.poll(cx, direction, &mut self.place, || operation(source));
+        match polled {
+            Poll::Ready(_) => self.leaf.ready(),
+            Poll::Pending => self.leaf.pending(cx),
+        }
+        polled
+    }
+}
+
+impl<S: Source> Drop for Waiting<'_, S> {
+    fn drop(&mut self) {
+        self.registration.io.release(direction(self.leaf.reason()), &mut self.place);
+    }
+}
+
+impl<S: Source> fmt::Debug for Waiting<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.leaf.fmt(f)
+    }
+}

@@ -1,0 +1,334 @@
+//! A channel for one value.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::waker;
+
+/// Makes a channel for one value.
+///
+/// ```
+/// # leakfree::runtime::Runtime::new().unwrap().block_on(async {
+/// let (tx, rx) = leakfree::sync::oneshot::channel();
+/// leakfree::spawn(async move { tx.send(3).unwrap() });
+/// assert_eq!(rx.await, Ok(3));
+/// # });
+/// ```
+#[track_caller]
+pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
+    let created = Location::caller();
+    let shared = Arc::new(Shared { state: Mutex::new(State::new()), created });
+    let leaf = Leaf::new(WaitReason::OneshotRecv, Object::Created(created));
+    (Sender { shared: Some(Arc::clone(&shared)) }, Receiver { shared, leaf, done: false })
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    created: &'static Location<'static>,
+}
+
+struct State<T> {
+    value: Option<T>,
+    /// The sender has sent or is gone.
+    sent: bool,
+    /// The receiver is gone or has closed.
+    closed: bool,
+    receiver: Option<Waker>,
+    sender: Option<Waker>,
+}
+
+impl<T> State<T> {
+    fn new() -> State<T> {
+        State { value: None, sent: false, closed: false, receiver: None, sender: None }
+    }
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Replaces a registration if it is another task's; what is returned is dropped outside the lock.
+fn register(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
+    match slot {
+        Some(waker) if waker::will_wake(waker, cx) => None,
+        slot => slot.replace(waker::register(cx)),
+    }
+}
+
+/// Sends one value; see [`channel`].
+pub struct Sender<T> {
+    shared: Option<Arc<Shared<T>>>,
+}
+
+impl<T> Sender<T> {
+    /// Sends the value. Does not wait.
+    ///
+    /// # Errors
+    /// The value, if the receiver is gone or has closed the channel.
+    pub fn send(mut self, value: T) -> Result<(), T> {
+        let shared = self.shared.take().expect("present until it is sent or dropped");
+        let woken = {
+            let mut state = shared.lock();
+            state.sent = true;
+            if state.closed {
+                return Err(value);
+            }
+            state.value = Some(value);
+            state.receiver.take().map(waker::fire)
+        };
+        drop(woken);
+        Ok(())
+    }
+
+    /// Whether the receiver is gone or has closed the channel. Does not wait.
+    pub fn is_closed(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.lock().closed)
+    }
+
+    /// Waits until the receiver is gone or closes the channel.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it holds no value.
+    #[track_caller]
+    pub fn closed(&mut self) -> Closed<'_, T> {
+        let shared = self.shared.as_deref().expect("present until it is sent or dropped");
+        let leaf = Leaf::new(WaitReason::OneshotClosed, Object::Created(shared.created));
+        Closed { shared, leaf }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.take() else { return };
+        let woken = {
+            let mut state = shared.lock();
+            state.sent = true;
+            state.receiver.take().map(waker::fire)
+        };
+        drop(woken);
+    }
+}
+
+/// The future of [`Sender::closed`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Closed<'a, T> {
+    shared: &'a Shared<T>,
+    leaf: Leaf,
+}
+
+impl<T> Future for Closed<'_, T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let old = {
+            let mut state = this.shared.lock();
+            if state.closed {
+                this.leaf.ready();
+                return Poll::Ready(());
+            }
+            register(&mut state.sender, cx)
+        };
+        drop(old);
+        this.leaf.pending(cx);
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Closed<'_, T> {
+    fn drop(&mut self) {
+        let old = self.shared.lock().sender.take();
+        drop(old);
+    }
+}
+
+/// Receives one value: await it. See [`channel`].
+///
+/// # Cancel safety
+/// Awaiting `&mut receiver` is cancel safe: a value that was not returned is still there.
+pub struct Receiver<T> {
+    shared: Arc<Shared<T>>,
+    leaf: Leaf,
+    done: bool,
+}
+
+impl<T> Receiver<T> {
+    /// The value, if it has been sent. Does not wait.
+    ///
+    /// # Errors
+    /// [`TryRecvError::Empty`] if it has not been sent yet, [`TryRecvError::Closed`] if it never will be or has been
+    /// taken.
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        let mut state = self.shared.lock();
+        match state.value.take() {
+            Some(value) => {
+                state.closed = true;
+                Ok(value)
+            }
+            None if state.sent || state.closed => Err(TryRecvError::Closed),
+            None => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Lets nothing be sent any more. A value that has been sent can still be received.
+    pub fn close(&mut self) {
+        drop(self.shut(false));
+    }
+
+    /// Closes, and takes out what was sent if `take`. It is dropped by the caller, outside the lock.
+    fn shut(&mut self, take: bool) -> Option<T> {
+        let (woken, receiver, value) = {
+            let mut state = self.shared.lock();
+            state.closed = true;
+            let value = if take { state.value.take() } else { None };
+            (state.sender.take().map(waker::fire), state.receiver.take(), value)
+        };
+        drop((woken, receiver));
+        value
+    }
+}
+
+impl<T> Future for Receiver<T> {
+    type Output = Result<T, RecvError>;
+
+    /// # Panics
+    /// When polled again after it was ready.
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
+        let this = &mut *self;
+        assert!(!this.done, "a oneshot::Receiver was polled after it was ready");
+        let old = {
+            let mut state = this.shared.lock();
+            if let Some(value) = state.value.take() {
+                this.done = true;
+                this.leaf.ready();
+                return Poll::Ready(Ok(value));
+            }
+            if state.sent || state.closed {
+                this.done = true;
+                this.leaf.ready();
+                return Poll::Ready(Err(RecvError(())));
+            }
+            register(&mut state.receiver, cx)
+        };
+        drop(old);
+        this.leaf.set_location(Location::caller());
+        this.leaf.pending(cx);
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        drop(self.shut(true));
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("closed", &self.is_closed()).finish()
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Closed<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closed").finish_non_exhaustive()
+    }
+}
+
+/// The sender was dropped without sending.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecvError(());
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("channel closed")
+    }
+}
+
+impl std::error::Error for RecvError {}
+
+/// Why nothing was received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TryRecvError {
+    /// Nothing has been sent yet.
+    Empty,
+    /// Nothing will be sent any more, or it has been taken.
+    Closed,
+}
+
+impl fmt::Display for TryRecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TryRecvError::Empty => "channel empty",
+            TryRecvError::Closed => "channel closed",
+        })
+    }
+}
+
+impl std::error::Error for TryRecvError {}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use futures::executor::block_on;
+    use std::pin::pin;
+
+    #[test]
+    fn a_value_sent_is_received_or_given_back() {
+        let (tx, rx) = channel();
+        tx.send(1).unwrap();
+        assert_eq!(block_on(rx), Ok(1));
+        let (tx, rx) = channel();
+        drop(rx);
+        assert_eq!(tx.send(2), Err(2));
+        let (tx, rx) = channel::<i32>();
+        drop(tx);
+        assert_eq!(block_on(rx), Err(RecvError(())));
+    }
+
+    #[test]
+    fn a_closed_channel_still_holds_what_was_sent() {
+        let (tx, mut rx) = channel();
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+        tx.send("kept").unwrap();
+        rx.close();
+        assert_eq!(rx.try_recv(), Ok("kept"));
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
+    }
+
+    #[test]
+    fn the_value_is_dropped_once_with_the_receiver() {
+        let value = Arc::new(());
+        let (tx, rx) = channel();
+        tx.send(Arc::clone(&value)).unwrap();
+        drop(rx);
+        assert_eq!(Arc::strong_count(&value), 1);
+    }
+
+    #[test]
+    fn the_sender_hears_of_the_receivers_end() {
+        let (mut tx, rx) = channel::<()>();
+        let mut cx = Context::from_waker(Waker::noop());
+        {
+            let mut closed = pin!(tx.closed());
+            assert!(closed.as_mut().poll(&mut cx).is_pending());
+            drop(rx);
+            assert!(closed.as_mut().poll(&mut cx).is_ready());
+        }
+        assert!(tx.is_closed());
+    }
+}

@@ -1,0 +1,101 @@
+//! A first-in, first-out queue of waiting tasks, from which a waiter that gives up leaves in O(1).
+
+use std::collections::VecDeque;
+use std::task::{Context, Waker};
+
+use slab::Slab;
+
+use crate::task::waker::{self, Woken};
+
+/// A waiter's place in the queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    index: usize,
+    ticket: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    /// `None` once the waiter has been given what it waits for, and has not taken it.
+    waker: Option<Waker>,
+}
+
+/// Waiters in the order of their arrival. The queue lies under its primitive's lock.
+///
+/// A waiter is **queued** until it is **granted**, and leaves by [`leave`](Waiters::leave) in either case, which says
+/// which it was: a grant that was not used is the leaver's to pass on.
+#[derive(Debug)]
+pub(super) struct Waiters {
+    waiters: Slab<Waiter>,
+    /// In order; those who left before their turn are skipped when they come up.
+    order: VecDeque<Place>,
+    queued: usize,
+    tickets: u64,
+}
+
+impl Waiters {
+    pub(super) const fn new() -> Waiters {
+        Waiters { waiters: Slab::new(), order: VecDeque::new(), queued: 0, tickets: 0 }
+    }
+
+    /// Nobody waits who has not been granted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
+    /// Queues the polled task.
+    pub(super) fn join(&mut self, cx: &Context<'_>) -> Place {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let index = self.waiters.insert(Waiter { ticket, waker: Some(waker::register(cx)) });
+        let place = Place { index, ticket };
+        self.order.push_back(place);
+        self.queued += 1;
+        place
+    }
+
+    /// Whether the waiter has been granted; if not, it is the polled task that is woken, and the waker
+    /// that was replaced for it is for the caller to drop outside the lock.
+    pub(super) fn poll(&mut self, place: Place, cx: &Context<'_>) -> Result<(), Option<Waker>> {
+        match &mut self.waiters[place.index].waker {
+            None => Ok(()),
+            Some(waker) if waker::will_wake(waker, cx) => Err(None),
+            Some(waker) => Err(Some(std::mem::replace(waker, waker::register(cx)))),
+        }
+    }
+
+    /// Grants the longest waiting; `None` if nobody waits.
+    pub(super) fn grant(&mut self) -> Option<Woken> {
+        while let Some(place) = self.order.pop_front() {
+            let waiter = self.waiters.get_mut(place.index).filter(|w| w.ticket == place.ticket);
+            if let Some(waker) = waiter.and_then(|waiter| waiter.waker.take()) {
+                self.queued -= 1;
+                return Some(waker::fire(waker));
+            }
+        }
+        None
+    }
+
+    /// Grants everybody.
+    pub(super) fn grant_all(&mut self) -> Vec<Woken> {
+        std::iter::from_fn(|| self.grant()).collect()
+    }
+
+    /// A waiter goes. Its waker, if it was still queued, is for the caller to drop outside the lock; `None`
+    /// means that it had been granted.
+    pub(super) fn leave(&mut self, place: Place) -> Option<Waker> {
+        let waker = self.waiters.remove(place.index).waker;
+        if waker.is_some() {
+            self.queued -= 1;
+            // What left before its turn must not pile up.
+            if self.order.len() > 32 && self.order.len() > 2 * self.queued {
+                let waiters = &self.waiters;
+                self.order.retain(|place| {
+                    waiters.get(place.index).is_some_and(|waiter| waiter.ticket == place.ticket)
+                });
+            }
+        }
+        waker
+    }
+}

@@ -1,0 +1,82 @@
+//! A moment on the runtime's clock.
+
+use std::ops::{Add, AddAssign, Sub};
+use std::time::Duration;
+
+use crate::driver::clock::saturating_ns;
+use crate::scheduler::context;
+
+/// A moment on the runtime's clock. Outside a runtime it is on the operating system's monotonic clock, and the two
+/// agree as long as the runtime's clock is not paused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Instant(std::time::Instant);
+
+impl Instant {
+    /// Now.
+    pub fn now() -> Instant {
+        let paused = context::try_with_shared(|shared| {
+            let clock = shared.driver.clock();
+            clock.is_paused().then(|| clock.start() + clock.now())
+        });
+        Instant(paused.flatten().unwrap_or_else(std::time::Instant::now))
+    }
+
+    /// Time since `earlier`; zero if that is later.
+    pub fn duration_since(&self, earlier: Instant) -> Duration {
+        self.0.saturating_duration_since(earlier.0)
+    }
+
+    /// Time since this moment; zero if it is still to come.
+    pub fn elapsed(&self) -> Duration {
+        Instant::now().duration_since(*self)
+    }
+
+    /// The moment `duration` later, or `None` if the clock does not reach that far.
+    pub fn checked_add(&self, duration: Duration) -> Option<Instant> {
+        self.0.checked_add(duration).map(Instant)
+    }
+
+    /// The moment `duration` earlier, or `None` if the clock does not reach back that far.
+    pub fn checked_sub(&self, duration: Duration) -> Option<Instant> {
+        self.0.checked_sub(duration).map(Instant)
+    }
+
+    /// As the standard library's instant.
+    pub fn into_std(self) -> std::time::Instant {
+        self.0
+    }
+
+    /// From the standard library's instant.
+    pub fn from_std(instant: std::time::Instant) -> Instant {
+        Instant(instant)
+    }
+
+    /// Nanoseconds since a runtime's start; zero before it.
+    pub(crate) fn since_start_ns(self, start: std::time::Instant) -> u64 {
+        saturating_ns(self.0.saturating_duration_since(start))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Instant;
+
+    /// # Panics
+    /// If the clock does not reach that far.
+    fn add(self, duration: Duration) -> Instant {
+        Instant(self.0 + duration)
+    }
+}
+
+impl AddAssign<Duration> for Instant {
+    fn add_assign(&mut self, duration: Duration) {
+        self.0 += duration;
+    }
+}
+
+impl Sub<Instant> for Instant {
+    type Output = Duration;
+
+    fn sub(self, earlier: Instant) -> Duration {
+        self.duration_since(earlier)
+    }
+}

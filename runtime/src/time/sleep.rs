@@ -1,0 +1,161 @@
+//! `sleep`, and the timer that all of `time` is made of.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::Instant;
+use crate::driver::Driver;
+use crate::driver::clock::saturating_ns;
+use crate::driver::wheel::Key;
+use crate::scheduler::context;
+use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::waker;
+
+/// One deadline on the runtime's clock, with the registration of who waits for it.
+#[derive(Debug)]
+pub(super) struct Timer {
+    driver: Arc<Driver>,
+    deadline_ns: u64,
+    key: Option<Key>,
+}
+
+impl Timer {
+    #[track_caller]
+    pub(super) fn after(what: &str, duration: Duration) -> Timer {
+        let driver = context::driver(what);
+        let deadline_ns = driver.clock().now_ns().saturating_add(saturating_ns(duration));
+        Timer { driver, deadline_ns, key: None }
+    }
+
+    #[track_caller]
+    pub(super) fn at(what: &str, deadline: Instant) -> Timer {
+        let driver = context::driver(what);
+        let deadline_ns = deadline.since_start_ns(driver.clock().start());
+        Timer { driver, deadline_ns, key: None }
+    }
+
+    pub(super) fn now_ns(&self) -> u64 {
+        self.driver.clock().now_ns()
+    }
+
+    pub(super) fn deadline_ns(&self) -> u64 {
+        self.deadline_ns
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let start = Instant::from_std(self.driver.clock().start());
+        start.checked_add(Duration::from_nanos(self.deadline_ns))
+    }
+
+    pub(super) fn is_elapsed(&self) -> bool {
+        self.now_ns() >= self.deadline_ns
+    }
+
+    pub(super) fn reset(&mut self, deadline_ns: u64) {
+        self.disarm();
+        self.deadline_ns = deadline_ns;
+    }
+
+    fn disarm(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.driver.disarm(key);
+        }
+    }
+
+    /// Whether the deadline has passed; if not, the polled task is woken when it has. After the runtime's end
+    /// it never passes.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> bool {
+        if let Some(key) = self.key {
+            let armed = self.driver.rearm(
+                key,
+                |old| waker::will_wake(old, cx),
+                || waker::register(cx),
+            );
+            if armed {
+                return false;
+            }
+            self.key = None;
+        }
+        if self.is_elapsed() {
+            return true;
+        }
+        self.key = self.driver.arm(self.deadline_ns, waker::register(cx));
+        false
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.disarm();
+    }
+}
+
+/// Waits for `duration`. It is over no earlier, and as a rule less than 0.2 ms later. `Duration::MAX` is for
+/// ever.
+///
+/// # Panics
+/// Outside a leakfree runtime.
+///
+/// # Cancel safety
+/// Cancel safe: dropped, the timer is disarmed.
+#[track_caller]
+pub fn sleep(duration: Duration) -> Sleep {
+    let timer = Timer::after("leakfree::time::sleep", duration);
+    Sleep { timer, leaf: Leaf::new(WaitReason::Sleep, Object::None) }
+}
+
+/// Waits until `deadline`; see [`sleep`].
+///
+/// # Panics
+/// Outside a leakfree runtime.
+///
+/// # Cancel safety
+/// Cancel safe: dropped, the timer is disarmed.
+#[track_caller]
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    let timer = Timer::at("leakfree::time::sleep_until", deadline);
+    Sleep { timer, leaf: Leaf::new(WaitReason::Sleep, Object::None) }
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Sleep {
+    timer: Timer,
+    leaf: Leaf,
+}
+
+impl Sleep {
+    /// When it is over; `None` if that is beyond the clock's reach.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timer.deadline()
+    }
+
+    /// Whether it is over. Does not wait.
+    pub fn is_elapsed(&self) -> bool {
+        self.timer.is_elapsed()
+    }
+
+    /// Sets another deadline. Whoever awaits it must poll it again.
+    pub fn reset(&mut self, deadline: Instant) {
+        let start = self.timer.driver.clock().start();
+        self.timer.reset(deadline.since_start_ns(start));
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer.poll(cx) {
+            self.leaf.ready();
+            Poll::Ready(())
+        } else {
+            self.leaf.pending(cx);
+            Poll::Pending
+        }
+    }
+}
