@@ -1,4 +1,52 @@
 //! An async runtime in which a leaked or stuck task cannot hide.
+//!
+//! The scheduler itself records, for every task, where it was spawned, what it is parked on and how long it has
+//! lived. [`scope()`] bounds each task's life to a block and cancels as a tree. When the program or a test
+//! ends, a report names every task that outlived its bounds, and, where it can, *proves* that nothing could
+//! ever have woken it.
+//!
+//! # A first program
+//!
+//! ```
+//! #[leakfree::main]
+//! async fn main() {
+//!     let sum = leakfree::scope(async |s| {
+//!         let a = s.spawn(async { 1 });
+//!         let b = s.spawn(async { 2 });
+//!         a.await.unwrap() + b.await.unwrap()
+//!     })
+//!     .await; // both tasks are gone here, whatever happened
+//!     assert_eq!(sum, 3);
+//! }
+//! ```
+//!
+//! # What a leak looks like
+//!
+//! A task that is still alive when main returns is a leak, and the report on standard error says which
+//! one, spawned where, parked on what, and why it did not end. A task that no waker exists for is *proven* unwakeable at that
+//! very moment, not only at the end; see [`runtime::Builder::on_unwakeable`] and [`runtime::Handle::report`].
+//!
+//! ```
+//! let runtime = leakfree::runtime::Builder::new().grace(std::time::Duration::ZERO).build()?;
+//! runtime.block_on(async {
+//!     leakfree::spawn(std::future::pending::<()>());
+//! });
+//! let report = runtime.shutdown();
+//! assert_eq!(report.leaked(), 1);
+//! assert!(report.to_string().contains("PROVEN unwakeable"));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # In tests
+//!
+//! `#[leakfree::test]` gives each test a runtime of its own, and fails it with the report if a task of it leaked.
+//!
+//! # Where to find what
+//!
+//! - [`spawn`], [`scope()`], [`JoinHandle`], [`cancelled`]: tasks and their bounds
+//! - [`sync`], [`time`], [`net`]: what tasks wait for; every wait there records itself
+//! - [`runtime`]: builder, handle, shutdown
+//! - [`report`]: snapshots, verdicts, and how they are printed
 
 mod builder;
 mod driver;
@@ -14,7 +62,35 @@ pub mod sync;
 pub mod task;
 pub mod time;
 mod util;
+mod waiting;
+
+#[cfg(feature = "macros")]
+pub use leakfree_macros::{main, test};
 
 pub use scope::{Scope, cancelled, is_cancelled, scope, scope_named, spawn, spawn_blocking};
-pub use task::join::{CancelKind, CancelReason, JoinError, JoinHandle};
-pub use task::yield_now::yield_now;
+pub use task::{CancelKind, CancelReason, JoinError, JoinHandle, TaskId, YieldNow, yield_now};
+pub use waiting::{Waiting, waiting};
+
+/// What the macros expand to calls of. Not for others.
+#[doc(hidden)]
+pub mod __private {
+    use std::future::Future;
+    use std::time::Duration;
+
+    use crate::runtime::{Builder, OnLeak};
+
+    #[track_caller]
+    pub fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
+        crate::runtime::run_main(builder, body)
+    }
+
+    #[track_caller]
+    pub fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::Output {
+        crate::runtime::run_test(name, builder, body)
+    }
+
+    /// The defaults of a test: one worker, no grace, a leak fails.
+    pub fn test_builder() -> Builder {
+        Builder::new().workers(1).grace(Duration::ZERO).on_leak(OnLeak::Fail)
+    }
+}

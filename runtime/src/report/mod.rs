@@ -1,6 +1,73 @@
-//! (temporary)
+//! Reports: plain data in ([`snapshot`]), pure judgement ([`verdict`]), text and JSON out.
+//!
+//! `LEAKFREE_REPORT` says where the report of `#[leakfree::main]` goes: `text` (the default) or `json` to standard
+//! error, `off`, or a path, which gets JSON if it ends in `.json` and text otherwise.
+
 pub(crate) mod collect;
+mod json;
 pub mod snapshot;
+mod text;
 pub mod verdict;
-pub(crate) fn emit_if_leaked(r: &verdict::Report) { eprintln!("{r}"); }
-pub(crate) fn emit_final(r: &verdict::Report) { eprintln!("{r}"); }
+
+use std::path::PathBuf;
+
+use self::verdict::Report;
+
+/// The variable that steers reports.
+const VARIABLE: &str = "LEAKFREE_REPORT";
+
+/// Where a report goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Output {
+    Off,
+    Text,
+    Json,
+    File(PathBuf),
+}
+
+/// Reads the variable's value.
+fn output(value: Option<&str>) -> Result<Output, String> {
+    match value {
+        None | Some("" | "text") => Ok(Output::Text),
+        Some("off") => Ok(Output::Off),
+        Some("json") => Ok(Output::Json),
+        Some(path) if path.contains(['/', '.', '\\']) => Ok(Output::File(path.into())),
+        Some(other) => Err(format!(
+            "leakfree: {VARIABLE}={other:?} is none of off, text, json, or a path (with a `/` or a `.` in it); \
+             the report follows as text"
+        )),
+    }
+}
+
+/// The report at the end of main.
+pub(crate) fn emit_final(report: &Report) {
+    let value = std::env::var(VARIABLE).ok();
+    let output = output(value.as_deref()).unwrap_or_else(|message| {
+        eprintln!("{message}");
+        Output::Text
+    });
+    match output {
+        Output::Off => {}
+        Output::Text if report.is_clean() && value.is_none() => {}
+        Output::Text => eprint!("{report}"),
+        Output::Json => eprint!("{}", report.to_json()),
+        Output::File(path) => {
+            let json = path.extension().is_some_and(|extension| extension == "json");
+            let text = if json { report.to_json() } else { report.to_string() };
+            if let Err(error) = std::fs::write(&path, text) {
+                eprintln!("leakfree: the report could not be written to {}: {error}", path.display());
+                eprint!("{report}");
+            }
+        }
+    }
+}
+
+/// The report of a runtime that was dropped without a `shutdown`.
+pub(crate) fn emit_if_leaked(report: &Report) {
+    if !report.is_clean() {
+        emit_final(report);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,9 +1,303 @@
-//! (temporary)
-use super::snapshot::Snapshot;
-#[derive(Clone, Copy, Debug)]
-pub enum Occasion { Live, Shutdown, TestEnd }
-#[derive(Debug)]
-pub struct Report(pub Snapshot, pub bool);
-impl std::fmt::Display for Report { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{:#?}", self.0.tasks) } }
-pub(crate) fn judge(s: &Snapshot, _o: Occasion) -> Report { let c = s.tasks.is_empty(); Report(s.clone(), c) }
-impl Report { pub fn is_clean(&self) -> bool { self.1 } pub(crate) fn add_unresponsive(&mut self, _s: &Snapshot) {} }
+//! From a snapshot to verdicts: a pure function, no runtime and no clock.
+//!
+//! | verdict | said when | on which occasion |
+//! |---|---|---|
+//! | PROVEN unwakeable | one load of the task's word said that no waker exists | all |
+//! | HELD OPEN | its scope's body has ended and the scope waits for it | at an end |
+//! | OUTLIVED | it is alive when main's body has returned or the test has ended | at an end |
+//! | UNRESPONSIVE | it was cancelled, the grace is over, and it is still there | after an end |
+//!
+//! A live look accuses nobody but those it can prove.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::snapshot::{
+    LastWaker, Phase, ScopeInfo, Site, Snapshot, TaskInfo, TaskKind, WaitObject, WaitReason,
+};
+
+/// When a snapshot is judged.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Occasion {
+    /// While the runtime runs.
+    Live,
+    /// After main's body has returned.
+    Shutdown,
+    /// After a test's body has returned.
+    TestEnd,
+}
+
+/// What a report says of a task; the strongest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// No waker exists: only cancellation can end it.
+    ProvenUnwakeable,
+    /// A scope's end waits for it.
+    HeldOpen,
+    /// It is alive although its bound has ended.
+    Outlived,
+    /// It was cancelled and has not ended.
+    Unresponsive,
+}
+
+impl Verdict {
+    /// The verdict as reports print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::ProvenUnwakeable => "PROVEN unwakeable",
+            Verdict::HeldOpen => "HELD OPEN",
+            Verdict::Outlived => "OUTLIVED",
+            Verdict::Unresponsive => "UNRESPONSIVE",
+        }
+    }
+}
+
+/// One scope on the way up from a task.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PathScope {
+    /// The scope's id.
+    pub id: u64,
+    /// Its name, if it was given one.
+    pub name: Option<String>,
+    /// Where it was opened; `None` for the root.
+    pub opened_at: Option<Site>,
+    /// The task that it lives in.
+    pub owner: Option<u64>,
+}
+
+/// Tasks alike: same spawn site, name, waits and verdict.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Finding {
+    /// The verdict on each of them.
+    pub verdict: Verdict,
+    /// The one that lived longest stands for all.
+    pub task: TaskInfo,
+    /// The scopes around it, innermost first; the root is last. Long paths are cut in the middle: see `path_cut`.
+    pub path: Vec<PathScope>,
+    /// How many scopes were left out of the path, behind its third.
+    pub path_cut: usize,
+    /// All their ids, in order.
+    pub ids: Vec<u64>,
+    /// Their allocations together, in bytes.
+    pub bytes: usize,
+    /// The same for the same leak in every run: a hash over spawn site, wait sites and verdict.
+    pub leak_id: String,
+}
+
+/// What is left at an end, or proven in between. Plain data; [`Display`](std::fmt::Display) gives the text, [`to_json`](Report::to_json)
+/// the JSON.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// When the snapshot was taken.
+    pub occasion: Occasion,
+    /// The findings, the strongest verdict first.
+    pub findings: Vec<Finding>,
+    /// Tasks that ended since the start.
+    pub finished: u64,
+    /// Tasks that were spawned and had never parked: still in a run queue, or in their first poll.
+    pub newborn: u64,
+    /// Time since the runtime's start.
+    pub uptime: Duration,
+    /// Parked tasks whose wait set was complete, and parked tasks.
+    pub coverage: (u64, u64),
+    /// Every live task of the snapshot.
+    pub tasks: Vec<TaskInfo>,
+}
+
+impl Report {
+    /// How many tasks are leaked: each counts once, those that were never polled or are in their first poll included.
+    pub fn leaked(&self) -> u64 {
+        let mut ids: Vec<u64> =
+            self.findings.iter().flat_map(|finding| finding.ids.iter().copied()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let newborn = if self.occasion == Occasion::Live { 0 } else { self.newborn };
+        ids.len() as u64 + newborn
+    }
+
+    /// Nothing leaked.
+    pub fn is_clean(&self) -> bool {
+        self.leaked() == 0
+    }
+
+    /// Adds who is still there after cancellation and grace.
+    pub(crate) fn add_unresponsive(&mut self, after: &Snapshot) {
+        let scopes = scopes_by_id(after);
+        let tasks = after.tasks.iter().filter(|task| task.kind != TaskKind::Main);
+        self.findings.extend(fold(tasks.map(|task| (Verdict::Unresponsive, task)), &scopes));
+        self.newborn = self.newborn.min(after.newborn);
+    }
+}
+
+/// Whether a parked task's wait set is complete: every waker of it belongs to a wait that was recorded.
+pub(crate) fn is_complete(task: &TaskInfo) -> bool {
+    task.foreign_wakers == 0 && task.own_wakers as usize == task.waits.len()
+}
+
+fn scopes_by_id(snapshot: &Snapshot) -> HashMap<u64, &ScopeInfo> {
+    snapshot.scopes.iter().map(|scope| (scope.id, scope)).collect()
+}
+
+/// Judges a snapshot.
+pub fn judge(snapshot: &Snapshot, occasion: Occasion) -> Report {
+    let scopes = scopes_by_id(snapshot);
+    let verdicts = snapshot.tasks.iter().filter_map(|task| {
+        let verdict = judge_task(task, occasion, scopes.get(&task.scope).copied())?;
+        Some((verdict, task))
+    });
+    let parked = snapshot.tasks.iter().filter(|task| task.phase == Phase::Parked);
+    let complete = parked.clone().filter(|task| is_complete(task)).count() as u64;
+    Report {
+        occasion,
+        findings: fold(verdicts, &scopes),
+        finished: snapshot.finished,
+        newborn: snapshot.newborn,
+        uptime: snapshot.uptime,
+        coverage: (complete, parked.count() as u64),
+        tasks: snapshot.tasks.clone(),
+    }
+}
+
+fn judge_task(task: &TaskInfo, occasion: Occasion, scope: Option<&ScopeInfo>) -> Option<Verdict> {
+    if task.unwakeable {
+        return Some(Verdict::ProvenUnwakeable);
+    }
+    if occasion == Occasion::Live || task.kind == TaskKind::Main {
+        return None;
+    }
+    // The root scope closes with the runtime; that is what OUTLIVED says.
+    let held = scope.is_some_and(|scope| scope.closing && scope.opened_at.is_some());
+    Some(if held { Verdict::HeldOpen } else { Verdict::Outlived })
+}
+
+/// Scopes of a path that are kept at each end.
+const PATH_ENDS: usize = 3;
+
+fn path(mut id: u64, scopes: &HashMap<u64, &ScopeInfo>) -> (Vec<PathScope>, usize) {
+    let mut path = Vec::new();
+    let mut tail = std::collections::VecDeque::new();
+    let mut cut = 0;
+    while let Some(scope) = scopes.get(&id) {
+        let step = PathScope {
+            id: scope.id,
+            name: scope.name.clone(),
+            opened_at: scope.opened_at,
+            owner: scope.owner,
+        };
+        if path.len() < PATH_ENDS {
+            path.push(step);
+        } else {
+            tail.push_back(step);
+            if tail.len() > PATH_ENDS {
+                tail.pop_front();
+                cut += 1;
+            }
+        }
+        match scope.parent {
+            Some(parent) => id = parent,
+            None => break,
+        }
+    }
+    path.extend(tail);
+    (path, cut)
+}
+
+/// What makes tasks alike.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Alike {
+    verdict: Verdict,
+    spawned_at: Site,
+    kind: TaskKind,
+    name: Option<String>,
+    waits: Vec<(WaitReason, Option<Site>, Site)>,
+    last: Option<(u8, Option<Site>, Option<Site>)>,
+    running: bool,
+    path: Vec<Option<Site>>,
+}
+
+fn alike(verdict: Verdict, task: &TaskInfo, path: &[PathScope]) -> Alike {
+    Alike {
+        verdict,
+        spawned_at: task.spawned_at,
+        kind: task.kind,
+        name: task.name.clone(),
+        waits: task
+            .waits
+            .iter()
+            .map(|wait| {
+                let created = match wait.object {
+                    WaitObject::Created(site) => Some(site),
+                    _ => None,
+                };
+                (wait.reason, created, wait.site)
+            })
+            .collect(),
+        last: task.last_waker.map(|last| match last {
+            LastWaker::NeverRegistered => (0, None, None),
+            LastWaker::DroppedByTask { spawned_at, last_wait, .. } => {
+                (1, Some(spawned_at), last_wait)
+            }
+            LastWaker::DroppedByThread => (2, None, None),
+        }),
+        running: task.phase == Phase::Running,
+        path: path.iter().map(|scope| scope.opened_at).collect(),
+    }
+}
+
+fn fold<'a>(
+    verdicts: impl Iterator<Item = (Verdict, &'a TaskInfo)>,
+    scopes: &HashMap<u64, &ScopeInfo>,
+) -> Vec<Finding> {
+    let mut findings: BTreeMap<Alike, Finding> = BTreeMap::new();
+    for (verdict, task) in verdicts {
+        let (path, path_cut) = path(task.scope, scopes);
+        let alike = alike(verdict, task, &path);
+        match findings.get_mut(&alike) {
+            Some(finding) => {
+                finding.ids.push(task.id);
+                finding.bytes += task.bytes;
+                if task.lived > finding.task.lived {
+                    finding.task = task.clone();
+                }
+            }
+            None => {
+                let leak_id = leak_id(&alike);
+                findings.insert(
+                    alike,
+                    Finding {
+                        verdict,
+                        task: task.clone(),
+                        path,
+                        path_cut,
+                        ids: vec![task.id],
+                        bytes: task.bytes,
+                        leak_id,
+                    },
+                );
+            }
+        }
+    }
+    findings.into_values().collect()
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo; <http://www.isthe.com/chongo/tech/comp/fnv/>), over the verdict's name and the
+/// sites of spawn and waits.
+fn leak_id(alike: &Alike) -> String {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut add = |text: &str| {
+        for byte in text.bytes().chain([0]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    add(alike.verdict.name());
+    add(&alike.spawned_at.to_string());
+    for (reason, _, site) in &alike.waits {
+        add(reason.name());
+        add(&site.to_string());
+    }
+    format!("{hash:016x}")
+}

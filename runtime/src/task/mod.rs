@@ -53,3 +53,7 @@ pub(crate) mod state;
 pub(crate) mod wait;
 pub(crate) mod waker;
 pub(crate) mod yield_now;
+
+pub use self::join::{CancelKind, CancelReason, JoinError, JoinHandle};
+pub use self::meta::TaskId;
+pub use self::yield_now::{YieldNow, yield_now};

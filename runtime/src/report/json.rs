@@ -1,0 +1,258 @@
+//! A report as JSON; the only place that knows its shape.
+//!
+//! Schema `leakfree-report/1`. Times are milliseconds, sizes bytes; a *site* is `"file:line:column"`; what was
+//! not recorded is `null`. New fields may be added under the same number; a change of meaning raises it.
+//!
+//! | field | what |
+//! |---|---|
+//! | `schema` | `"leakfree-report/1"` |
+//! | `occasion` | `"live"`, `"shutdown"` or `"test_end"` |
+//! | `uptime_ms`, `finished`, `newborn` | of the runtime, when the snapshot was taken |
+//! | `leaked` | number of leaked tasks |
+//! | `coverage` | `{ "complete", "parked" }`: parked tasks with a complete wait set, and all |
+//! | `findings` | as below, the strongest verdict first |
+//!
+//! A finding:
+//!
+//! | field | what |
+//! |---|---|
+//! | `leak_id` | the same for the same leak in every run |
+//! | `verdict` | `"proven_unwakeable"`, `"held_open"`, `"outlived"` or `"unresponsive"` |
+//! | `count`, `ids`, `bytes` | tasks alike: how many, which, their allocations together |
+//! | `name`, `kind`, `spawned_at`, `phase` | of the oldest: name, `"async"`, `"main"` or `"blocking"`, site, `"parked"` and so on |
+//! | `lived_ms`, `parked_ms`, `polls` | of the oldest |
+//! | `own_wakers`, `foreign_wakers` | of the oldest: wakers in our own queues, and elsewhere |
+//! | `waits` | `[{ "reason", "site", "created_at", "task", "scope", "label" }]` |
+//! | `last_waker` | `null`, or `{ "how", "task", "spawned_at", "last_wait" }` |
+//! | `cancelled` | `null`, or `{ "reason", "site", "since_ms" }` |
+//! | `scopes` | the path, innermost first: `[{ "id", "name", "opened_at", "owner" }]` |
+//! | `scopes_cut` | scopes left out of a long path, behind the third |
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::snapshot::{LastWaker, Phase, Site, TaskKind, WaitInfo, WaitObject};
+use super::verdict::{Finding, Occasion, PathScope, Report, Verdict};
+
+impl Report {
+    /// The report as JSON; see the [module](self) for the schema.
+    pub fn to_json(&self) -> String {
+        let mut json = Json::default();
+        json.object(|o| {
+            o.text("schema", "leakfree-report/1");
+            o.text(
+                "occasion",
+                match self.occasion {
+                    Occasion::Live => "live",
+                    Occasion::Shutdown => "shutdown",
+                    Occasion::TestEnd => "test_end",
+                },
+            );
+            o.millis("uptime_ms", Some(self.uptime));
+            o.number("finished", self.finished);
+            o.number("newborn", self.newborn);
+            o.number("leaked", self.leaked());
+            o.field("coverage").object(|o| {
+                o.number("complete", self.coverage.0);
+                o.number("parked", self.coverage.1);
+            });
+            o.field("findings").array(&self.findings, finding);
+        });
+        json.0.push('\n');
+        json.0
+    }
+}
+
+fn finding(json: &mut Json, finding: &Finding) {
+    let task = &finding.task;
+    json.object(|o| {
+        o.text("leak_id", &finding.leak_id);
+        o.text(
+            "verdict",
+            match finding.verdict {
+                Verdict::ProvenUnwakeable => "proven_unwakeable",
+                Verdict::HeldOpen => "held_open",
+                Verdict::Outlived => "outlived",
+                Verdict::Unresponsive => "unresponsive",
+            },
+        );
+        o.number("count", finding.ids.len() as u64);
+        o.field("ids").array(&finding.ids, |json, id| json.number(*id));
+        o.number("bytes", finding.bytes as u64);
+        o.optional("name", task.name.as_deref());
+        o.text(
+            "kind",
+            match task.kind {
+                TaskKind::Async => "async",
+                TaskKind::Main => "main",
+                TaskKind::Blocking => "blocking",
+            },
+        );
+        o.site("spawned_at", Some(task.spawned_at));
+        o.text(
+            "phase",
+            match task.phase {
+                Phase::Scheduled => "scheduled",
+                Phase::Running => "running",
+                Phase::Parked => "parked",
+                Phase::Ending => "ending",
+            },
+        );
+        o.millis("lived_ms", Some(task.lived));
+        o.millis("parked_ms", task.parked);
+        o.number("polls", task.polls);
+        o.number("own_wakers", task.own_wakers.into());
+        o.number("foreign_wakers", task.foreign_wakers.into());
+        o.field("waits").array(&task.waits, wait);
+        match task.last_waker {
+            None => o.field("last_waker").null(),
+            Some(last) => o.field("last_waker").object(|o| last_waker(o, last)),
+        }
+        match &task.cancelled {
+            None => o.field("cancelled").null(),
+            Some(cancel) => o.field("cancelled").object(|o| {
+                o.text("reason", &cancel.reason);
+                o.site("site", cancel.site);
+                o.millis("since_ms", Some(cancel.since));
+            }),
+        }
+        o.field("scopes").array(&finding.path, scope);
+        o.number("scopes_cut", finding.path_cut as u64);
+    });
+}
+
+fn wait(json: &mut Json, wait: &WaitInfo) {
+    json.object(|o| {
+        o.text("reason", wait.reason.name());
+        o.site("site", Some(wait.site));
+        let (mut created, mut task, mut scope, mut label) = (None, None, None, None);
+        match wait.object {
+            WaitObject::None => {}
+            WaitObject::Created(site) => created = Some(site),
+            WaitObject::Task(id) => task = Some(id),
+            WaitObject::Scope(id) => scope = Some(id),
+            WaitObject::Label(text) => label = Some(text),
+        }
+        o.site("created_at", created);
+        o.optional_number("task", task);
+        o.optional_number("scope", scope);
+        o.optional("label", label);
+    });
+}
+
+fn last_waker(o: &mut Object<'_>, last: LastWaker) {
+    match last {
+        LastWaker::NeverRegistered => o.text("how", "never_registered"),
+        LastWaker::DroppedByThread => o.text("how", "dropped_by_thread"),
+        LastWaker::DroppedByTask { id, spawned_at, last_wait } => {
+            o.text("how", "dropped_by_task");
+            o.number("task", id);
+            o.site("spawned_at", Some(spawned_at));
+            o.site("last_wait", last_wait);
+        }
+    }
+}
+
+fn scope(json: &mut Json, scope: &PathScope) {
+    json.object(|o| {
+        o.number("id", scope.id);
+        o.optional("name", scope.name.as_deref());
+        o.site("opened_at", scope.opened_at);
+        o.optional_number("owner", scope.owner);
+    });
+}
+
+/// JSON text in the making (RFC 8259).
+#[derive(Default)]
+struct Json(String);
+
+impl Json {
+    fn null(&mut self) {
+        self.0.push_str("null");
+    }
+
+    fn number(&mut self, n: u64) {
+        let _ = write!(self.0, "{n}");
+    }
+
+    fn text(&mut self, text: &str) {
+        self.0.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => self.0.push_str("\\\""),
+                '\\' => self.0.push_str("\\\\"),
+                '\n' => self.0.push_str("\\n"),
+                '\r' => self.0.push_str("\\r"),
+                '\t' => self.0.push_str("\\t"),
+                c if c < ' ' => {
+                    let _ = write!(self.0, "\\u{:04x}", c as u32);
+                }
+                c => self.0.push(c),
+            }
+        }
+        self.0.push('"');
+    }
+
+    fn object(&mut self, fill: impl FnOnce(&mut Object<'_>)) {
+        self.0.push('{');
+        fill(&mut Object { json: self, first: true });
+        self.0.push('}');
+    }
+
+    fn array<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Json, &T)) {
+        self.0.push('[');
+        for (place, item) in items.iter().enumerate() {
+            if place > 0 {
+                self.0.push(',');
+            }
+            each(self, item);
+        }
+        self.0.push(']');
+    }
+}
+
+struct Object<'a> {
+    json: &'a mut Json,
+    first: bool,
+}
+
+impl Object<'_> {
+    fn field(&mut self, name: &str) -> &mut Json {
+        if !std::mem::take(&mut self.first) {
+            self.json.0.push(',');
+        }
+        self.json.text(name);
+        self.json.0.push(':');
+        self.json
+    }
+
+    fn text(&mut self, name: &str, text: &str) {
+        self.field(name).text(text);
+    }
+
+    fn number(&mut self, name: &str, n: u64) {
+        self.field(name).number(n);
+    }
+
+    fn optional(&mut self, name: &str, text: Option<&str>) {
+        match text {
+            Some(text) => self.text(name, text),
+            None => self.field(name).null(),
+        }
+    }
+
+    fn optional_number(&mut self, name: &str, n: Option<u64>) {
+        match n {
+            Some(n) => self.number(name, n),
+            None => self.field(name).null(),
+        }
+    }
+
+    fn site(&mut self, name: &str, site: Option<Site>) {
+        self.optional(name, site.map(|site| site.to_string()).as_deref());
+    }
+
+    fn millis(&mut self, name: &str, duration: Option<Duration>) {
+        self.optional_number(name, duration.map(|duration| duration.as_millis() as u64));
+    }
+}

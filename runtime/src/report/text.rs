@@ -1,0 +1,362 @@
+//! A report as text: what somebody on call reads.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::snapshot::{EndedBy, LastWaker, Phase, TaskInfo, TaskKind, WaitInfo, WaitObject};
+use super::verdict::{Finding, Occasion, Report, Verdict};
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let leaked = self.leaked();
+        let at = match self.occasion {
+            Occasion::Live => "now",
+            Occasion::Shutdown => "at shutdown",
+            Occasion::TestEnd => "at the test's end",
+        };
+        let tasks = match leaked {
+            0 => "no leaked tasks".to_owned(),
+            1 => "1 leaked task".to_owned(),
+            n => format!("{} leaked tasks", thousands(n)),
+        };
+        write!(
+            f,
+            "leakfree: {tasks} {at} ({} finished, {}",
+            thousands(self.finished),
+            duration(self.uptime)
+        )?;
+        let (complete, parked) = self.coverage;
+        if parked > 0 {
+            write!(f, ", coverage {}/{}", thousands(complete), thousands(parked))?;
+        }
+        writeln!(f, ")")?;
+        for (number, finding) in self.findings.iter().enumerate() {
+            write!(f, "\n{}. ", number + 1)?;
+            self.finding(f, finding)?;
+        }
+        if self.newborn > 0 && self.occasion != Occasion::Live {
+            writeln!(
+                f,
+                "\n{} spawned and never parked: in a run queue, or in a first poll that has not ended",
+                count(self.newborn, "task was", "tasks were")
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn finding(&self, f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
+        let task = &finding.task;
+        let alike = finding.ids.len();
+        write!(f, "{}", finding.verdict.name())?;
+        if finding.verdict == Verdict::Outlived {
+            write!(f, " {}", self.root_name())?;
+        }
+        if alike > 1 {
+            write!(f, ", {} tasks alike", thousands(alike as u64))?;
+        }
+        writeln!(f, "   [{}]", finding.leak_id)?;
+
+        write!(f, "   {}", kind(task.kind))?;
+        if alike == 1 {
+            write!(f, " {}", task.id)?;
+        }
+        if let Some(name) = &task.name {
+            write!(f, " {name:?}")?;
+        }
+        write!(f, "   spawned {}   ", task.spawned_at)?;
+        self.path(f, finding)?;
+        if alike > 1 {
+            write!(f, "   {}", bytes(finding.bytes))?;
+        }
+        writeln!(f)?;
+
+        self.whereabouts(f, task)?;
+        let oldest = if alike > 1 { "the oldest lived" } else { "lived" };
+        let polls = count(task.polls, "poll", "polls");
+        writeln!(f, "     {oldest} {}, {polls}", duration(task.lived))?;
+        if let Some(cancel) = &task.cancelled {
+            writeln!(f, "     cancelled {} ago: {}", duration(cancel.since), cancel.reason)?;
+        }
+        write!(f, "   why: ")?;
+        self.why(f, finding)
+    }
+
+    fn root_name(&self) -> &'static str {
+        match self.occasion {
+            Occasion::Live => "the runtime",
+            Occasion::Shutdown => "main",
+            Occasion::TestEnd => "the test",
+        }
+    }
+
+    fn path(&self, f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
+        f.write_str("in ")?;
+        for (depth, scope) in finding.path.iter().enumerate() {
+            if depth == 3 && finding.path_cut > 0 {
+                write!(f, "... {} more ... < ", thousands(finding.path_cut as u64))?;
+            }
+            match scope.opened_at {
+                None => f.write_str(self.root_name())?,
+                Some(site) => {
+                    if depth == 0 {
+                        f.write_str("scope ")?;
+                    }
+                    if let Some(name) = &scope.name {
+                        write!(f, "{name:?} ")?;
+                    }
+                    write!(f, "{site}")?;
+                }
+            }
+            if depth + 1 < finding.path.len() {
+                f.write_str(" < ")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn whereabouts(&self, f: &mut fmt::Formatter<'_>, task: &TaskInfo) -> fmt::Result {
+        let Some(parked) = task.parked else {
+            return match (task.kind, task.phase) {
+                (TaskKind::Blocking, Phase::Running) => {
+                    writeln!(f, "     running on a thread of the blocking pool")
+                }
+                (_, Phase::Running) => writeln!(f, "     running, or about to run"),
+                (_, Phase::Scheduled) => writeln!(f, "     in a run queue"),
+                _ => writeln!(f, "     ended; it waits for the tasks below it"),
+            };
+        };
+        let parked = duration(parked);
+        match task.waits.as_slice() {
+            [] if task.phase == Phase::Ending => {
+                writeln!(f, "     ended {parked} ago; it waits for the tasks below it")
+            }
+            [] => writeln!(f, "     parked {parked} in a future of another crate"),
+            [wait] => {
+                write!(f, "     parked {parked} in ")?;
+                self.wait(f, wait)
+            }
+            waits => {
+                writeln!(f, "     parked {parked} in the first of:")?;
+                for wait in waits {
+                    write!(f, "       - ")?;
+                    self.wait(f, wait)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn wait(&self, f: &mut fmt::Formatter<'_>, wait: &WaitInfo) -> fmt::Result {
+        if let WaitObject::Label(label) = wait.object {
+            return writeln!(f, "{label:?} at {}", wait.site);
+        }
+        match library(wait.site.file) {
+            Some(library) => write!(f, "{} inside {library}", wait.reason.name())?,
+            None => write!(f, "{} at {}", wait.reason.name(), wait.site)?,
+        }
+        match wait.object {
+            WaitObject::Created(site) => {
+                write!(f, "   {} created {site}", object_name(wait))?;
+            }
+            WaitObject::Task(id) => {
+                write!(f, "   task {id}")?;
+                if let Some(joined) = self.tasks.iter().find(|task| task.id == id) {
+                    write!(f, " spawned {}", joined.spawned_at)?;
+                }
+            }
+            _ => {}
+        }
+        writeln!(f)
+    }
+
+    fn why(&self, f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
+        let task = &finding.task;
+        match finding.verdict {
+            Verdict::ProvenUnwakeable => {
+                f.write_str("no waker exists; ")?;
+                match task.last_waker {
+                    None => f.write_str("who dropped the last one was not recorded")?,
+                    Some(LastWaker::NeverRegistered) => {
+                        f.write_str("its last poll returned Pending and left none behind")?;
+                    }
+                    Some(LastWaker::DroppedByThread) => {
+                        f.write_str("the last one was dropped by a thread outside any task")?;
+                    }
+                    Some(LastWaker::DroppedByTask { id, spawned_at, last_wait }) => {
+                        write!(f, "the last one was dropped by task {id}, spawned {spawned_at}")?;
+                        if let Some(site) = last_wait {
+                            write!(f, ", which had waited at {site} before")?;
+                        }
+                    }
+                }
+                writeln!(f, ". Only cancellation can end it.")
+            }
+            Verdict::HeldOpen => {
+                let scope = finding.path.first();
+                write!(f, "the body of its scope")?;
+                if let Some(site) = scope.and_then(|scope| scope.opened_at) {
+                    write!(f, ", opened {site},")?;
+                }
+                f.write_str(" has ended")?;
+                if let Some(owner) = scope.and_then(|scope| scope.owner) {
+                    write!(f, ", and task {owner} waits there until this one ends")?;
+                }
+                f.write_str(". ")?;
+                self.who_can_end(f, task)
+            }
+            Verdict::Outlived => {
+                match self.occasion {
+                    Occasion::TestEnd => f.write_str("alive when the test's body had returned. ")?,
+                    _ => f.write_str("alive when main's body had returned. ")?,
+                }
+                self.who_can_end(f, task)
+            }
+            Verdict::Unresponsive => match (task.kind, task.phase) {
+                (TaskKind::Blocking, _) => writeln!(
+                    f,
+                    "a blocking call cannot be stopped from outside; its thread was left behind. Have the \
+                     closure check a flag, or bound what it waits for."
+                ),
+                (_, Phase::Running) => writeln!(
+                    f,
+                    "it has been inside one poll since before the cancel: it blocks its worker or loops without \
+                     an await. The worker was left behind."
+                ),
+                _ => writeln!(f, "it was cancelled, and something below it has not ended."),
+            },
+        }
+    }
+
+    fn who_can_end(&self, f: &mut fmt::Formatter<'_>, task: &TaskInfo) -> fmt::Result {
+        if task.phase == Phase::Running {
+            return writeln!(f, "It is still working.");
+        }
+        if task.foreign_wakers > 0 {
+            let wakers = count(u64::from(task.foreign_wakers), "waker", "wakers");
+            return writeln!(
+                f,
+                "{wakers} held outside leakfree's own queues: whoever holds one can still wake it."
+            );
+        }
+        match task.waits.as_slice() {
+            [] => writeln!(f, "It waits for the tasks below it."),
+            [wait] => writeln!(f, "{}", advice(wait)),
+            _ => writeln!(f, "Any one of these waits can end it."),
+        }
+    }
+}
+
+/// What would end a wait, in words.
+fn advice(wait: &WaitInfo) -> &'static str {
+    use super::snapshot::WaitReason as R;
+    match wait.reason {
+        R::OneshotRecv => "Its sender has neither sent nor been dropped: somebody keeps it.",
+        R::MpscRecv => "At least one sender has not been dropped, so the channel stays open, and nothing is sent.",
+        R::MpscSend => "The channel is full, and its receiver does not receive.",
+        R::OneshotClosed | R::MpscClosed => "The receiver has neither been closed nor been dropped.",
+        R::MutexLock => "Somebody holds the lock, or was handed it and does not run.",
+        R::Join => "It waits for the task named above, which has not ended.",
+        R::ScopeEnd => "It waits for the children of its scope.",
+        R::Cancelled => "It waits to be cancelled.",
+        R::Interval => "A ticker goes on until its loop ends: nothing ends this loop.",
+        R::TcpRead => "The peer keeps the connection open and sends nothing.",
+        R::TcpWrite => "The peer keeps the connection open and does not read.",
+        R::TcpAccept => "A listener waits for connections until its task is ended.",
+        _ => match wait.reason.ended_by() {
+            EndedBy::World => "The outside world can still end this wait.",
+            EndedBy::Task => "Only another task can end this wait.",
+            EndedBy::Cancellation => "Only a cancellation can end this wait.",
+        },
+    }
+}
+
+fn kind(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::Async => "task",
+        TaskKind::Main => "main task",
+        TaskKind::Blocking => "blocking call",
+    }
+}
+
+fn object_name(wait: &WaitInfo) -> &'static str {
+    use super::snapshot::WaitReason as R;
+    match wait.reason {
+        R::OneshotRecv | R::OneshotClosed | R::MpscRecv | R::MpscSend | R::MpscClosed => "channel",
+        R::MutexLock => "mutex",
+        R::TcpAccept => "listener",
+        R::TcpConnect | R::TcpRead | R::TcpWrite => "stream",
+        _ => "object",
+    }
+}
+
+/// The crate a source file belongs to, if it lies in cargo's registry: `.../registry/src/INDEX/hyper-1.12.0/src/lib.rs`.
+fn library(file: &str) -> Option<&str> {
+    let rest = file.split_once("/registry/src/")?.1;
+    let folder = rest.split('/').nth(1)?;
+    Some(folder.rsplit_once('-').map_or(folder, |(name, _version)| name))
+}
+
+/// `1 poll`, `2 polls`.
+fn count(n: u64, one: &str, many: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{} {many}", thousands(n)) }
+}
+
+/// `41,204`.
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `41 s`, `2.9 s`, `310 ms`.
+fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds >= 10.0 {
+        format!("{} s", thousands(seconds.round() as u64))
+    } else if seconds >= 1.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{} ms", duration.as_millis())
+    }
+}
+
+/// `512 B`, `1.2 MiB`.
+fn bytes(bytes: usize) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(41_204), "41,204");
+        assert_eq!(thousands(1_000_000), "1,000,000");
+        assert_eq!(duration(Duration::from_millis(310)), "310 ms");
+        assert_eq!(duration(Duration::from_millis(2_940)), "2.9 s");
+        assert_eq!(duration(Duration::from_millis(41_300)), "41 s");
+        assert_eq!(bytes(1_258_291), "1.2 MiB");
+    }
+
+    #[test]
+    fn a_library_is_known_by_its_place_in_the_registry() {
+        let file = "/home/u/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/hyper-1.12.0/src/x.rs";
+        assert_eq!(library(file), Some("hyper"));
+        assert_eq!(library("src/main.rs"), None);
+    }
+}
