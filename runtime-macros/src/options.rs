@@ -3,7 +3,6 @@
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
-use syn::spanned::Spanned;
 use syn::{Error, Ident, Lit, LitInt, LitStr, Path, Token};
 
 const KNOWN: &str = "`workers`, `name`, `grace`, `settle`, `on_leak` and `crate`";

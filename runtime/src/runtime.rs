@@ -362,19 +362,13 @@ pub(crate) fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::O
         runtime.handle().block_on_at(location, body)
     }));
     let report = runtime.shutdown_as(Occasion::TestEnd);
-    if !report.is_clean() {
-        eprintln!("test {name}:\n{report}");
-    }
     match output {
-        Err(payload) => panic::resume_unwind(payload),
-        Ok(output) => {
-            assert!(
-                on_leak == OnLeak::Report || report.is_clean(),
-                "test {name} leaked:\n{report}"
-            );
-            output
-        }
+        _ if report.is_clean() => {}
+        Ok(_) if on_leak == OnLeak::Fail => panic!("test {name} leaked:\n{report}"),
+        // The test's own panic comes first; what it left behind may say why.
+        _ => eprintln!("test {name}:\n{report}"),
     }
+    output.unwrap_or_else(|payload| panic::resume_unwind(payload))
 }
 
 impl fmt::Debug for Options {

@@ -13,7 +13,7 @@ use crate::driver::Driver;
 use crate::driver::io::{Place, ScheduledIo};
 use crate::driver::readiness::Direction;
 use crate::task::wait::{Leaf, Object, WaitReason};
-use crate::task::waker;
+use crate::task::{frame, waker};
 
 /// A registered socket. Dropping it deregisters it.
 pub(super) struct Registration<S: Source> {
@@ -71,8 +71,9 @@ impl<S: Source> Registration<S> {
         let place = &mut places[usize::from(direction == Direction::Write)];
         let polled = self.poll(cx, direction, place, || operation(&self.source));
         drop(places);
-        if polled.is_pending() {
-            Leaf::new(reason, self.object()).pending_detached(cx);
+        match polled {
+            Poll::Pending => Leaf::new(reason, self.object()).pending_detached(),
+            Poll::Ready(_) => frame::take_back_once(reason, self.object()),
         }
         polled
     }

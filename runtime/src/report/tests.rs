@@ -185,7 +185,7 @@ Its sender has neither sent nor been dropped: somebody keeps it.",
         "\
 1. PROVEN unwakeable
    task 7   spawned src/conn.rs:90:9   in main
-     parked 2.9 s in a future of another crate
+     parked 2.9 s outside leakfree's own waits
      lived 3.1 s, 5 polls
    why: no waker exists; the last one was dropped by task 5, spawned src/conn.rs:80:5, which had waited at \
 src/conn.rs:97:22 before. Only cancellation can end it.",

@@ -132,7 +132,7 @@ impl Report {
             [] if task.phase == Phase::Ending => {
                 writeln!(f, "     ended {parked} ago; it waits for the tasks below it")
             }
-            [] => writeln!(f, "     parked {parked} in a future of another crate"),
+            [] => writeln!(f, "     parked {parked} outside leakfree's own waits"),
             [wait] => {
                 write!(f, "     parked {parked} in ")?;
                 self.wait(f, wait)

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::waiters::{Place, Waiters};
 use crate::task::wait::{Leaf, Object, WaitReason};
-use crate::task::waker;
+use crate::task::{frame, waker};
 
 /// Makes a channel that holds up to `capacity` values; senders wait while it is full, and are served in
 /// the order of their arrival.
@@ -346,8 +346,9 @@ impl<T> Receiver<T> {
     #[track_caller]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let polled = self.shared.take_value(Some(cx));
-        if polled.is_pending() {
-            Leaf::new(WaitReason::MpscRecv, self.shared.object()).pending_detached(cx);
+        match polled {
+            Poll::Pending => Leaf::new(WaitReason::MpscRecv, self.shared.object()).pending_detached(),
+            Poll::Ready(_) => frame::take_back_once(WaitReason::MpscRecv, self.shared.object()),
         }
         polled
     }

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
 use super::header::Header;
-use super::wait::Wait;
+use super::wait::{Object, Wait, WaitReason};
 
 /// How many waits of one poll are recorded. A poll with more is shown with the first ones, and its wait
 /// set counts as incomplete.
@@ -41,6 +41,15 @@ impl Frame {
             len: Cell::new(0),
             waits: [const { Cell::new(None) }; WAITS_MAX],
         }
+    }
+}
+
+impl Frame {
+    /// The current poll's notes on an object.
+    fn find(&self, reason: WaitReason, object: Object) -> impl Iterator<Item = &Cell<Option<Wait>>> {
+        self.waits[self.base.get()..self.len.get()].iter().filter(move |slot| {
+            slot.get().is_some_and(|wait| wait.reason == reason && wait.object == object)
+        })
     }
 }
 
@@ -121,6 +130,27 @@ pub(crate) fn note(wait: Wait, again: Option<Stamp>) -> Option<Stamp> {
         frame.waits[index].set(Some(wait));
         Some(Stamp { poll, index })
     })?
+}
+
+/// The note of a poll function, which has no leaf to keep a stamp in: one entry for each reason and object in a
+/// poll, however often it was called.
+#[inline]
+pub(crate) fn note_once(wait: Wait) {
+    with(|frame| {
+        if !frame.find(wait.reason, wait.object).any(|_| true) {
+            note(wait, None);
+        }
+    });
+}
+
+/// Takes the note of a poll function back: a later call in the same poll did not have to wait.
+#[inline]
+pub(crate) fn take_back_once(reason: WaitReason, object: Object) {
+    with(|frame| {
+        for slot in frame.find(reason, object) {
+            slot.set(None);
+        }
+    });
 }
 
 /// Takes a note back, if it is of the current poll; those of earlier polls went with them.

@@ -205,8 +205,8 @@ impl Leaf {
 
     /// For poll functions without a future of their own: the entry stands until the next poll.
     #[inline]
-    pub(crate) fn pending_detached(self, _cx: &Context<'_>) {
-        frame::note(self.wait, None);
+    pub(crate) fn pending_detached(self) {
+        frame::note_once(self.wait);
     }
 
     /// The wait is over: takes the entry of this poll back.
