@@ -1,143 +1,75 @@
-//! The attribute macros of leakfree: `#[leakfree::main]` and `#[leakfree::test]`.
-
-mod options;
+//! The attribute macros of leakfree. Use them through the `leakfree` crate, as `#[leakfree::main]` and
+//! `#[leakfree::test]`.
 
 use proc_macro::TokenStream;
-use quote::{quote, quote_spanned};
-use syn::spanned::Spanned;
-use syn::{ItemFn, parse_macro_input};
 
-use options::Options;
+mod entry;
+mod options;
 
-/// Which of the two macros is at work.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Entry {
-    Main,
-    Test,
-}
-
-impl Entry {
-    fn name(self) -> &'static str {
-        match self {
-            Entry::Main => "#[leakfree::main]",
-            Entry::Test => "#[leakfree::test]",
-        }
-    }
-}
-
-/// Runs an `async fn main` on a leakfree runtime, and prints the leak report when it has returned.
+/// Runs an `async fn` as the body of a program: starts a runtime, runs the function as the root of its task tree, shuts
+/// the runtime down when the body returns, and prints a report of every task that is alive at that moment.
+///
+/// The function is `async`, takes no arguments and has no generic parameters; it may return anything that
+/// `fn main` may return. It need not be called `main`.
 ///
 /// ```ignore
-/// #[leakfree::main(workers = 2, grace = "1s", on_leak = fail)]
-/// async fn main() {
-///     leakfree::scope(async |s| {
-///         s.spawn(async { println!("hello") });
-///     })
-///     .await;
+/// #[leakfree::main(workers = 2, grace = "500ms")]
+/// async fn main() -> Result<(), std::io::Error> {
+///     let listener = leakfree::net::TcpListener::bind("127.0.0.1:0").await?;
+///     println!("{}", listener.local_addr()?);
+///     Ok(())
 /// }
 /// ```
 ///
-/// | option | what | default |
-/// |---|---|---|
-/// | `workers = 2` | number of worker threads, at least 1 | one per core |
-/// | `name = "api"` | what the names of threads begin with | `"leakfree"` |
-/// | `grace = "5s"` | how long a shutdown waits for tasks that were asked to end | 5 s |
-/// | `settle = "100ms"` | how long runnable tasks may go on before the report's snapshot | 100 ms |
-/// | `on_leak = report` or `fail` | after a leak, exit as main did, or with status 1 | `report` |
-/// | `crate = path` | where leakfree is, if it was renamed | `::leakfree` |
+/// # Options
 ///
-/// Durations are an integer and `ms` or `s`.
+/// All are optional; what is left out keeps the default of `leakfree::runtime::Builder`.
+///
+/// | option    | value                           | what it sets                                                        |
+/// |-----------|---------------------------------|---------------------------------------------------------------------|
+/// | `workers` | a whole number, at least 1      | how many worker threads run tasks                                   |
+/// | `name`    | a string                        | the runtime's name, which its threads bear                          |
+/// | `grace`   | a duration, such as `"5s"`      | how long tasks may run on after the cancel at shutdown              |
+/// | `settle`  | a duration, such as `"100ms"`   | how long what is about to finish may take before leaks are judged   |
+/// | `on_leak` | `report` or `fail`              | whether a leak is only reported, or makes the process fail as well  |
+/// | `crate`   | a path, by default `::leakfree` | where to find leakfree, if it was renamed or is re-exported         |
+///
+/// A duration is a whole number and a unit (`ns`, `us`, `ms`, `s` or `min`), and is read when the program is compiled.
 #[proc_macro_attribute]
-pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
-    expand(Entry::Main, args, item)
+pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
+    entry::expand(entry::Flavor::Main, options.into(), item.into()).into()
 }
 
-/// Runs an `async fn` as a test on a runtime of its own; the test fails, with the report, if a task leaked.
+/// Runs an `async fn` as a test on a runtime of its own, which fails when it leaves a task behind.
+///
+/// The function is `async`, takes no arguments and has no generic parameters; it may return `()` or a `Result`.
+/// `#[test]` is added by the macro. `#[ignore]`, `#[should_panic]` and `#[cfg(...)]` work as they do on any test.
 ///
 /// ```ignore
 /// #[leakfree::test]
-/// async fn nothing_leaks() {
-///     let handle = leakfree::spawn(async { 3 });
-///     assert_eq!(handle.await.unwrap(), 3);
+/// async fn a_reply_arrives() {
+///     let (tx, rx) = leakfree::sync::oneshot::channel();
+///     let handle = leakfree::spawn(async move { tx.send(1) });
+///     assert_eq!(rx.await, Ok(1));
+///     handle.await;
 /// }
 /// ```
 ///
-/// It takes the options of `#[leakfree::main]`; here `workers` is 1, `grace` zero and `on_leak` `fail` unless
-/// said otherwise.
+/// # Options
+///
+/// All are optional; what is left out keeps the default that tests have.
+///
+/// | option    | value                           | what it sets                                                        |
+/// |-----------|---------------------------------|---------------------------------------------------------------------|
+/// | `workers` | a whole number, at least 1      | how many worker threads run tasks                                   |
+/// | `name`    | a string                        | the runtime's name, which its threads bear                          |
+/// | `grace`   | a duration, such as `"5s"`      | how long tasks may run on after the cancel at the test's end        |
+/// | `settle`  | a duration, such as `"100ms"`   | how long what is about to finish may take before leaks are judged   |
+/// | `on_leak` | `report` or `fail`              | whether a leak is only reported, or fails the test                  |
+/// | `crate`   | a path, by default `::leakfree` | where to find leakfree, if it was renamed or is re-exported         |
+///
+/// A duration is a whole number and a unit (`ns`, `us`, `ms`, `s` or `min`), and is read when the test is compiled.
 #[proc_macro_attribute]
-pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
-    expand(Entry::Test, args, item)
-}
-
-fn expand(entry: Entry, args: TokenStream, item: TokenStream) -> TokenStream {
-    let options = parse_macro_input!(args as Options);
-    let function = match syn::parse::<ItemFn>(item) {
-        Ok(function) => function,
-        Err(error) => {
-            let message = format!("{} goes on an `async fn` without arguments", entry.name());
-            return syn::Error::new(error.span(), message).to_compile_error().into();
-        }
-    };
-    match generate(entry, &options, &function) {
-        Ok(tokens) => tokens.into(),
-        Err(error) => error.to_compile_error().into(),
-    }
-}
-
-fn generate(
-    entry: Entry,
-    options: &Options,
-    function: &ItemFn,
-) -> syn::Result<proc_macro2::TokenStream> {
-    let name = entry.name();
-    let signature = &function.sig;
-    if signature.asyncness.is_none() {
-        let message = format!("{name} goes on an `async fn`: add the keyword `async`");
-        return Err(syn::Error::new(signature.fn_token.span(), message));
-    }
-    if let Some(argument) = signature.inputs.first() {
-        let message = format!("{name} calls this function itself: it takes no arguments");
-        return Err(syn::Error::new(argument.span(), message));
-    }
-    if !signature.generics.params.is_empty() {
-        let message = format!("{name} calls this function itself: it cannot be generic");
-        return Err(syn::Error::new(signature.generics.span(), message));
-    }
-
-    let ItemFn { attrs, vis, block, .. } = function;
-    let (ident, output) = (&signature.ident, &signature.output);
-    let krate = options.krate();
-    let calls = options.calls();
-    let returns = match output {
-        syn::ReturnType::Default => quote!(()),
-        syn::ReturnType::Type(_, ty) => quote!(#ty),
-    };
-    // The return type is said once more inside, so that a mismatch is shown in the user's own code.
-    let body = quote_spanned! {block.span()=>
-        #[allow(unreachable_code, clippy::diverging_sub_expression)]
-        async move {
-            let output: #returns = #block;
-            output
-        }
-    };
-    Ok(match entry {
-        Entry::Main => quote! {
-            #(#attrs)*
-            #vis fn #ident() #output {
-                #krate::__private::run_main(#krate::runtime::Builder::new() #calls, #body)
-            }
-        },
-        Entry::Test => quote! {
-            #[::core::prelude::v1::test]
-            #(#attrs)*
-            #vis fn #ident() #output {
-                let name = ::core::concat!(::core::module_path!(), "::", ::core::stringify!(#ident));
-                #krate::__private::run_test(
-                    name,
-                    #krate::__private::test_builder() #calls,
-                    #body,
-                )
-            }
-        },
-    })
+pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
+    entry::expand(entry::Flavor::Test, options.into(), item.into()).into()
 }

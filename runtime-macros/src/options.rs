@@ -1,21 +1,38 @@
-//! What stands in the parentheses.
+//! What stands in the brackets of the attribute: parsed, checked, and turned into calls of the builder.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
-use syn::{Error, Ident, Lit, LitInt, LitStr, Path, Token};
+use syn::{Error, Ident, LitInt, LitStr, Path, Result, Token};
 
-const KNOWN: &str = "`workers`, `name`, `grace`, `settle`, `on_leak` and `crate`";
+const KNOWN: &str = "known options: `workers`, `name`, `grace`, `settle`, `on_leak`, `crate`";
 
-/// The options, each as the builder call it stands for.
+/// The options of one attribute, each checked.
 #[derive(Default)]
 pub(crate) struct Options {
-    calls: Vec<TokenStream>,
-    on_leak: Option<(Ident, &'static str)>,
+    workers: Option<LitInt>,
+    name: Option<LitStr>,
+    grace: Option<Nanos>,
+    settle: Option<Nanos>,
+    on_leak: Option<OnLeak>,
     krate: Option<Path>,
 }
 
+/// A duration and where it was written.
+struct Nanos {
+    nanos: u64,
+    span: Span,
+}
+
+/// A variant of the runtime's own `OnLeak`, and where it was written.
+struct OnLeak {
+    variant: &'static str,
+    span: Span,
+}
+
 impl Options {
+    /// The path to the leakfree crate.
     pub(crate) fn krate(&self) -> TokenStream {
         match &self.krate {
             Some(path) => quote!(#path),
@@ -23,54 +40,48 @@ impl Options {
         }
     }
 
-    /// The builder calls; behind `__private::test_builder()` in a test.
-    pub(crate) fn calls(&self) -> TokenStream {
-        let calls = &self.calls;
-        let on_leak = self.on_leak.as_ref().map(|(span, variant)| {
-            let krate = self.krate();
-            let variant = Ident::new(variant, span.span());
-            quote!(.on_leak(#krate::runtime::OnLeak::#variant))
-        });
-        quote!(#(#calls)* #on_leak)
+    /// An expression that makes the builder. What was not given is not called, so that the builder's defaults hold.
+    pub(crate) fn builder(&self) -> TokenStream {
+        let krate = self.krate();
+        let mut builder = quote!(#krate::runtime::Builder::new());
+        if let Some(workers) = &self.workers {
+            builder.extend(quote!(.workers(#workers)));
+        }
+        if let Some(name) = &self.name {
+            builder.extend(quote!(.name(#name)));
+        }
+        if let Some(Nanos { nanos, span }) = &self.grace {
+            builder.extend(quote_spanned!(*span=> .grace(::core::time::Duration::from_nanos(#nanos))));
+        }
+        if let Some(Nanos { nanos, span }) = &self.settle {
+            builder.extend(quote_spanned!(*span=> .settle(::core::time::Duration::from_nanos(#nanos))));
+        }
+        if let Some(OnLeak { variant, span }) = &self.on_leak {
+            let variant = Ident::new(variant, *span);
+            builder.extend(quote!(.on_leak(#krate::runtime::OnLeak::#variant)));
+        }
+        builder
     }
 }
 
 impl Parse for Options {
-    fn parse(input: ParseStream<'_>) -> syn::Result<Options> {
+    fn parse(input: ParseStream<'_>) -> Result<Options> {
         let mut options = Options::default();
-        let mut seen: Vec<String> = Vec::new();
         while !input.is_empty() {
-            let key: Ident = input.call(syn::ext::IdentExt::parse_any)?;
-            let name = key.to_string();
-            if seen.contains(&name) {
-                return Err(Error::new(key.span(), format!("`{name}` is given twice")));
+            if !input.peek(Ident::peek_any) {
+                return Err(input.error(format!("expected `option = value`; {KNOWN}")));
             }
-            seen.push(name.clone());
-            input.parse::<Token![=]>()?;
-            match name.as_str() {
-                "workers" => {
-                    let workers: LitInt = input.parse()?;
-                    if workers.base10_parse::<u16>()? == 0 {
-                        return Err(Error::new(workers.span(), "a runtime needs at least one worker"));
-                    }
-                    options.calls.push(quote_spanned!(key.span()=> .workers(#workers)));
-                }
-                "name" => {
-                    let name: LitStr = input.parse()?;
-                    options.calls.push(quote_spanned!(key.span()=> .name(#name)));
-                }
-                "grace" | "settle" => {
-                    let millis = duration_millis(&input.parse()?)?;
-                    options.calls.push(quote_spanned! {key.span()=>
-                        .#key(::core::time::Duration::from_millis(#millis))
-                    });
-                }
-                "on_leak" => options.on_leak = Some((key, on_leak(input)?)),
-                "crate" => options.krate = Some(input.call(Path::parse_mod_style)?),
-                _ => {
-                    let message = format!("unknown option `{name}`; there are {KNOWN}");
-                    return Err(Error::new(key.span(), message));
-                }
+            // `crate` is a keyword, and an option all the same.
+            let key = Ident::parse_any(input)?;
+            let word = key.to_string();
+            match word.as_str() {
+                "workers" => once(&key, &mut options.workers, || workers(value(&key, input)?))?,
+                "name" => once(&key, &mut options.name, || string(&key, value(&key, input)?))?,
+                "grace" => once(&key, &mut options.grace, || duration(&key, value(&key, input)?))?,
+                "settle" => once(&key, &mut options.settle, || duration(&key, value(&key, input)?))?,
+                "on_leak" => once(&key, &mut options.on_leak, || on_leak(value(&key, input)?))?,
+                "crate" => once(&key, &mut options.krate, || Path::parse_mod_style(value(&key, input)?))?,
+                _ => return Err(Error::new(key.span(), format!("unknown option `{word}`; {KNOWN}"))),
             }
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
@@ -80,31 +91,149 @@ impl Parse for Options {
     }
 }
 
-fn on_leak(input: ParseStream<'_>) -> syn::Result<&'static str> {
-    let (word, span) = if input.peek(LitStr) {
-        let text: LitStr = input.parse()?;
-        (text.value(), text.span())
-    } else {
-        let word: Ident = input.parse()?;
-        (word.to_string(), word.span())
-    };
-    match word.as_str() {
-        "report" => Ok("Report"),
-        "fail" => Ok("Fail"),
-        _ => Err(Error::new(span, "`on_leak` is `report` or `fail`")),
+/// Fills the slot of an option, unless it was filled before.
+fn once<T>(key: &Ident, slot: &mut Option<T>, parse: impl FnOnce() -> Result<T>) -> Result<()> {
+    if slot.is_some() {
+        return Err(Error::new(key.span(), format!("the option `{key}` is given twice")));
+    }
+    *slot = Some(parse()?);
+    Ok(())
+}
+
+/// Passes the `=` after a key.
+fn value<'a>(key: &Ident, input: ParseStream<'a>) -> Result<ParseStream<'a>> {
+    if input.parse::<Token![=]>().is_err() {
+        return Err(Error::new(key.span(), format!("the option `{key}` needs a value: `{key} = ...`")));
+    }
+    Ok(input)
+}
+
+fn workers(input: ParseStream<'_>) -> Result<LitInt> {
+    const MESSAGE: &str = "`workers` is a whole number, at least 1";
+    let literal: LitInt = input.parse().map_err(|error| Error::new(error.span(), MESSAGE))?;
+    match literal.base10_parse::<usize>() {
+        Ok(1..) => Ok(literal),
+        Ok(0) | Err(_) => Err(Error::new(literal.span(), MESSAGE)),
     }
 }
 
-fn duration_millis(literal: &Lit) -> syn::Result<u64> {
-    let wrong = || {
-        Error::new(literal.span(), "a duration is an integer and `ms` or `s`, in quotes: \"200ms\", \"5s\"")
+fn string(key: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
+    input.parse().map_err(|error| Error::new(error.span(), format!("`{key}` is a string: `{key} = \"...\"`")))
+}
+
+fn duration(key: &Ident, input: ParseStream<'_>) -> Result<Nanos> {
+    let message =
+        format!("`{key}` is a whole number and a unit (ns, us, ms, s, min) in a string, such as \"5s\" or \"200ms\"");
+    let literal: LitStr = input.parse().map_err(|error| Error::new(error.span(), &message))?;
+    match nanos(&literal.value()) {
+        Some(nanos) => Ok(Nanos { nanos, span: literal.span() }),
+        None => Err(Error::new(literal.span(), &message)),
+    }
+}
+
+/// Reads a duration such as `200ms`; `None` if it is no duration, or too long for 64 bits.
+fn nanos(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit_at);
+    let unit: u64 = match unit.trim_start() {
+        "ns" => 1,
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "min" => 60_000_000_000,
+        _ => return None,
     };
-    let Lit::Str(text) = literal else { return Err(wrong()) };
-    let text = text.value();
-    let (digits, unit) = match text.strip_suffix("ms") {
-        Some(digits) => (digits, 1),
-        None => (text.strip_suffix('s').ok_or_else(wrong)?, 1000),
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+fn on_leak(input: ParseStream<'_>) -> Result<OnLeak> {
+    const MESSAGE: &str = "`on_leak` is `report` or `fail`";
+    let (word, span) = if input.peek(LitStr) {
+        let literal: LitStr = input.parse()?;
+        (literal.value(), literal.span())
+    } else {
+        let ident = input.call(Ident::parse_any).map_err(|error| Error::new(error.span(), MESSAGE))?;
+        (ident.to_string(), ident.span())
     };
-    let number: u64 = digits.trim().parse().map_err(|_| wrong())?;
-    number.checked_mul(unit).ok_or_else(wrong)
+    match word.as_str() {
+        "report" => Ok(OnLeak { variant: "Report", span }),
+        "fail" => Ok(OnLeak { variant: "Fail", span }),
+        _ => Err(Error::new(span, MESSAGE)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_nanos(text: &str, expected: Option<u64>) {
+        assert_eq!(nanos(text), expected, "{text:?}");
+    }
+
+    #[test]
+    fn durations() {
+        check_nanos("5s", Some(5_000_000_000));
+        check_nanos("200ms", Some(200_000_000));
+        check_nanos(" 7 us ", Some(7_000));
+        check_nanos("1ns", Some(1));
+        check_nanos("2min", Some(120_000_000_000));
+        check_nanos("0s", Some(0));
+        check_nanos("", None);
+        check_nanos("5", None);
+        check_nanos("s", None);
+        check_nanos("1.5s", None);
+        check_nanos("-1s", None);
+        check_nanos("5sec", None);
+        check_nanos("99999999999999999999s", None);
+        check_nanos("18446744073709551615s", None);
+    }
+
+    #[track_caller]
+    fn check_builder(options: &str, expected: &str) {
+        let options: Options = syn::parse_str(options).unwrap();
+        assert_eq!(options.builder().to_string().replace(' ', ""), expected);
+    }
+
+    #[test]
+    fn builders() {
+        check_builder("", "::leakfree::runtime::Builder::new()");
+        check_builder("workers = 2,", "::leakfree::runtime::Builder::new().workers(2)");
+        check_builder("crate = a::b, name = \"n\"", "a::b::runtime::Builder::new().name(\"n\")");
+        check_builder(
+            "grace = \"1ms\", settle = \"2us\"",
+            "::leakfree::runtime::Builder::new().grace(::core::time::Duration::from_nanos(1000000u64))\
+             .settle(::core::time::Duration::from_nanos(2000u64))",
+        );
+        check_builder(
+            "on_leak = fail",
+            "::leakfree::runtime::Builder::new().on_leak(::leakfree::runtime::OnLeak::Fail)",
+        );
+        check_builder(
+            "crate = crate, on_leak = \"report\"",
+            "crate::runtime::Builder::new().on_leak(crate::runtime::OnLeak::Report)",
+        );
+    }
+
+    #[track_caller]
+    fn check_error(options: &str, expected: &str) {
+        let error = syn::parse_str::<Options>(options).err().expect("must not parse");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+
+    #[test]
+    fn errors() {
+        check_error("threads = 2", "unknown option `threads`; known options: `workers`");
+        check_error("workers = 1, workers = 1", "`workers` is given twice");
+        check_error("workers = 0", "at least 1");
+        check_error("workers = -1", "at least 1");
+        check_error("workers", "needs a value");
+        check_error("\"5s\"", "expected `option = value`");
+        check_error("name = 5", "`name` is a string");
+        check_error("grace = 5", "in a string");
+        check_error("settle = \"soon\"", "`settle` is a whole number and a unit");
+        check_error("on_leak = panic", "`report` or `fail`");
+        check_error("workers = 1 name = \"n\"", "expected `,`");
+    }
 }

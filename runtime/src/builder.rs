@@ -35,8 +35,9 @@ pub(crate) struct Options {
 /// Configures a [`Runtime`].
 pub struct Builder {
     workers: Option<usize>,
+    grace: Option<Duration>,
+    on_leak: Option<OnLeak>,
     options: Options,
-    on_leak: OnLeak,
 }
 
 /// What the hook of [`Builder::on_unwakeable`] is told of a task that nothing can wake any more.
@@ -56,6 +57,8 @@ impl Builder {
     pub fn new() -> Builder {
         Builder {
             workers: None,
+            grace: None,
+            on_leak: None,
             options: Options {
                 workers: 0,
                 name: "leakfree".into(),
@@ -67,7 +70,6 @@ impl Builder {
                 blocking_threads_max: 512,
                 on_unwakeable: Mutex::new(None),
             },
-            on_leak: OnLeak::Report,
         }
     }
 
@@ -86,7 +88,7 @@ impl Builder {
 
     /// How long a shutdown waits for tasks that were asked to end. Default: 5 s; in tests zero.
     pub fn grace(mut self, grace: Duration) -> Builder {
-        self.options.grace = grace;
+        self.grace = Some(grace);
         self
     }
 
@@ -106,7 +108,7 @@ impl Builder {
 
     /// What a leak at the end does. Default: [`OnLeak::Report`]; in tests [`OnLeak::Fail`].
     pub fn on_leak(mut self, on_leak: OnLeak) -> Builder {
-        self.on_leak = on_leak;
+        self.on_leak = Some(on_leak);
         self
     }
 
@@ -128,7 +130,15 @@ impl Builder {
     }
 
     pub(crate) fn on_leak_option(&self) -> OnLeak {
-        self.on_leak
+        self.on_leak.unwrap_or(OnLeak::Report)
+    }
+
+    /// What was not said is as in a test: one worker, no grace, and a leak fails.
+    pub(crate) fn or_test_defaults(mut self) -> Builder {
+        self.workers.get_or_insert(1);
+        self.grace.get_or_insert(Duration::ZERO);
+        self.on_leak.get_or_insert(OnLeak::Fail);
+        self
     }
 
     /// Starts the runtime.
@@ -151,6 +161,9 @@ impl Builder {
         if self.options.workers > usize::from(u16::MAX) - 1 {
             return invalid("a runtime has at most 65,534 workers: ask `Builder::workers` for fewer");
         }
+        if let Some(grace) = self.grace {
+            self.options.grace = grace;
+        }
         if self.options.blocking_threads_max == 0 {
             return invalid("blocking calls need at least one thread: `Builder::blocking_threads_max` was 0");
         }
@@ -168,6 +181,7 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("workers", &self.workers)
+            .field("grace", &self.grace)
             .field("options", &self.options)
             .field("on_leak", &self.on_leak)
             .finish()

@@ -75,9 +75,8 @@ pub use waiting::{Waiting, waiting};
 #[doc(hidden)]
 pub mod __private {
     use std::future::Future;
-    use std::time::Duration;
 
-    use crate::runtime::{Builder, OnLeak};
+    use crate::runtime::Builder;
 
     #[track_caller]
     pub fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
@@ -86,11 +85,6 @@ pub mod __private {
 
     #[track_caller]
     pub fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::Output {
-        crate::runtime::run_test(name, builder, body)
-    }
-
-    /// The defaults of a test: one worker, no grace, a leak fails.
-    pub fn test_builder() -> Builder {
-        Builder::new().workers(1).grace(Duration::ZERO).on_leak(OnLeak::Fail)
+        crate::runtime::run_test(name, builder.or_test_defaults(), body)
     }
 }

@@ -25,7 +25,7 @@ use crate::scope::Scope;
 use crate::scope::tree::ScopeInner;
 use crate::task::join::{CancelKind, CancelReason, JoinHandle};
 
-/// How long a cancelled task may take to be dropped by a worker before the report calls it unresponsive.
+/// How long the workers may stand still, after everything was cancelled, before the report calls the rest unresponsive.
 const DROP_WAIT: Duration = Duration::from_millis(100);
 /// How often a shutdown looks again.
 const LOOK_AGAIN: Duration = Duration::from_micros(500);
@@ -182,7 +182,7 @@ impl Running {
             self.wait_until_empty(grace);
         }
         self.root.cancel_all(reason, true);
-        if !self.wait_until_empty(DROP_WAIT) {
+        if !self.wait_until_dropped() {
             let after = collect::snapshot(&self.shared, &self.root);
             report.add_unresponsive(&after);
         }
@@ -212,6 +212,20 @@ impl Running {
                 return false;
             }
             thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Waits while the workers get on: many tasks take their time. What is cancelled is not polled again, so
+    /// there is an end to it.
+    fn wait_until_dropped(&self) -> bool {
+        loop {
+            let progress = self.shared.progress();
+            if self.wait_until_empty(DROP_WAIT) {
+                return true;
+            }
+            if self.shared.progress() == progress {
+                return false;
+            }
         }
     }
 

@@ -76,6 +76,9 @@ fn check(occasion: Occasion, task: TaskInfo, expected: Option<Verdict>) {
 fn a_live_look_accuses_only_who_is_proven() {
     use Occasion::Live;
     check(Live, unwakeable(None), Some(Verdict::ProvenUnwakeable));
+    // A flag that the counts contradict is not believed.
+    check(Live, TaskInfo { own_wakers: 1, ..unwakeable(None) }, None);
+    check(Live, TaskInfo { phase: Phase::Running, ..unwakeable(None) }, None);
     check(Live, task(1), None);
     for reason in [WaitReason::Join, WaitReason::OneshotRecv, WaitReason::MutexLock, WaitReason::Sleep] {
         check(Live, waits(reason), None);
@@ -133,7 +136,7 @@ fn leak_ids_depend_on_sites_and_verdict_alone() {
     (later.id, later.polls, later.lived) = (99, 1, Duration::from_secs(9));
     assert_eq!(a, id(later));
     assert_ne!(a, id(waits(WaitReason::MpscRecv)));
-    assert_ne!(a, id(TaskInfo { unwakeable: true, ..waits(WaitReason::OneshotRecv) }));
+    assert_ne!(a, id(TaskInfo { unwakeable: true, own_wakers: 0, ..waits(WaitReason::OneshotRecv) }));
     assert_eq!(a.len(), 16);
 }
 

@@ -126,7 +126,7 @@ impl Report {
 
     /// Adds who is still there after cancellation and grace.
     pub(crate) fn add_unresponsive(&mut self, after: &Snapshot) {
-        let scopes = scopes_by_id(after);
+        let scopes = Scopes::new(after);
         let tasks = after.tasks.iter().filter(|task| task.kind != TaskKind::Main);
         self.findings.extend(fold(tasks.map(|task| (Verdict::Unresponsive, task)), &scopes));
         self.newborn = self.newborn.min(after.newborn);
@@ -138,15 +138,11 @@ pub(crate) fn is_complete(task: &TaskInfo) -> bool {
     task.foreign_wakers == 0 && task.own_wakers as usize == task.waits.len()
 }
 
-fn scopes_by_id(snapshot: &Snapshot) -> HashMap<u64, &ScopeInfo> {
-    snapshot.scopes.iter().map(|scope| (scope.id, scope)).collect()
-}
-
 /// Judges a snapshot.
 pub fn judge(snapshot: &Snapshot, occasion: Occasion) -> Report {
-    let scopes = scopes_by_id(snapshot);
+    let scopes = Scopes::new(snapshot);
     let verdicts = snapshot.tasks.iter().filter_map(|task| {
-        let verdict = judge_task(task, occasion, scopes.get(&task.scope).copied())?;
+        let verdict = judge_task(task, occasion, scopes.get(task.scope))?;
         Some((verdict, task))
     });
     let parked = snapshot.tasks.iter().filter(|task| task.phase == Phase::Parked);
@@ -163,7 +159,9 @@ pub fn judge(snapshot: &Snapshot, occasion: Occasion) -> Report {
 }
 
 fn judge_task(task: &TaskInfo, occasion: Occasion, scope: Option<&ScopeInfo>) -> Option<Verdict> {
-    if task.unwakeable {
+    // The flag alone would do; an entry that contradicts it is not believed.
+    let parked = task.phase == Phase::Parked && task.own_wakers == 0 && task.foreign_wakers == 0;
+    if task.unwakeable && parked {
         return Some(Verdict::ProvenUnwakeable);
     }
     if occasion == Occasion::Live || task.kind == TaskKind::Main {
@@ -177,33 +175,65 @@ fn judge_task(task: &TaskInfo, occasion: Occasion, scope: Option<&ScopeInfo>) ->
 /// Scopes of a path that are kept at each end.
 const PATH_ENDS: usize = 3;
 
-fn path(mut id: u64, scopes: &HashMap<u64, &ScopeInfo>) -> (Vec<PathScope>, usize) {
-    let mut path = Vec::new();
-    let mut tail = std::collections::VecDeque::new();
-    let mut cut = 0;
-    while let Some(scope) = scopes.get(&id) {
-        let step = PathScope {
+/// The scopes of a snapshot, and how deep each lies: a path is cut without walking it.
+struct Scopes<'a> {
+    by_id: HashMap<u64, &'a ScopeInfo>,
+    /// Scopes from the root down to each, and the outermost [`PATH_ENDS`] of them.
+    depths: HashMap<u64, (usize, [u64; PATH_ENDS])>,
+}
+
+impl<'a> Scopes<'a> {
+    fn new(snapshot: &'a Snapshot) -> Scopes<'a> {
+        let by_id: HashMap<u64, &ScopeInfo> =
+            snapshot.scopes.iter().map(|scope| (scope.id, scope)).collect();
+        let mut depths: HashMap<u64, (usize, [u64; PATH_ENDS])> = HashMap::new();
+        let mut way = Vec::new();
+        for scope in &snapshot.scopes {
+            // Up to the first scope that is known already, then down again.
+            let mut next = Some(scope.id);
+            while let Some(id) = next.filter(|id| !depths.contains_key(id) && by_id.contains_key(id)) {
+                way.push(id);
+                next = by_id[&id].parent;
+            }
+            let (mut depth, mut outer) =
+                next.and_then(|id| depths.get(&id).copied()).unwrap_or((0, [0; PATH_ENDS]));
+            while let Some(id) = way.pop() {
+                if depth < PATH_ENDS {
+                    outer[depth] = id;
+                }
+                depth += 1;
+                depths.insert(id, (depth, outer));
+            }
+        }
+        Scopes { by_id, depths }
+    }
+
+    fn get(&self, id: u64) -> Option<&'a ScopeInfo> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The path up from a scope, and how many were cut out of its middle.
+    fn path(&self, id: u64) -> (Vec<PathScope>, usize) {
+        let (depth, outer) = self.depths.get(&id).copied().unwrap_or((0, [0; PATH_ENDS]));
+        let cut = depth.saturating_sub(2 * PATH_ENDS);
+        let mut ids = Vec::new();
+        let mut next = Some(id);
+        while let Some(scope) = next.and_then(|id| self.get(id)) {
+            if cut > 0 && ids.len() == PATH_ENDS {
+                ids.extend(outer.iter().rev());
+                break;
+            }
+            ids.push(scope.id);
+            next = scope.parent;
+        }
+        let path = ids.iter().filter_map(|&id| self.get(id)).map(|scope| PathScope {
             id: scope.id,
             name: scope.name.clone(),
             opened_at: scope.opened_at,
             owner: scope.owner,
-        };
-        if path.len() < PATH_ENDS {
-            path.push(step);
-        } else {
-            tail.push_back(step);
-            if tail.len() > PATH_ENDS {
-                tail.pop_front();
-                cut += 1;
-            }
-        }
-        match scope.parent {
-            Some(parent) => id = parent,
-            None => break,
-        }
+        });
+        (path.collect(), cut)
     }
-    path.extend(tail);
-    (path, cut)
 }
 
 /// What makes tasks alike.
@@ -250,11 +280,11 @@ fn alike(verdict: Verdict, task: &TaskInfo, path: &[PathScope]) -> Alike {
 
 fn fold<'a>(
     verdicts: impl Iterator<Item = (Verdict, &'a TaskInfo)>,
-    scopes: &HashMap<u64, &ScopeInfo>,
+    scopes: &Scopes<'_>,
 ) -> Vec<Finding> {
     let mut findings: BTreeMap<Alike, Finding> = BTreeMap::new();
     for (verdict, task) in verdicts {
-        let (path, path_cut) = path(task.scope, scopes);
+        let (path, path_cut) = scopes.path(task.scope);
         let alike = alike(verdict, task, &path);
         match findings.get_mut(&alike) {
             Some(finding) => {

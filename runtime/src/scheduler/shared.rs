@@ -26,11 +26,13 @@ pub(crate) struct Remote {
     pub(crate) parker: Parker,
     /// Tasks that completed on this worker; written by it alone.
     finished: AtomicU64,
+    /// Turns that it has begun; written by it alone.
+    turns: AtomicU64,
 }
 
 impl Remote {
     pub(crate) fn new(stealer: Stealer<Runnable>) -> Remote {
-        Remote { stealer, parker: Parker::new(), finished: AtomicU64::new(0) }
+        Remote { stealer, parker: Parker::new(), finished: AtomicU64::new(0), turns: AtomicU64::new(0) }
     }
 }
 
@@ -147,6 +149,17 @@ impl Shared {
     pub(crate) fn finished(&self) -> u64 {
         let inside: u64 = self.remotes.iter().map(|remote| remote.finished.load(Relaxed)).sum();
         inside + self.finished_outside.load(Relaxed)
+    }
+
+    pub(crate) fn count_turn(&self, worker: usize) {
+        let turns = &self.remotes[worker].turns;
+        turns.store(turns.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// A number that grows as long as workers get anything done.
+    pub(crate) fn progress(&self) -> u64 {
+        let turns: u64 = self.remotes.iter().map(|remote| remote.turns.load(Relaxed)).sum();
+        self.finished() + turns
     }
 
     // ---- unwakeable edges -------------------------------------------------------------------

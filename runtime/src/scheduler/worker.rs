@@ -112,6 +112,7 @@ impl Worker {
     #[cold]
     fn end_turn(&self) -> bool {
         self.turn.set(TURN);
+        self.shared.count_turn(self.index);
         if self.shared.is_shut_down() {
             return false;
         }

@@ -1,0 +1,378 @@
+//! Scopes: nothing outlives its bounds, and cancellation goes down the tree.
+
+use std::future::{Future, pending};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use leakfree::report::verdict::Verdict;
+use leakfree::runtime::Handle;
+use leakfree::sync::oneshot;
+use leakfree::{CancelKind, scope};
+use leakfree_tests::{Drops, Holding, parked, runtime, until};
+
+/// Events in the order in which they happened.
+#[derive(Clone, Default)]
+struct Trace(Arc<Mutex<Vec<&'static str>>>);
+
+impl Trace {
+    fn log(&self, event: &'static str) {
+        self.0.lock().unwrap().push(event);
+    }
+    fn events(&self) -> Vec<&'static str> {
+        self.0.lock().unwrap().clone()
+    }
+    /// Logs when it is dropped.
+    fn on_drop(&self, event: &'static str) -> impl Sized + Send + use<> {
+        struct OnDrop(Trace, &'static str);
+        impl Drop for OnDrop {
+            fn drop(&mut self) {
+                self.0.log(self.1);
+            }
+        }
+        OnDrop(self.clone(), event)
+    }
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_scope_ends_after_its_body_and_every_child() {
+    let trace = Trace::default();
+    let (go, gone) = oneshot::channel::<()>();
+    let theirs = trace.clone();
+    let mut scoped = pin!(scope(async |s| {
+        let sibling = s.clone();
+        s.spawn(async move {
+            gone.await.unwrap();
+            let trace = theirs.clone();
+            // A child may spawn a sibling even when the body has ended.
+            sibling.spawn(async move { trace.log("grandchild") });
+            theirs.log("child");
+        });
+        trace.log("body");
+        7
+    }));
+    assert_eq!(scoped.as_mut().now_or_never(), None);
+    assert_eq!(trace.events(), ["body"]);
+    go.send(()).unwrap();
+    assert_eq!(scoped.await, 7);
+    let mut events = trace.events();
+    events.sort_unstable();
+    assert_eq!(events, ["body", "child", "grandchild"]);
+}
+
+#[leakfree::test]
+async fn a_body_may_borrow_and_is_not_send() {
+    let mut local = std::rc::Rc::new(1);
+    scope(async |s| {
+        *std::rc::Rc::get_mut(&mut local).unwrap() += s.spawn(async { 2 }).await.unwrap();
+    })
+    .await;
+    assert_eq!(*local, 3);
+}
+
+#[leakfree::test(workers = 2)]
+async fn cancel_goes_down_the_tree_with_its_reason() {
+    let drops = Drops::new();
+    let line = Arc::new(Mutex::new(0));
+    let their_line = Arc::clone(&line);
+    let (outer, guards) = (Arc::new(Mutex::new(None)), drops.clone());
+    let shared = Arc::clone(&outer);
+    scope(async move |s| {
+        let child = s.spawn(async move {
+            let _guard = guards.guard();
+            scope(async |inner| {
+                *shared.lock().unwrap() = Some(inner.clone());
+                inner.spawn(Holding(guards.guard()));
+                inner.spawn_named("deepest", Holding(guards.guard()));
+                pending::<()>().await;
+            })
+            .await;
+        });
+        parked("deepest").await;
+        *their_line.lock().unwrap() = line!() + 1;
+        s.cancel();
+        let error = child.await.unwrap_err();
+        let reason = error.cancel_reason().expect("it was cancelled");
+        assert_eq!(reason.kind(), CancelKind::Explicit);
+        assert_eq!(reason.location().unwrap().line(), *their_line.lock().unwrap());
+        assert!(s.is_cancelled());
+    })
+    .await;
+    assert_eq!(drops.count(), 3);
+    let inner = outer.lock().unwrap().take().unwrap();
+    assert!(inner.is_cancelled());
+    assert_eq!(inner.cancel_reason().unwrap().kind(), CancelKind::Explicit, "the first reason wins");
+}
+
+#[leakfree::test(workers = 2)]
+async fn on_a_cancel_from_above_children_are_dropped_before_parents() {
+    let trace = Trace::default();
+    let theirs = trace.clone();
+    let parent = leakfree::spawn(async move {
+        let _parent = theirs.on_drop("parent");
+        scope(async |s| {
+            let child = theirs.on_drop("child");
+            let deeper = theirs.on_drop("grandchild");
+            s.spawn_named("child", async move {
+                let _child = child;
+                scope(async |s| {
+                    s.spawn_named("grandchild", Holding(deeper));
+                    pending::<()>().await;
+                })
+                .await;
+            });
+            pending::<()>().await;
+        })
+        .await;
+    });
+    parked("grandchild").await;
+    parked("child").await;
+    parent.abort();
+    assert!(parent.await.unwrap_err().is_cancelled());
+    assert_eq!(trace.events(), ["grandchild", "child", "parent"]);
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_scope_dropped_half_way_cancels_its_children_and_the_next_one_out_waits() {
+    let drops = Drops::new();
+    let guard = drops.guard();
+    let (entered, hold) = std::sync::mpsc::channel::<()>();
+    let (running, is_running) = oneshot::channel::<()>();
+    let mut running = Some(running);
+    scope(async |_outer| {
+        let mut inner = Box::pin(scope(async |s| {
+            s.spawn(Holding(guard));
+            // A child that does not end at once when it is cancelled.
+            let running = running.take();
+            s.spawn_blocking(move || {
+                running.unwrap().send(()).unwrap();
+                hold.recv().unwrap();
+            });
+            pending::<()>().await;
+        }));
+        assert!(futures::poll!(&mut inner).is_pending());
+        is_running.await.unwrap();
+        drop(inner);
+        // The outer scope's body ends now; it must wait for the blocking call.
+        std::thread::spawn(move || entered.send(()).unwrap());
+    })
+    .await;
+    assert_eq!(drops.count(), 1);
+    let tasks = Handle::current().snapshot().tasks;
+    assert_eq!(tasks.len(), 1, "only this test's own task is left: {tasks:?}");
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_task_is_complete_only_when_everything_below_it_is() {
+    let (release, hold) = std::sync::mpsc::channel::<()>();
+    let (running, is_running) = oneshot::channel::<()>();
+    let task = leakfree::spawn(async move {
+        let mut inner = Box::pin(scope(async |s| {
+            s.spawn_blocking(move || {
+                running.send(()).unwrap();
+                hold.recv().unwrap();
+            });
+            pending::<()>().await;
+        }));
+        assert!(futures::poll!(&mut inner).is_pending());
+        is_running.await.unwrap();
+        // No scope of this task is around it: the task itself must wait.
+        drop(inner);
+        "output"
+    });
+    until(|| {
+        use leakfree::report::snapshot::Phase;
+        Handle::current().snapshot().tasks.iter().any(|task| task.phase == Phase::Ending)
+    })
+    .await;
+    assert!(!task.is_finished());
+    release.send(()).unwrap();
+    assert_eq!(task.await.unwrap(), "output");
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_childs_panic_cancels_its_siblings_and_the_body_and_is_resumed_in_the_parent() {
+    let drops = Drops::new();
+    let (sibling, body) = (drops.guard(), drops.guard());
+    let parent = leakfree::spawn(async move {
+        scope(async |s| {
+            let _body = body;
+            s.spawn(Holding(sibling));
+            s.spawn(async { panic!("the child's own words") });
+            pending::<()>().await;
+        })
+        .await;
+    });
+    let payload = parent.await.unwrap_err().into_panic();
+    assert_eq!(payload.downcast_ref::<&str>(), Some(&"the child's own words"));
+    assert_eq!(drops.count(), 2);
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_panic_in_the_body_waits_for_the_children() {
+    let drops = Drops::new();
+    let guard = drops.guard();
+    let parent = leakfree::spawn(async move {
+        scope(async |s| {
+            s.spawn(Holding(guard));
+            panic!("the body's");
+        })
+        .await;
+    });
+    assert!(parent.await.unwrap_err().is_panic());
+    assert_eq!(drops.count(), 1);
+}
+
+#[leakfree::test]
+async fn a_root_tasks_panic_stays_in_its_handle() {
+    let error = leakfree::spawn(async { panic!("kept") }).await.unwrap_err();
+    assert_eq!(error.to_string(), "task panicked: kept");
+    assert_eq!(leakfree::spawn(async { 1 }).await.unwrap(), 1);
+}
+
+#[leakfree::test]
+async fn spawning_after_the_end_gives_a_cancelled_handle_and_drops_the_future_unpolled() {
+    let drops = Drops::new();
+    let kept = scope(async |s| s.clone()).await;
+    let handle = kept.spawn(Holding(drops.guard()));
+    assert!(handle.is_finished());
+    assert_eq!(drops.count(), 1);
+    let reason = handle.await.unwrap_err().cancel_reason().unwrap();
+    assert_eq!(reason.kind(), CancelKind::ScopeClosed);
+
+    scope(async |s| {
+        s.cancel();
+        let reason = s.spawn(async {}).await.unwrap_err().cancel_reason().unwrap();
+        assert_eq!(reason.kind(), CancelKind::Explicit);
+    })
+    .await;
+}
+
+#[leakfree::test]
+async fn a_forgotten_scope_is_cancelled_when_its_task_ends() {
+    let drops = Drops::new();
+    let guard = drops.guard();
+    leakfree::spawn(async move {
+        let mut forgotten = Box::pin(scope(async |s| {
+            s.spawn(Holding(guard));
+            pending::<()>().await;
+        }));
+        assert!(futures::poll!(&mut forgotten).is_pending());
+        std::mem::forget(forgotten);
+    })
+    .await
+    .unwrap();
+    assert_eq!(drops.count(), 1);
+}
+
+#[leakfree::test]
+async fn a_timeout_on_a_pinned_scope_can_be_tried_again() {
+    let (tx, rx) = oneshot::channel::<u32>();
+    let mut tx = Some(tx);
+    let mut scoped = pin!(scope(async |s| s.spawn(rx).await.unwrap().unwrap()));
+    let value = loop {
+        match leakfree::time::timeout(Duration::from_millis(1), scoped.as_mut()).await {
+            Ok(value) => break value,
+            Err(_) => drop(tx.take().map(|tx| tx.send(5))),
+        }
+    };
+    assert_eq!(value, 5);
+}
+
+#[test]
+fn cancelled_lets_a_task_end_by_itself_within_the_grace() {
+    let grace = Duration::from_secs(60);
+    let runtime = leakfree::runtime::Builder::new().workers(2).grace(grace).build().unwrap();
+    let drops = Drops::new();
+    let guard = drops.guard();
+    let trace = Trace::default();
+    let theirs = trace.clone();
+    runtime.block_on(async {
+        leakfree::scope::current().spawn_named("polite", async move {
+            let reason = leakfree::cancelled().await;
+            assert_eq!(reason.kind(), CancelKind::Shutdown);
+            assert!(leakfree::is_cancelled());
+            theirs.log("asked");
+            drop(guard);
+        });
+        parked("polite").await;
+    });
+    let started = std::time::Instant::now();
+    let report = runtime.shutdown();
+    assert!(started.elapsed() < grace, "the grace ends early when all have ended");
+    assert_eq!(trace.events(), ["asked"]);
+    assert_eq!(drops.count(), 1);
+    assert_eq!(report.leaked(), 1, "alive when main returned: {report}");
+}
+
+#[test]
+fn who_holds_a_scope_open_is_told() {
+    let runtime = runtime(2);
+    let (tx, rx) = oneshot::channel::<()>();
+    runtime.block_on(async {
+        leakfree::scope::current().spawn_named("owner", async move {
+            leakfree::scope_named("inner", async |s| {
+                s.spawn_named("holder", rx);
+            })
+            .await;
+        });
+        parked("holder").await;
+        parked("owner").await;
+    });
+    let report = runtime.shutdown();
+    let verdict = |name: &str| {
+        let named = |finding: &&leakfree::report::verdict::Finding| {
+            finding.task.name.as_deref() == Some(name)
+        };
+        report.findings.iter().find(named).map(|finding| finding.verdict)
+    };
+    assert_eq!(verdict("holder"), Some(Verdict::HeldOpen));
+    assert_eq!(verdict("owner"), Some(Verdict::Outlived));
+    assert!(report.to_string().contains("in scope \"inner\" tests/tests/scopes.rs:"), "{report}");
+    drop(tx);
+}
+
+/// Depth of the deep tree.
+const DEEP: usize = 100_000;
+
+fn nest(depth: usize, bottom: oneshot::Sender<()>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        if depth == 0 {
+            let _ = bottom.send(());
+            return pending::<()>().await;
+        }
+        scope(async |s| {
+            s.spawn(nest(depth - 1, bottom));
+        })
+        .await;
+    })
+}
+
+#[test]
+fn a_tree_a_hundred_thousand_deep_is_reported_and_cancelled() {
+    let runtime = runtime(2);
+    runtime.block_on(async {
+        let (bottom, reached) = oneshot::channel();
+        leakfree::spawn(nest(DEEP, bottom));
+        reached.await.unwrap();
+        until(|| Handle::current().unwakeable_total() == 1).await;
+    });
+    let handle = runtime.handle();
+    let report = runtime.shutdown();
+    assert_eq!(report.leaked(), DEEP as u64 + 1);
+    let text = report.to_string();
+    assert!(text.contains("PROVEN unwakeable"), "the one at the bottom");
+    assert!(text.contains(" more ... <"), "a path that long is cut");
+    assert!(!text.contains("UNRESPONSIVE"), "all were cancelled");
+    assert!(handle.snapshot().tasks.is_empty());
+}
+
+#[test]
+fn a_panic_in_main_is_resumed_in_the_caller() {
+    let runtime = runtime(1);
+    let caught = catch_unwind(AssertUnwindSafe(|| runtime.block_on(async { panic!("main's") })));
+    assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"main's"));
+    assert!(runtime.shutdown().is_clean());
+}

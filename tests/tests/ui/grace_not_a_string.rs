@@ -1,0 +1,2 @@
+#[leakfree::main(grace = 5)]
+async fn main() {}

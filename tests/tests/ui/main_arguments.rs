@@ -1,0 +1,4 @@
+#[leakfree::main]
+async fn main(arguments: Vec<String>) {
+    drop(arguments);
+}

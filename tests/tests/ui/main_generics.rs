@@ -1,0 +1,4 @@
+#[leakfree::main]
+async fn main<T: Default>() {
+    drop(T::default());
+}

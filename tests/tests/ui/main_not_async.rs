@@ -1,0 +1,2 @@
+#[leakfree::main]
+fn main() {}

@@ -1,0 +1,8 @@
+struct Server;
+
+impl Server {
+    #[leakfree::main]
+    async fn run(&self) {}
+}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[leakfree::main]
+struct Server;
+
+fn main() {}

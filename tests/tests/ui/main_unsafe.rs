@@ -1,0 +1,2 @@
+#[leakfree::main]
+async unsafe fn main() {}

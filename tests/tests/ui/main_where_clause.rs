@@ -1,0 +1,6 @@
+#[leakfree::main]
+async fn main()
+where
+    String: Clone,
+{
+}

@@ -1,0 +1,2 @@
+#[leakfree::main(name = server)]
+async fn main() {}

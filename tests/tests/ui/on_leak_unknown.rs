@@ -1,0 +1,2 @@
+#[leakfree::main(on_leak = panic)]
+async fn main() {}

@@ -1,0 +1,2 @@
+#[leakfree::main("5s")]
+async fn main() {}

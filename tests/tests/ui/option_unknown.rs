@@ -1,0 +1,2 @@
+#[leakfree::main(worker_threads = 4)]
+async fn main() {}

@@ -1,0 +1,2 @@
+#[leakfree::main(workers)]
+async fn main() {}

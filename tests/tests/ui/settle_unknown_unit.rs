@@ -1,0 +1,4 @@
+#[leakfree::test(settle = "5 fortnights")]
+async fn test() {}
+
+fn main() {}

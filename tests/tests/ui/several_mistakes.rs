@@ -1,0 +1,2 @@
+#[leakfree::main(workers = 0)]
+fn main(argument: u8) {}

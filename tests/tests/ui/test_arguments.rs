@@ -1,0 +1,4 @@
+#[leakfree::test]
+async fn test(port: u16) {}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[leakfree::test]
+fn test() {}
+
+fn main() {}

@@ -1,0 +1,5 @@
+#[leakfree::test]
+#[test]
+async fn test() {}
+
+fn main() {}

@@ -1,0 +1,2 @@
+#[leakfree::main(workers = "4")]
+async fn main() {}

@@ -1,0 +1,2 @@
+#[leakfree::main(workers = 0)]
+async fn main() {}

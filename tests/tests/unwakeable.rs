@@ -1,0 +1,122 @@
+//! Eager detection: proven the moment it is true, and never of a task that something can wake.
+
+use std::future::{pending, poll_fn};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+
+use leakfree::report::snapshot::LastWaker;
+use leakfree::report::verdict::Verdict;
+use leakfree::runtime::{Builder, Handle};
+use leakfree_tests::{parked, runtime, until};
+
+#[test]
+fn a_pending_future_is_proven_at_its_first_park_without_any_shutdown() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hook = Arc::clone(&told);
+    let runtime = Builder::new()
+        .workers(2)
+        .grace(std::time::Duration::ZERO)
+        .on_unwakeable(move |task| hook.lock().unwrap().push(task.clone()))
+        .build()
+        .unwrap();
+    let line = line!() + 2;
+    let id = runtime.block_on(async {
+        let id = leakfree::spawn(pending::<()>()).id();
+        until(|| !told.lock().unwrap().is_empty()).await;
+        let report = Handle::current().report();
+        assert_eq!(report.findings.len(), 1);
+        assert_eq!(report.findings[0].verdict, Verdict::ProvenUnwakeable);
+        assert_eq!(report.findings[0].task.last_waker, Some(LastWaker::NeverRegistered));
+        id
+    });
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].id, id);
+    assert_eq!(told[0].spawned_at.file, file!());
+    assert_eq!(told[0].spawned_at.line, line);
+    assert_eq!(runtime.handle().unwakeable_total(), 1);
+}
+
+#[test]
+fn a_task_with_a_live_foreign_sender_outlives_but_is_never_proven() {
+    let runtime = runtime(2);
+    let (tx, rx) = futures::channel::oneshot::channel::<()>();
+    runtime.block_on(async {
+        leakfree::scope::current().spawn_named("waits", async move {
+            let _ = rx.await;
+        });
+        let task = parked("waits").await;
+        assert_eq!((task.own_wakers, task.foreign_wakers), (0, 1));
+        assert!(Handle::current().report().is_clean(), "a live look accuses nobody");
+    });
+    assert_eq!(runtime.handle().unwakeable_total(), 0);
+    let report = runtime.shutdown();
+    let verdicts: Vec<_> = report.findings.iter().map(|finding| finding.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Outlived]);
+    drop(tx);
+}
+
+#[test]
+fn the_task_that_dropped_the_last_waker_is_named() {
+    let runtime = runtime(2);
+    let slot: Arc<Mutex<Option<Waker>>> = Arc::default();
+    let theirs = Arc::clone(&slot);
+    let dropper = runtime.block_on(async {
+        leakfree::scope::current().spawn_named(
+            "victim",
+            poll_fn(move |cx| {
+                *theirs.lock().unwrap() = Some(cx.waker().clone());
+                Poll::<()>::Pending
+            }),
+        );
+        parked("victim").await;
+        assert_eq!(Handle::current().unwakeable_total(), 0);
+        let dropper = leakfree::spawn(async move {
+            let waker = slot.lock().unwrap().take();
+            drop(waker);
+        });
+        let id = dropper.id();
+        dropper.await.unwrap();
+        assert_eq!(Handle::current().unwakeable_total(), 1, "said when it became true");
+        id
+    });
+    let report = runtime.shutdown();
+    let task = &report.findings[0].task;
+    assert_eq!(report.findings[0].verdict, Verdict::ProvenUnwakeable);
+    match task.last_waker {
+        Some(LastWaker::DroppedByTask { id, .. }) => assert_eq!(id.to_string(), dropper.to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn waits_of_our_own_are_no_leak_while_they_last() {
+    let runtime = runtime(2);
+    runtime.block_on(async {
+        let scope = leakfree::scope::current();
+        let (tx, rx) = leakfree::sync::oneshot::channel::<()>();
+        scope.spawn_named("oneshot", rx);
+        scope.spawn_named("cancelled", leakfree::cancelled());
+        scope.spawn_named("sleep", leakfree::time::sleep(std::time::Duration::from_secs(3600)));
+        for name in ["oneshot", "cancelled", "sleep"] {
+            let task = parked(name).await;
+            assert_eq!((task.own_wakers, task.foreign_wakers), (1, 0), "{name}");
+            assert!(!task.unwakeable, "{name}");
+        }
+        drop(tx);
+    });
+    assert_eq!(runtime.handle().unwakeable_total(), 0);
+}
+
+#[test]
+fn a_cancelled_task_is_not_called_unwakeable() {
+    let runtime = runtime(1);
+    runtime.block_on(async {
+        let handle = leakfree::spawn(pending::<()>());
+        until(|| Handle::current().unwakeable_total() == 1).await;
+        handle.abort();
+        assert!(handle.await.unwrap_err().is_cancelled());
+        assert!(Handle::current().report().is_clean());
+    });
+    assert!(runtime.shutdown().is_clean());
+}
