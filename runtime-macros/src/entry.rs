@@ -70,7 +70,10 @@ fn check(flavor: Flavor, function: &ItemFn) -> Result<()> {
     };
 
     if sig.asyncness.is_none() {
-        refuse(sig.fn_token.span(), format!("{attribute} goes on an `async fn`: write `async fn {}`", sig.ident));
+        refuse(
+            sig.fn_token.span(),
+            format!("{attribute} goes on an `async fn`: write `async fn {}`", sig.ident),
+        );
     }
     if let Some(receiver) = sig.receiver() {
         refuse(receiver.span(), format!("{attribute} goes on a free function, not on a method"));
@@ -80,7 +83,10 @@ fn check(flavor: Flavor, function: &ItemFn) -> Result<()> {
         refuse(span, format!("{attribute} goes on a function without arguments"));
     }
     if !sig.generics.params.is_empty() {
-        refuse(sig.generics.params.span(), format!("{attribute} goes on a function without generic parameters"));
+        refuse(
+            sig.generics.params.span(),
+            format!("{attribute} goes on a function without generic parameters"),
+        );
     } else if let Some(clause) = &sig.generics.where_clause {
         refuse(clause.span(), format!("{attribute} goes on a function without generic parameters"));
     }

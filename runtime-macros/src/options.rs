@@ -122,8 +122,9 @@ fn string(key: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
 }
 
 fn duration(key: &Ident, input: ParseStream<'_>) -> Result<Nanos> {
-    let message =
-        format!("`{key}` is a whole number and a unit (ns, us, ms, s, min) in a string, such as \"5s\" or \"200ms\"");
+    let message = format!(
+        "`{key}` is a whole number and a unit (ns, us, ms, s, min) in a string, such as \"5s\" or \"200ms\""
+    );
     let literal: LitStr = input.parse().map_err(|error| Error::new(error.span(), &message))?;
     match nanos(&literal.value()) {
         Some(nanos) => Ok(Nanos { nanos, span: literal.span() }),

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_deque::Worker as Queue;
 
-pub use crate::builder::{Builder, OnLeak};
 use crate::builder::Options;
+pub use crate::builder::{Builder, OnLeak};
 use crate::driver::Driver;
 use crate::driver::clock::Clock;
+use crate::report::collect;
 use crate::report::snapshot::Snapshot;
 use crate::report::verdict::{Occasion, Report, judge};
-use crate::report::collect;
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::context;
 use crate::scheduler::shared::{Remote, Shared};
@@ -78,14 +78,12 @@ impl Runtime {
         let root = ScopeInner::root(Arc::clone(&shared));
         shared.set_root(std::ptr::NonNull::from(&*root).cast());
 
-        let mut running =
-            Running { shared, root, threads: Vec::with_capacity(options.workers), options };
+        let mut running = Running { shared, root, threads: Vec::with_capacity(options.workers), options };
         for (index, queue) in queues.into_iter().enumerate() {
             let shared = Arc::clone(&running.shared);
             let name = format!("{}-{index}", running.options.name);
-            let spawned = thread::Builder::new()
-                .name(name)
-                .spawn(move || Worker::new(shared, index, queue).run());
+            let spawned =
+                thread::Builder::new().name(name).spawn(move || Worker::new(shared, index, queue).run());
             match spawned {
                 Ok(thread) => running.threads.push(thread),
                 Err(error) => {
@@ -354,9 +352,8 @@ pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
         }
     };
     let location = Location::caller();
-    let output = panic::catch_unwind(panic::AssertUnwindSafe(|| {
-        runtime.handle().block_on_at(location, body)
-    }));
+    let output =
+        panic::catch_unwind(panic::AssertUnwindSafe(|| runtime.handle().block_on_at(location, body)));
     let report = runtime.shutdown_as(Occasion::Shutdown);
     crate::report::emit_final(&report);
     match output {
@@ -372,9 +369,8 @@ pub(crate) fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::O
     let on_leak = builder.on_leak_option();
     let runtime = builder.build().expect("the runtime of a test starts");
     let location = Location::caller();
-    let output = panic::catch_unwind(panic::AssertUnwindSafe(|| {
-        runtime.handle().block_on_at(location, body)
-    }));
+    let output =
+        panic::catch_unwind(panic::AssertUnwindSafe(|| runtime.handle().block_on_at(location, body)));
     let report = runtime.shutdown_as(Occasion::TestEnd);
     match output {
         _ if report.is_clean() => {}

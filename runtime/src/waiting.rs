@@ -61,8 +61,7 @@ impl<F: Future> Future for Waiting<F> {
             Poll::Ready(_) => *leaf = None,
             Poll::Pending => {
                 let object = || Object::Label(intern(label));
-                leaf.get_or_insert_with(|| Leaf::at(WaitReason::Labelled, object(), location))
-                    .pending(cx);
+                leaf.get_or_insert_with(|| Leaf::at(WaitReason::Labelled, object(), location)).pending(cx);
             }
         }
         polled

@@ -30,9 +30,7 @@ pub async fn parked(name: &str) -> TaskInfo {
     let mut found = None;
     until(|| {
         let tasks = Handle::current().snapshot().tasks;
-        found = tasks
-            .into_iter()
-            .find(|task| task.name.as_deref() == Some(name) && task.parked.is_some());
+        found = tasks.into_iter().find(|task| task.name.as_deref() == Some(name) && task.parked.is_some());
         found.is_some()
     })
     .await;

@@ -26,7 +26,9 @@ fn mask(report: &str) -> String {
         for piece in out.split_inclusive(unit) {
             match piece.strip_suffix(unit) {
                 Some(text) => {
-                    let cut = text.rfind(|c: char| !(c.is_ascii_digit() || c == '.' || c == ',')).map_or(0, |at| at + 1);
+                    let cut = text
+                        .rfind(|c: char| !(c.is_ascii_digit() || c == '.' || c == ','))
+                        .map_or(0, |at| at + 1);
                     let number = &text[cut..];
                     done.push_str(&text[..cut]);
                     done.push_str(if number.is_empty() { "" } else { "#" });
@@ -37,7 +39,10 @@ fn mask(report: &str) -> String {
         }
         out = done;
     }
-    out.replace("# s", "# ms").replace("# polls", "# poll").replace("coverage 6/7", "coverage #").replace("coverage 5/7", "coverage #")
+    out.replace("# s", "# ms")
+        .replace("# polls", "# poll")
+        .replace("coverage 6/7", "coverage #")
+        .replace("coverage 5/7", "coverage #")
 }
 
 #[test]
@@ -62,8 +67,15 @@ fn the_report_names_every_planted_leak_and_nothing_else() {
     assert_eq!(
         verdicts,
         [
-            "proven_unwakeable", "proven_unwakeable", "held_open", "outlived", "outlived", "outlived",
-            "outlived", "outlived", "unresponsive"
+            "proven_unwakeable",
+            "proven_unwakeable",
+            "held_open",
+            "outlived",
+            "outlived",
+            "outlived",
+            "outlived",
+            "outlived",
+            "unresponsive"
         ]
     );
 }

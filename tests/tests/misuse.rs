@@ -44,9 +44,8 @@ fn a_nested_block_on_panics_and_says_what_to_do() {
     assert!(error.unwrap_err().to_string().contains("spawn_blocking"));
     // On the blocking pool it is allowed.
     let handle = runtime.handle();
-    let three = runtime.block_on(async move {
-        leakfree::spawn_blocking(move || handle.block_on(async { 3 })).await
-    });
+    let three =
+        runtime.block_on(async move { leakfree::spawn_blocking(move || handle.block_on(async { 3 })).await });
     assert_eq!(three.unwrap(), 3);
     assert!(runtime.shutdown().is_clean());
 }

@@ -323,9 +323,8 @@ fn who_holds_a_scope_open_is_told() {
     });
     let report = runtime.shutdown();
     let verdict = |name: &str| {
-        let named = |finding: &&leakfree::report::verdict::Finding| {
-            finding.task.name.as_deref() == Some(name)
-        };
+        let named =
+            |finding: &&leakfree::report::verdict::Finding| finding.task.name.as_deref() == Some(name);
         report.findings.iter().find(named).map(|finding| finding.verdict)
     };
     assert_eq!(verdict("holder"), Some(Verdict::HeldOpen));

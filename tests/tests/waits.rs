@@ -155,7 +155,9 @@ async fn several_waits_of_one_poll_are_all_recorded_and_a_dropped_arm_goes() {
     tx.send(()).unwrap();
     leakfree_tests::until(|| {
         let tasks = leakfree::runtime::Handle::current().snapshot().tasks;
-        tasks.iter().any(|task| task.name.as_deref() == Some("select") && task.polls == 2 && task.waits.len() == 1)
+        tasks
+            .iter()
+            .any(|task| task.name.as_deref() == Some("select") && task.polls == 2 && task.waits.len() == 1)
     })
     .await;
     let task = parked("select").await;

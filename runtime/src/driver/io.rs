@@ -4,13 +4,12 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use mio::event::{Event, Source};
+use mio::event::Source;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
-use super::readiness::{
-    Direction, READ_CLOSED, READABLE, Readiness, WRITABLE, WRITE_CLOSED,
-};
+use super::events::Event;
+use super::readiness::{Direction, READ_CLOSED, READABLE, Readiness, WRITABLE, WRITE_CLOSED};
 
 /// The token of the driver's own waker.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -53,16 +52,6 @@ impl ScheduledIo {
     }
 
     /// Takes note of what the kernel reports, and who waited for it.
-    fn ready(&self, event: &Event, woken: &mut Vec<Waker>) {
-        let mut bits = 0;
-        let mut add = |is: bool, bit: u64| bits |= if is { bit } else { 0 };
-        add(event.is_readable(), READABLE);
-        add(event.is_writable(), WRITABLE);
-        add(event.is_read_closed() || event.is_error(), READABLE | READ_CLOSED);
-        add(event.is_write_closed() || event.is_error(), WRITABLE | WRITE_CLOSED);
-        self.set(bits, woken);
-    }
-
     fn set(&self, bits: u64, woken: &mut Vec<Waker>) {
         // Readiness first, waiters after; a waiter registers first and looks at the readiness after.
         self.readiness.set(bits);
@@ -169,10 +158,7 @@ impl Sources {
     ///
     /// # Errors
     /// What the operating system says, or that the runtime has been shut down.
-    pub(crate) fn register(
-        &self,
-        source: &mut impl Source,
-    ) -> io::Result<(Token, Arc<ScheduledIo>)> {
+    pub(crate) fn register(&self, source: &mut impl Source) -> io::Result<(Token, Arc<ScheduledIo>)> {
         let io = Arc::new(ScheduledIo::new());
         let token = {
             let mut table = lock(&self.table);
@@ -212,20 +198,17 @@ impl Sources {
         drop(source);
     }
 
-    /// Hands the kernel's events to their sources.
-    pub(super) fn dispatch(&self, events: &mio::Events, woken: &mut Vec<Waker>) {
-        for event in events {
-            let token = event.token();
-            if token == WAKE {
-                continue;
-            }
-            let index = token.0 & 0xffff_ffff;
-            let source = match lock(&self.table).sources.get(index) {
-                Some((generation, io)) if token == self::token(index, *generation) => Arc::clone(io),
-                _ => continue,
-            };
-            source.ready(event, woken);
+    /// Hands what the kernel reports to its source.
+    pub(super) fn dispatch(&self, event: Event, woken: &mut Vec<Waker>) {
+        if event.token == WAKE {
+            return;
         }
+        let index = event.token.0 & 0xffff_ffff;
+        let source = match lock(&self.table).sources.get(index) {
+            Some((generation, io)) if event.token == token(index, *generation) => Arc::clone(io),
+            _ => return,
+        };
+        source.set(event.bits, woken);
     }
 
     /// Takes all waiters out, and lets nobody in any more.

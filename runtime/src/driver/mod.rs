@@ -4,6 +4,7 @@
 //! wakes them outside all locks. One thread at a time is inside [`Driver::try_turn`].
 
 pub(crate) mod clock;
+mod events;
 pub(crate) mod io;
 pub(crate) mod readiness;
 pub(crate) mod wheel;
@@ -17,18 +18,16 @@ use std::task::Waker;
 use std::time::Duration;
 
 use self::clock::Clock;
+use self::events::Poll;
 use self::io::{Sources, WAKE};
 use self::wheel::{Key, Wheel};
-
-/// Events taken from the kernel at a time.
-const EVENTS_MAX: usize = 256;
 
 /// Nobody sleeps in the driver, or not for a timer's sake.
 const NO_DEADLINE: u64 = u64::MAX;
 
 pub(crate) struct Driver {
     clock: Clock,
-    poll: Mutex<(mio::Poll, mio::Events)>,
+    poll: Mutex<Poll>,
     waker: mio::Waker,
     sources: Sources,
     wheel: Mutex<Timers>,
@@ -54,12 +53,12 @@ impl Driver {
     /// # Errors
     /// If the operating system gives no descriptor.
     pub(crate) fn new(clock: Clock) -> std_io::Result<Driver> {
-        let poll = mio::Poll::new()?;
+        let poll = Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), WAKE)?;
         let sources = Sources::new(poll.registry().try_clone()?);
         Ok(Driver {
             clock,
-            poll: Mutex::new((poll, mio::Events::with_capacity(EVENTS_MAX))),
+            poll: Mutex::new(poll),
             waker,
             sources,
             wheel: Mutex::new(Timers { wheel: Wheel::new(), shut_down: false }),
@@ -86,19 +85,17 @@ impl Driver {
     /// Waits for events, at most for `timeout` (`None`: as long as it takes, zero: not at all) and not beyond the
     /// next timer, and adds to `woken` whoever is due. `None` if another thread is inside.
     pub(crate) fn try_turn(&self, timeout: Option<Duration>, woken: &mut Vec<Waker>) -> Option<Turn> {
-        let mut guard = match self.poll.try_lock() {
+        let mut poll = match self.poll.try_lock() {
             Ok(guard) => guard,
             Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(std::sync::TryLockError::WouldBlock) => return None,
         };
-        let (poll, events) = &mut *guard;
         let wait = if timeout == Some(Duration::ZERO) { timeout } else { self.announce_sleep(timeout) };
-        let polled = wait_for_events(poll, events, wait);
+        // An error leaves no events; the next turn looks again.
+        let _ = poll.wait(wait);
         self.sleeps_to.store(0, SeqCst);
-        if polled.is_ok() {
-            self.sources.dispatch(events, woken);
-        }
-        drop(guard);
+        poll.for_each(|event| self.sources.dispatch(event, woken));
+        drop(poll);
         self.fire_timers(woken);
         Some(Turn(()))
     }
@@ -116,9 +113,8 @@ impl Driver {
         if self.clock.is_paused() {
             return timeout;
         }
-        let until_next = next.map(|tick| {
-            Duration::from_nanos(wheel::tick_start(tick).saturating_sub(self.clock.now_ns()))
-        });
+        let until_next = next
+            .map(|tick| Duration::from_nanos(wheel::tick_start(tick).saturating_sub(self.clock.now_ns())));
         match (timeout, until_next) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -202,39 +198,6 @@ impl Driver {
         timers.shut_down = true;
         wakers.extend(timers.wheel.clear());
         wakers
-    }
-}
-
-/// One look at the kernel. mio counts timeouts in milliseconds; where a finer one is asked for, the wait is on the
-/// poll's own descriptor and the events are fetched after.
-fn wait_for_events(
-    poll: &mut mio::Poll,
-    events: &mut mio::Events,
-    timeout: Option<Duration>,
-) -> std_io::Result<()> {
-    events.clear();
-    let polled = match timeout {
-        #[cfg(unix)]
-        Some(timeout) if !timeout.is_zero() => {
-            use std::os::fd::{AsRawFd, BorrowedFd};
-            // SAFETY: the descriptor is the poll's, which is borrowed for longer than this block.
-            let fd = unsafe { BorrowedFd::borrow_raw(poll.as_raw_fd()) };
-            let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::IN)];
-            let timeout = rustix::event::Timespec {
-                tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-                tv_nsec: timeout.subsec_nanos().into(),
-            };
-            match rustix::event::poll(&mut fds, Some(&timeout)) {
-                Ok(0) => return Ok(()),
-                Ok(_) => poll.poll(events, Some(Duration::ZERO)),
-                Err(error) => Err(error.into()),
-            }
-        }
-        timeout => poll.poll(events, timeout),
-    };
-    match polled {
-        Err(error) if error.kind() == std_io::ErrorKind::Interrupted => Ok(()),
-        polled => polled,
     }
 }
 

@@ -37,10 +37,7 @@ impl TcpListener {
     }
 
     #[track_caller]
-    fn bind_now<A: ToSocketAddrs>(
-        addr: A,
-        created: &'static Location<'static>,
-    ) -> io::Result<TcpListener> {
+    fn bind_now<A: ToSocketAddrs>(addr: A, created: &'static Location<'static>) -> io::Result<TcpListener> {
         let driver = context::driver("leakfree::net::TcpListener::bind");
         let mut last = None;
         for addr in addr.to_socket_addrs()? {
@@ -91,10 +88,7 @@ impl TcpListener {
     /// Cancel safe: a connection that was not returned stays in the queue.
     #[track_caller]
     pub fn accept(&self) -> Accept<'_> {
-        Accept {
-            waiting: self.registration.wait(WaitReason::TcpAccept),
-            created: Location::caller(),
-        }
+        Accept { waiting: self.registration.wait(WaitReason::TcpAccept), created: Location::caller() }
     }
 }
 

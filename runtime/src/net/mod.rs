@@ -6,8 +6,8 @@ mod stream;
 
 pub use listener::{Accept, Bind, TcpListener};
 pub use stream::{
-    Connect, OwnedReadHalf, OwnedWriteHalf, ReadExact, ReadHalf, ReadSome, TcpStream, WriteAll,
-    WriteHalf, WriteSome,
+    Connect, OwnedReadHalf, OwnedWriteHalf, ReadExact, ReadHalf, ReadSome, TcpStream, WriteAll, WriteHalf,
+    WriteSome,
 };
 
 fn no_address() -> std::io::Error {

@@ -187,20 +187,12 @@ impl TcpStream {
     }
 
     #[track_caller]
-    pub(crate) fn poll_read_slice(
-        &self,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read_slice(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         self.registration.poll_shared(cx, WaitReason::TcpRead, |mut stream| stream.read(buf))
     }
 
     #[track_caller]
-    pub(crate) fn poll_write_slice(
-        &self,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write_slice(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.registration.poll_shared(cx, WaitReason::TcpWrite, |mut stream| stream.write(buf))
     }
 
@@ -210,18 +202,12 @@ impl TcpStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.registration
-            .poll_shared(cx, WaitReason::TcpWrite, |mut stream| stream.write_vectored(bufs))
+        self.registration.poll_shared(cx, WaitReason::TcpWrite, |mut stream| stream.write_vectored(bufs))
     }
 
     #[track_caller]
-    fn poll_read_slices(
-        &self,
-        cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.registration
-            .poll_shared(cx, WaitReason::TcpRead, |mut stream| stream.read_vectored(bufs))
+    fn poll_read_slices(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
+        self.registration.poll_shared(cx, WaitReason::TcpRead, |mut stream| stream.read_vectored(bufs))
     }
 
     pub(crate) fn close_write(&self) -> io::Result<()> {
@@ -548,11 +534,7 @@ macro_rules! futures_write {
     ($half:ty) => {
         impl futures_io::AsyncWrite for $half {
             #[track_caller]
-            fn poll_write(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &[u8],
-            ) -> Poll<io::Result<usize>> {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
                 (*self).as_ref().poll_write_slice(cx, buf)
             }
 

@@ -6,9 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::snapshot::{
-    CancelInfo, LastWaker, Phase, ScopeInfo, Snapshot, TaskInfo, WaitInfo, WaitObject,
-};
+use super::snapshot::{CancelInfo, LastWaker, Phase, ScopeInfo, Snapshot, TaskInfo, WaitInfo, WaitObject};
 use crate::scheduler::shared::{Shared, now_ms};
 use crate::scope::tree::{ScopeInner, scopes_of};
 use crate::task::header::{self, Stage};

@@ -221,7 +221,8 @@ fn a_long_scope_path_is_cut_in_the_middle() {
 #[test]
 fn the_json_is_json_and_says_the_same() {
     let named = TaskInfo { name: Some("a \"quoted\"\n\u{1} name \\".into()), ..waits(WaitReason::MpscRecv) };
-    let report = judge(&snapshot(vec![named, unwakeable(Some(LastWaker::NeverRegistered))]), Occasion::Shutdown);
+    let report =
+        judge(&snapshot(vec![named, unwakeable(Some(LastWaker::NeverRegistered))]), Occasion::Shutdown);
     let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
     assert_eq!(json["schema"], "leakfree-report/1");
     assert_eq!(json["leaked"], 1, "both have the id 7");

@@ -253,7 +253,9 @@ fn advice(wait: &WaitInfo) -> &'static str {
     use super::snapshot::WaitReason as R;
     match wait.reason {
         R::OneshotRecv => "Its sender has neither sent nor been dropped: somebody keeps it.",
-        R::MpscRecv => "At least one sender has not been dropped, so the channel stays open, and nothing is sent.",
+        R::MpscRecv => {
+            "At least one sender has not been dropped, so the channel stays open, and nothing is sent."
+        }
         R::MpscSend => "The channel is full, and its receiver does not receive.",
         R::OneshotClosed | R::MpscClosed => "The receiver has neither been closed nor been dropped.",
         R::MutexLock => "Somebody holds the lock, or was handed it and does not run.",

@@ -184,8 +184,7 @@ struct Scopes<'a> {
 
 impl<'a> Scopes<'a> {
     fn new(snapshot: &'a Snapshot) -> Scopes<'a> {
-        let by_id: HashMap<u64, &ScopeInfo> =
-            snapshot.scopes.iter().map(|scope| (scope.id, scope)).collect();
+        let by_id: HashMap<u64, &ScopeInfo> = snapshot.scopes.iter().map(|scope| (scope.id, scope)).collect();
         let mut depths: HashMap<u64, (usize, [u64; PATH_ENDS])> = HashMap::new();
         let mut way = Vec::new();
         for scope in &snapshot.scopes {
@@ -268,9 +267,7 @@ fn alike(verdict: Verdict, task: &TaskInfo, path: &[PathScope]) -> Alike {
             .collect(),
         last: task.last_waker.map(|last| match last {
             LastWaker::NeverRegistered => (0, None, None),
-            LastWaker::DroppedByTask { spawned_at, last_wait, .. } => {
-                (1, Some(spawned_at), last_wait)
-            }
+            LastWaker::DroppedByTask { spawned_at, last_wait, .. } => (1, Some(spawned_at), last_wait),
             LastWaker::DroppedByThread => (2, None, None),
         }),
         running: task.phase == Phase::Running,
@@ -278,10 +275,7 @@ fn alike(verdict: Verdict, task: &TaskInfo, path: &[PathScope]) -> Alike {
     }
 }
 
-fn fold<'a>(
-    verdicts: impl Iterator<Item = (Verdict, &'a TaskInfo)>,
-    scopes: &Scopes<'_>,
-) -> Vec<Finding> {
+fn fold<'a>(verdicts: impl Iterator<Item = (Verdict, &'a TaskInfo)>, scopes: &Scopes<'_>) -> Vec<Finding> {
     let mut findings: BTreeMap<Alike, Finding> = BTreeMap::new();
     for (verdict, task) in verdicts {
         let (path, path_cut) = scopes.path(task.scope);

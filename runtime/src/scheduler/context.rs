@@ -38,11 +38,7 @@ pub(crate) struct Entered<'a> {
 }
 
 /// Makes `shared` the runtime of this thread. `polling`: the thread will run futures.
-pub(crate) fn enter<'a>(
-    shared: &'a Arc<Shared>,
-    worker: Option<&'a Worker>,
-    polling: bool,
-) -> Entered<'a> {
+pub(crate) fn enter<'a>(shared: &'a Arc<Shared>, worker: Option<&'a Worker>, polling: bool) -> Entered<'a> {
     CONTEXT.with(|context| Entered {
         shared: context.shared.replace(Arc::as_ptr(shared)),
         worker: context.worker.replace(worker.map_or(ptr::null(), ptr::from_ref)),
@@ -111,15 +107,13 @@ pub(crate) fn driver(what: &str) -> Arc<Driver> {
 
 /// Pushes to this thread's own queue, if it is a worker of `shared`.
 #[inline]
-pub(crate) fn schedule_local(
-    shared: *const Shared,
-    task: Runnable,
-    cause: Cause,
-) -> Result<(), Runnable> {
+pub(crate) fn schedule_local(shared: *const Shared, task: Runnable, cause: Cause) -> Result<(), Runnable> {
     let worker = CONTEXT
-        .try_with(|context| {
-            if ptr::eq(context.shared.get(), shared) { context.worker.get() } else { ptr::null() }
-        })
+        .try_with(
+            |context| {
+                if ptr::eq(context.shared.get(), shared) { context.worker.get() } else { ptr::null() }
+            },
+        )
         .unwrap_or(ptr::null());
     // SAFETY: a worker lives on its thread's stack for as long as the context names it.
     match unsafe { worker.as_ref() } {

@@ -41,11 +41,8 @@ impl Parker {
                 match timeout {
                     None => guard = self.condvar.wait(guard).unwrap_or_else(|e| e.into_inner()),
                     Some(timeout) => {
-                        guard = self
-                            .condvar
-                            .wait_timeout(guard, timeout)
-                            .unwrap_or_else(|e| e.into_inner())
-                            .0;
+                        guard =
+                            self.condvar.wait_timeout(guard, timeout).unwrap_or_else(|e| e.into_inner()).0;
                         break;
                     }
                 }

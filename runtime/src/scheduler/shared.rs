@@ -186,9 +186,7 @@ impl Shared {
     #[cold]
     pub(crate) fn tell_unwakeable(&self) {
         self.unwakeable.pending.store(false, Release);
-        let tasks = std::mem::take(
-            &mut *self.unwakeable.tasks.lock().unwrap_or_else(|e| e.into_inner()),
-        );
+        let tasks = std::mem::take(&mut *self.unwakeable.tasks.lock().unwrap_or_else(|e| e.into_inner()));
         let Some(hook) = &self.unwakeable.hook else { return };
         for task in tasks {
             if !task.header().state.load().is_cancelled() {

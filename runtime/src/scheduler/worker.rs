@@ -218,9 +218,7 @@ impl Worker {
             Sleep::Deep => None,
         };
         loop {
-            if !self.shared.injector.is_empty()
-                || self.shared.is_shut_down()
-                || self.shared.has_unwakeable()
+            if !self.shared.injector.is_empty() || self.shared.is_shut_down() || self.shared.has_unwakeable()
             {
                 break;
             }
@@ -232,11 +230,7 @@ impl Worker {
                 if self.shared.has_backlog() {
                     break;
                 }
-                watch = if idle.stop_watch(self.index) {
-                    None
-                } else {
-                    Some((timeout * 2).min(WATCH_MAX))
-                };
+                watch = if idle.stop_watch(self.index) { None } else { Some((timeout * 2).min(WATCH_MAX)) };
             }
         }
         self.turn.set(TURN);

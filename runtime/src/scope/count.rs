@@ -57,9 +57,7 @@ impl ChildCount {
     pub(crate) fn inflate(&self, shards: usize) {
         let closing = self.closing.lock().unwrap_or_else(|e| e.into_inner());
         if !*closing {
-            self.shards.get_or_init(|| {
-                (0..shards).map(|_| CachePadded::new(AtomicU64::new(BIAS))).collect()
-            });
+            self.shards.get_or_init(|| (0..shards).map(|_| CachePadded::new(AtomicU64::new(BIAS))).collect());
         }
     }
 

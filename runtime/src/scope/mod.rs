@@ -119,8 +119,7 @@ impl Scope {
         name: Option<Arc<str>>,
     ) -> Spawn {
         let inside = context::worker_index_in(Arc::as_ptr(&self.inner.shared)).is_some();
-        let now_ms =
-            if inside { frame::now_ms() } else { shared::now_ms(&self.inner.shared.driver) };
+        let now_ms = if inside { frame::now_ms() } else { shared::now_ms(&self.inner.shared.driver) };
         Spawn { kind, spawned_at, now_ms, name }
     }
 
@@ -133,11 +132,8 @@ impl Scope {
     ) -> JoinHandle<F::Output> {
         let open = self.inner.bound() == Bound::Open;
         if !open || !self.inner.enter() {
-            let reason = if open {
-                CancelReason::of(CancelKind::ScopeClosed)
-            } else {
-                self.inner.cancel_reason()
-            };
+            let reason =
+                if open { CancelReason::of(CancelKind::ScopeClosed) } else { self.inner.cancel_reason() };
             // SAFETY: run at once, on this thread, and completed by it.
             let (task, handle) = unsafe { cell::new(spawn, Refused(reason), future) };
             task.run();
@@ -365,14 +361,13 @@ where
         // assigning to it drops a body in place.
         let this = unsafe { self.get_unchecked_mut() };
         if let State::New(_) = this.state {
-            let task = TaskRef::polled()
-                .expect("`leakfree::scope` must be awaited in a task of a leakfree runtime");
+            let task =
+                TaskRef::polled().expect("`leakfree::scope` must be awaited in a task of a leakfree runtime");
             let around = frame::scope();
             // SAFETY: set by the poll of a scope's body around us, which holds the scope.
             let around = (!around.is_null()).then(|| unsafe { Arc::clone(&tree::borrow(around)) });
             let name = this.name.take();
-            let inner =
-                ScopeInner::open_here("leakfree::scope", name, this.opened_at, task, around);
+            let inner = ScopeInner::open_here("leakfree::scope", name, this.opened_at, task, around);
             this.leaf = Leaf::at(WaitReason::ScopeEnd, Object::Scope(inner.id), this.opened_at);
             this.inner = Some(Arc::clone(&inner));
             let State::New(body) = std::mem::replace(&mut this.state, State::Closing(None)) else {
@@ -406,8 +401,7 @@ where
             };
             let Some(output) = ended else { return Poll::Pending };
             let within = Within::new(&inner);
-            let dropped =
-                panic::catch_unwind(AssertUnwindSafe(|| this.state = State::Closing(output)));
+            let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.state = State::Closing(output)));
             drop(within);
             if let Err(payload) = dropped {
                 inner.keep_panic(payload);

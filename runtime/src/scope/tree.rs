@@ -177,8 +177,7 @@ impl ScopeInner {
                 let _ = task.header().state.cancel(bound == Bound::Dropping);
             }
         }
-        let scope =
-            ScopeInner::open(shared, name, Some(opened_at), Some(task.clone()), Some(enclosing));
+        let scope = ScopeInner::open(shared, name, Some(opened_at), Some(task.clone()), Some(enclosing));
         task.header().extra().branches.push(Arc::clone(&scope) as Arc<dyn Branch>);
         // (S2) Branch first, flags after.
         let enclosing = scope.enclosing.as_ref().expect("just set");

@@ -218,8 +218,7 @@ mod tests {
     fn blocks_wander_between_threads() {
         let layout = Layout::from_size_align(100, 8).unwrap();
         for _ in 0..4 {
-            let blocks: Vec<usize> =
-                (0..500).map(|_| alloc(layout).as_ptr().expose_provenance()).collect();
+            let blocks: Vec<usize> = (0..500).map(|_| alloc(layout).as_ptr().expose_provenance()).collect();
             std::thread::spawn(move || {
                 for block in blocks {
                     let block = NonNull::new(std::ptr::with_exposed_provenance_mut(block)).unwrap();

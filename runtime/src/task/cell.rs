@@ -55,20 +55,11 @@ pub(crate) unsafe fn new<F: Future, O: Owner>(
     future: F,
 ) -> (Runnable, JoinHandle<F::Output>) {
     let cell = block::alloc(Layout::new::<Cell<F, O>>()).cast::<Cell<F, O>>();
-    let header = Header::new(
-        const { &vtable::<F, O>() },
-        spawn.kind,
-        spawn.spawned_at,
-        spawn.now_ms,
-        spawn.name,
-    );
+    let header =
+        Header::new(const { &vtable::<F, O>() }, spawn.kind, spawn.spawned_at, spawn.now_ms, spawn.name);
     // SAFETY: fresh memory of the right layout.
     unsafe {
-        cell.write(Cell {
-            header,
-            owner,
-            slot: UnsafeCell::new(Slot { future: ManuallyDrop::new(future) }),
-        });
+        cell.write(Cell { header, owner, slot: UnsafeCell::new(Slot { future: ManuallyDrop::new(future) }) });
         let header = cell.cast::<Header>();
         // (I2) a new state word counts one wake and a join handle: these are they.
         (Runnable::from_raw(header), JoinHandle::from_raw(header))
@@ -174,9 +165,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
         } else {
             header.record.start_poll();
             // SAFETY: (I2) as above; the future never moves: it is dropped in place.
-            let polled = catch(|| unsafe {
-                Pin::new_unchecked(&mut *(*slot).future).poll(&mut cx)
-            });
+            let polled = catch(|| unsafe { Pin::new_unchecked(&mut *(*slot).future).poll(&mut cx) });
             match polled {
                 Ok(Poll::Pending) if entered.yielded() => {
                     drop(entered);

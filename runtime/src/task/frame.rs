@@ -47,9 +47,9 @@ impl Frame {
 impl Frame {
     /// The current poll's notes on an object.
     fn find(&self, reason: WaitReason, object: Object) -> impl Iterator<Item = &Cell<Option<Wait>>> {
-        self.waits[self.base.get()..self.len.get()].iter().filter(move |slot| {
-            slot.get().is_some_and(|wait| wait.reason == reason && wait.object == object)
-        })
+        self.waits[self.base.get()..self.len.get()]
+            .iter()
+            .filter(move |slot| slot.get().is_some_and(|wait| wait.reason == reason && wait.object == object))
     }
 }
 

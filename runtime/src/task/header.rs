@@ -35,11 +35,7 @@ pub(crate) struct Extra {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LastWaker {
     NeverRegistered,
-    Task {
-        id: u64,
-        spawned_at: &'static Location<'static>,
-        last_wait: Option<&'static Location<'static>>,
-    },
+    Task { id: u64, spawned_at: &'static Location<'static>, last_wait: Option<&'static Location<'static>> },
     Thread,
 }
 

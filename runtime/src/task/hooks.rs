@@ -58,7 +58,6 @@ pub(crate) trait Owner: Copy + OwnerLink + Send + 'static {
 
     /// The task is complete; nothing of it but its output is left.
     fn leave(&self, outcome: Outcome);
-
 }
 
 /// The part of [`Owner`] that is reached without knowing its type.

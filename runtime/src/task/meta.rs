@@ -59,10 +59,10 @@ pub(crate) struct RecordCopy {
     pub(crate) waits: usize,
 }
 
-#[cfg(not(leakfree_norecord))]
-pub(crate) use on::Record;
 #[cfg(leakfree_norecord)]
 pub(crate) use off::Record;
+#[cfg(not(leakfree_norecord))]
+pub(crate) use on::Record;
 
 #[cfg(not(leakfree_norecord))]
 mod on {

@@ -354,10 +354,13 @@ impl State {
     /// A waker was cloned, or a registration is made, by someone who holds or borrows one.
     pub(crate) fn clone_waker(&self, count: Count) {
         // Relaxed: a new count is made from one that exists, which keeps the task alive (as in `Arc`).
-        self.add(count.unit(), match count {
-            Count::Own => OWNS,
-            Count::Foreign => FOREIGNS,
-        });
+        self.add(
+            count.unit(),
+            match count {
+                Count::Own => OWNS,
+                Count::Foreign => FOREIGNS,
+            },
+        );
     }
 
     /// A waker was dropped.

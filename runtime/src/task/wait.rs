@@ -179,11 +179,7 @@ impl Leaf {
     }
 
     /// The same, at a location found elsewhere.
-    pub(crate) fn at(
-        reason: WaitReason,
-        object: Object,
-        location: &'static Location<'static>,
-    ) -> Leaf {
+    pub(crate) fn at(reason: WaitReason, object: Object, location: &'static Location<'static>) -> Leaf {
         Leaf { wait: Wait { reason, object, location }, stamp: None }
     }
 

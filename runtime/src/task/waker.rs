@@ -10,9 +10,9 @@ use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
 use super::frame;
 use super::header::{Header, LastWaker};
+use super::hooks::Cause;
 use super::raw::{self, TaskRef};
 use super::runnable::Runnable;
-use super::hooks::Cause;
 use super::state::{Count, OnWake, OnWakerDrop};
 
 static FOREIGN: RawWakerVTable = RawWakerVTable::new(

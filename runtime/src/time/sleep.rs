@@ -69,11 +69,7 @@ impl Timer {
     /// it never passes.
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> bool {
         if let Some(key) = self.key {
-            let armed = self.driver.rearm(
-                key,
-                |old| waker::will_wake(old, cx),
-                || waker::register(cx),
-            );
+            let armed = self.driver.rearm(key, |old| waker::will_wake(old, cx), || waker::register(cx));
             if armed {
                 return false;
             }

@@ -1,0 +1,140 @@
+//! One look at the kernel, and what it reported.
+//!
+//! mio registers sources and wakes the poller. It counts timeouts in milliseconds, which is too coarse for timers and for the
+//! scheduler's watcher; on Linux the wait itself is therefore `epoll_pwait2` on mio's own descriptor (5.11 and
+//! later; before, and elsewhere, the wait is mio's).
+
+use std::io;
+use std::time::Duration;
+
+use mio::{Registry, Token};
+
+use super::readiness::{READ_CLOSED, READABLE, WRITABLE, WRITE_CLOSED};
+
+/// Events taken from the kernel at a time.
+const EVENTS_MAX: usize = 256;
+
+/// What the kernel says of one source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Event {
+    pub(super) token: Token,
+    /// Readiness bits.
+    pub(super) bits: u64,
+}
+
+/// The poller and its events.
+#[derive(Debug)]
+pub(super) struct Poll {
+    poll: mio::Poll,
+    events: mio::Events,
+    #[cfg(target_os = "linux")]
+    fine: linux::Fine,
+}
+
+impl Poll {
+    pub(super) fn new() -> io::Result<Poll> {
+        Ok(Poll {
+            poll: mio::Poll::new()?,
+            events: mio::Events::with_capacity(EVENTS_MAX),
+            #[cfg(target_os = "linux")]
+            fine: linux::Fine::new(),
+        })
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        self.poll.registry()
+    }
+
+    /// Waits for events: at most for `timeout`, `None` for as long as it takes.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.events.clear();
+        #[cfg(target_os = "linux")]
+        if let Some(waited) = self.fine.wait(&self.poll, timeout) {
+            return waited;
+        }
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The events of the last wait.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(Event)) {
+        #[cfg(target_os = "linux")]
+        self.fine.for_each(&mut visit);
+        for event in &self.events {
+            let mut bits = 0;
+            let mut add = |is: bool, bit: u64| bits |= if is { bit } else { 0 };
+            add(event.is_readable(), READABLE);
+            add(event.is_writable(), WRITABLE);
+            add(event.is_read_closed() || event.is_error(), READABLE | READ_CLOSED);
+            add(event.is_write_closed() || event.is_error(), WRITABLE | WRITE_CLOSED);
+            visit(Event { token: event.token(), bits });
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::mem::MaybeUninit;
+    use std::os::fd::{AsRawFd, BorrowedFd};
+
+    use rustix::event::{Timespec, epoll};
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[derive(Debug)]
+    pub(super) struct Fine {
+        events: Vec<Event>,
+        unsupported: bool,
+    }
+
+    impl Fine {
+        pub(super) fn new() -> Fine {
+            Fine { events: Vec::with_capacity(EVENTS_MAX), unsupported: false }
+        }
+
+        /// `None` if the kernel does not know the call.
+        pub(super) fn wait(&mut self, poll: &mio::Poll, timeout: Option<Duration>) -> Option<io::Result<()>> {
+            self.events.clear();
+            if self.unsupported {
+                return None;
+            }
+            // SAFETY: the descriptor is the poll's, which is borrowed for longer than this block.
+            let fd = unsafe { BorrowedFd::borrow_raw(poll.as_raw_fd()) };
+            let timeout = timeout.map(|timeout| Timespec {
+                tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: timeout.subsec_nanos().into(),
+            });
+            let mut raw = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS_MAX];
+            match epoll::wait(fd, &mut raw, timeout.as_ref()) {
+                Ok((reported, _)) => self.events.extend(reported.iter().map(convert)),
+                Err(Errno::INTR) => {}
+                Err(Errno::NOSYS) => {
+                    self.unsupported = true;
+                    return None;
+                }
+                Err(error) => return Some(Err(error.into())),
+            }
+            Some(Ok(()))
+        }
+
+        pub(super) fn for_each(&self, visit: &mut impl FnMut(Event)) {
+            self.events.iter().copied().for_each(visit);
+        }
+    }
+
+    fn convert(event: &epoll::Event) -> Event {
+        use epoll::EventFlags as E;
+        let (flags, data) = (event.flags, event.data);
+        let mut bits = 0;
+        let mut add = |any: E, bit: u64| bits |= if flags.intersects(any) { bit } else { 0 };
+        let closed = E::HUP.union(E::ERR);
+        add(E::IN.union(E::PRI), READABLE);
+        add(E::OUT, WRITABLE);
+        add(closed.union(E::RDHUP), READABLE | READ_CLOSED);
+        add(closed, WRITABLE | WRITE_CLOSED);
+        Event { token: Token(data.u64() as usize), bits }
+    }
+}
