@@ -59,7 +59,7 @@ pub mod runtime;
 mod scheduler;
 pub mod scope;
 pub mod sync;
-pub mod task;
+mod task;
 pub mod time;
 mod util;
 mod waiting;

@@ -1,7 +1,7 @@
-//! std or loom: every atomic, cell and thread of the lock-free parts comes from here.
+//! std or loom: every atomic and lock of the lock-free protocols comes from here.
 
 #[cfg(not(loom))]
-pub(crate) use std::{cell::UnsafeCell, hint, sync, thread};
+pub(crate) use std::sync;
 
 #[cfg(loom)]
-pub(crate) use loom::{cell::UnsafeCell, hint, sync, thread};
+pub(crate) use loom::{sync, thread};

@@ -69,7 +69,7 @@ impl Runtime {
     }
 
     pub(crate) fn start(options: Options) -> io::Result<Runtime> {
-        let driver = Arc::new(Driver::new(Clock::real())?);
+        let driver = Arc::new(Driver::new(Clock::new())?);
         let queues: Vec<_> = (0..options.workers).map(|_| Queue::new_fifo()).collect();
         let remotes = queues.iter().map(|queue| Remote::new(queue.stealer())).collect();
         let pool = Pool::new(options.blocking_threads_max, options.name.clone());

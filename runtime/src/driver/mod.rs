@@ -110,9 +110,6 @@ impl Driver {
         let next = timers.wheel.next_tick();
         self.sleeps_to.store(next.unwrap_or(NO_DEADLINE), SeqCst);
         drop(timers);
-        if self.clock.is_paused() {
-            return timeout;
-        }
         let until_next = next
             .map(|tick| Duration::from_nanos(wheel::tick_start(tick).saturating_sub(self.clock.now_ns())));
         match (timeout, until_next) {
@@ -180,14 +177,6 @@ impl Driver {
     pub(crate) fn disarm(&self, key: Key) {
         let waker = lock(&self.wheel).wheel.remove(key);
         drop(waker);
-    }
-
-    /// On a paused clock: jumps to the next timer and fires it. False if there is none.
-    pub(crate) fn jump(&self, woken: &mut Vec<Waker>) -> bool {
-        let Some(tick) = lock(&self.wheel).wheel.next_tick() else { return false };
-        self.clock.advance_to(wheel::tick_start(tick));
-        self.fire_timers(woken);
-        true
     }
 
     /// Nothing can be registered or armed any more. Returns every waker that was, for the caller to drop

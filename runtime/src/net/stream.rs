@@ -163,7 +163,8 @@ impl TcpStream {
     /// # Errors
     /// `WouldBlock` if there is nothing to read now; else what the operating system says.
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        (&mut &*self.registration.source()).read(buf)
+        let mut stream = self.registration.source();
+        stream.read(buf)
     }
 
     /// Writes without waiting.
@@ -171,7 +172,8 @@ impl TcpStream {
     /// # Errors
     /// `WouldBlock` if nothing can be written now; else what the operating system says.
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-        (&mut &*self.registration.source()).write(buf)
+        let mut stream = self.registration.source();
+        stream.write(buf)
     }
 
     /// Splits the stream into halves that two tasks can own. Dropping the write half shuts the connection's

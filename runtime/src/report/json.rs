@@ -35,7 +35,7 @@ use super::snapshot::{LastWaker, Phase, Site, TaskKind, WaitInfo, WaitObject};
 use super::verdict::{Finding, Occasion, PathScope, Report, Verdict};
 
 impl Report {
-    /// The report as JSON; see the [module](self) for the schema.
+    /// The report as JSON; see [`json`](crate::report::json) for the schema.
     pub fn to_json(&self) -> String {
         let mut json = Json::default();
         json.object(|o| {

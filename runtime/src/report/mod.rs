@@ -4,7 +4,7 @@
 //! error, `off`, or a path, which gets JSON if it ends in `.json` and text otherwise.
 
 pub(crate) mod collect;
-mod json;
+pub mod json;
 pub mod snapshot;
 mod text;
 pub mod verdict;

@@ -18,7 +18,7 @@ impl Word {
         self.0 & FIELD
     }
     fn sleeping(self) -> usize {
-        self.0 / SLEEPING & FIELD
+        (self.0 / SLEEPING) & FIELD
     }
     fn watched(self) -> bool {
         self.0 & WATCHED != 0

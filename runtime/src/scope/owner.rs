@@ -247,7 +247,7 @@ impl OwnerLink for Refused {
 impl Owner for Refused {
     fn schedule(&self, task: Runnable, _cause: Cause) {
         // Woken while it is being dropped: it completes in the same turn.
-        std::mem::forget(task);
+        let _ = task;
     }
     fn bound(&self) -> Bound {
         Bound::Dropping

@@ -44,6 +44,7 @@ pub(crate) fn next_id() -> TaskId {
 }
 
 /// The waits of one poll, as the runner commits them.
+#[cfg_attr(leakfree_norecord, allow(dead_code))]
 pub(crate) struct Waits<'a> {
     pub(crate) first: Option<Wait>,
     /// All of them, first included, if there are several.

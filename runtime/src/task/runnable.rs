@@ -1,7 +1,6 @@
 //! The single reference that may poll.
 
 use std::fmt;
-use std::mem;
 use std::ptr::NonNull;
 
 use super::header::Header;
@@ -30,9 +29,7 @@ impl Runnable {
     }
 
     fn into_raw(self) -> NonNull<Header> {
-        let header = self.0;
-        mem::forget(self);
-        header
+        self.0
     }
 
     /// Polls the task once, or drops its future if it has been cancelled.
@@ -63,8 +60,6 @@ impl Runnable {
     pub(crate) fn end_record(self) {
         if self.header().state.end_record() {
             self.schedule(Cause::Woken);
-        } else {
-            mem::forget(self);
         }
     }
 }

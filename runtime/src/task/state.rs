@@ -57,7 +57,7 @@ const FOREIGNS: u64 = WAKE - FOREIGN;
 const WAKES: u64 = !(WAKE - 1);
 
 /// From here on a wake is undone, so that the field, which is the topmost, never wraps.
-const WAKES_HIGH: u64 = (WAKES / 4) * 3 & WAKES;
+const WAKES_HIGH: u64 = ((WAKES / 4) * 3) & WAKES;
 /// A runner that finds as many wakes first takes them down to one.
 const WAKES_HALF: u64 = (WAKES / 2) & WAKES;
 const HALVES: u64 = ((REFS / 2) & REFS) | ((OWNS / 2) & OWNS) | ((FOREIGNS / 2) & FOREIGNS);

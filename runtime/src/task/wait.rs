@@ -61,6 +61,7 @@ pub enum EndedBy {
     Cancellation,
 }
 
+#[cfg_attr(leakfree_norecord, allow(dead_code))]
 impl WaitReason {
     /// Every reason, in the order of their numbers.
     const ALL: [WaitReason; 18] = [

@@ -156,7 +156,7 @@ pub(crate) fn will_wake(stored: &Waker, cx: &Context<'_>) -> bool {
 }
 
 /// Gives up a registration at its removal from the queue. Call it **under the queue's lock**, and
-/// [`Woken::wake`] the result after the lock is released.
+/// drop the result after the lock is released.
 ///
 /// For a waker of ours the count turns into a wake here, in one addition, so that a snapshot never finds a
 /// registration counted that no queue holds any more. Only the enqueueing is left for later.
@@ -179,7 +179,7 @@ pub(crate) fn fire(waker: Waker) -> Woken {
     }
 }
 
-/// A wake that has been decided under a lock and lands when this is used or dropped.
+/// A wake that has been decided under a lock and lands when this is dropped: never under a lock.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Woken(Landing);
@@ -189,12 +189,6 @@ enum Landing {
     Nothing,
     Run(Runnable),
     Wake(Waker),
-}
-
-impl Woken {
-    /// Lets the wake land. Never call it under a lock.
-    #[inline]
-    pub(crate) fn wake(self) {}
 }
 
 impl Drop for Woken {

@@ -4,21 +4,15 @@ use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
 use crate::driver::clock::saturating_ns;
-use crate::scheduler::context;
 
-/// A moment on the runtime's clock. Outside a runtime it is on the operating system's monotonic clock, and the two
-/// agree as long as the runtime's clock is not paused.
+/// A moment on the runtime's clock, which follows the operating system's monotonic clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Instant(std::time::Instant);
 
 impl Instant {
     /// Now.
     pub fn now() -> Instant {
-        let paused = context::try_with_shared(|shared| {
-            let clock = shared.driver.clock();
-            clock.is_paused().then(|| clock.start() + clock.now())
-        });
-        Instant(paused.flatten().unwrap_or_else(std::time::Instant::now))
+        Instant(std::time::Instant::now())
     }
 
     /// Time since `earlier`; zero if that is later.
