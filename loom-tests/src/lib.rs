@@ -1,1 +1,100 @@
-//! Placeholder.
+//! Models of the protocols of leakfree, one file each in `tests/`, named after the source file. They run the real
+//! code under loom, which tries every interleaving up to a number of preemptions:
+//!
+//! ```console
+//! $ RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 CARGO_TARGET_DIR=target/loom cargo test -p leakfree-loom-tests --release
+//! ```
+//!
+//! House rule: a model's future writes a loom cell as the last act of each poll, so that a missing release or
+//! acquire shows.
+
+#![cfg(loom)]
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+/// What a model's future does in its polls, and what has become of it.
+pub struct Script {
+    /// Wakers that polls left; the model takes them out.
+    pub wakers: loom::sync::Mutex<Vec<Waker>>,
+    /// Polls so far.
+    pub polls: AtomicUsize,
+    /// Drops of the future.
+    pub drops: AtomicUsize,
+    /// Drops of outputs.
+    pub outputs: Arc<AtomicUsize>,
+    /// Wakers to leave in each poll; after the last the future is ready.
+    plan: Mutex<Vec<usize>>,
+    last_act: UnsafeCell<usize>,
+}
+
+// SAFETY: `last_act` is written by polls and the drop, which the task orders; loom checks that it does.
+unsafe impl Sync for Script {}
+// SAFETY: as above.
+unsafe impl Send for Script {}
+
+impl Script {
+    /// A future that leaves `plan[i]` wakers in its i-th poll, and is then ready.
+    pub fn new(plan: &[usize]) -> Arc<Script> {
+        Arc::new(Script {
+            wakers: loom::sync::Mutex::new(Vec::new()),
+            polls: AtomicUsize::new(0),
+            drops: AtomicUsize::new(0),
+            outputs: Arc::new(AtomicUsize::new(0)),
+            plan: Mutex::new(plan.iter().rev().copied().collect()),
+            last_act: UnsafeCell::new(0),
+        })
+    }
+
+    /// One of the wakers that are left.
+    pub fn take(&self) -> Option<Waker> {
+        self.wakers.lock().unwrap().pop()
+    }
+}
+
+/// The future of a [`Script`].
+pub struct Scripted(pub Arc<Script>);
+
+/// The output of a [`Scripted`].
+pub struct Output(Arc<AtomicUsize>);
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+impl Future for Scripted {
+    type Output = Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Output> {
+        let script = &self.0;
+        script.polls.fetch_add(1, SeqCst);
+        let planned = script.plan.lock().unwrap().pop();
+        if let Some(wakers) = planned {
+            for _ in 0..wakers {
+                script.wakers.lock().unwrap().push(cx.waker().clone());
+            }
+        }
+        // SAFETY: loom checks that no two polls write at once.
+        script.last_act.with_mut(|last| unsafe { *last += 1 });
+        match planned {
+            Some(_) => Poll::Pending,
+            None => Poll::Ready(Output(Arc::clone(&script.outputs))),
+        }
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.0.drops.fetch_add(1, SeqCst);
+        // SAFETY: as in `poll`: the drop comes after the last poll.
+        self.0.last_act.with_mut(|last| unsafe { *last += 1 });
+    }
+}

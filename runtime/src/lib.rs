@@ -53,6 +53,9 @@ mod driver;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 mod loom;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod model;
 pub mod net;
 pub mod report;
 pub mod runtime;

@@ -35,21 +35,60 @@ const CLOSED: u64 = 1 << 63;
 /// Live children from which on a scope is worth shards.
 pub(crate) const INFLATE_AT: u64 = if cfg!(loom) { 1 } else { 64 };
 
+type Shards = Box<[CachePadded<AtomicU64>]>;
+
+fn make(shards: usize) -> Shards {
+    (0..shards).map(|_| CachePadded::new(AtomicU64::new(BIAS))).collect()
+}
+
+/// Shards that are published once.
+#[cfg(not(loom))]
+#[derive(Debug)]
+struct OnceShards(std::sync::OnceLock<Shards>);
+
+#[cfg(not(loom))]
+impl OnceShards {
+    fn new() -> OnceShards {
+        OnceShards(std::sync::OnceLock::new())
+    }
+    fn publish(&self, shards: usize) {
+        self.0.get_or_init(|| make(shards));
+    }
+    fn get(&self) -> Option<&Shards> {
+        self.0.get()
+    }
+}
+
+/// loom cannot see through a `OnceLock`: here the shards are there from the beginning, and a flag of loom's says
+/// whether they are published.
+#[cfg(loom)]
+#[derive(Debug)]
+struct OnceShards(Shards, crate::loom::sync::atomic::AtomicBool);
+
+#[cfg(loom)]
+impl OnceShards {
+    fn new() -> OnceShards {
+        OnceShards(make(2), crate::loom::sync::atomic::AtomicBool::new(false))
+    }
+    fn publish(&self, _shards: usize) {
+        self.1.store(true, std::sync::atomic::Ordering::Release);
+    }
+    fn get(&self) -> Option<&Shards> {
+        self.1.load(Acquire).then_some(&self.0)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct ChildCount {
     central: AtomicU64,
-    shards: std::sync::OnceLock<Box<[CachePadded<AtomicU64>]>>,
+    shards: OnceShards,
     /// Whether `close` has begun; guards `shards` against being made behind its back.
     closing: Mutex<bool>,
 }
 
 impl ChildCount {
     pub(crate) fn new() -> ChildCount {
-        ChildCount {
-            central: AtomicU64::new(OPEN),
-            shards: std::sync::OnceLock::new(),
-            closing: Mutex::new(false),
-        }
+        ChildCount { central: AtomicU64::new(OPEN), shards: OnceShards::new(), closing: Mutex::new(false) }
     }
 
     /// Makes the shards, unless the scope closes already.
@@ -57,7 +96,7 @@ impl ChildCount {
     pub(crate) fn inflate(&self, shards: usize) {
         let closing = self.closing.lock().unwrap_or_else(|e| e.into_inner());
         if !*closing {
-            self.shards.get_or_init(|| (0..shards).map(|_| CachePadded::new(AtomicU64::new(BIAS))).collect());
+            self.shards.publish(shards);
         }
     }
 

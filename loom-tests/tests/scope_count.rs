@@ -1,0 +1,73 @@
+//! The last child leaves while the scope's owner waits.
+
+#![cfg(loom)]
+
+use leakfree::model::Count;
+use loom::sync::Arc;
+use loom::thread;
+
+#[test]
+fn exactly_one_is_told_of_the_end() {
+    loom::model(|| {
+        let count = Arc::new(Count::new(None));
+        assert!(count.enter(None) && count.enter(None));
+        let (a, b) = (count.clone(), count.clone());
+        let a = thread::spawn(move || a.leave(None));
+        let b = thread::spawn(move || b.leave(None));
+        let told = [count.close(), a.join().unwrap(), b.join().unwrap()];
+        assert_eq!(told.into_iter().filter(|&told| told).count(), 1);
+        assert!(count.is_zero());
+        assert!(!count.enter(None));
+    });
+}
+
+#[test]
+fn shards_are_carried_over_whoever_leaves_where() {
+    loom::model(|| {
+        let count = Arc::new(Count::new(Some(2)));
+        // Spawned by worker 0 and from outside, finished by worker 1: shards of both signs.
+        assert!(count.enter(Some(0)) && count.enter(None));
+        let (a, b) = (count.clone(), count.clone());
+        let a = thread::spawn(move || a.leave(Some(1)));
+        let b = thread::spawn(move || b.leave(Some(1)));
+        let told = [count.close(), a.join().unwrap(), b.join().unwrap()];
+        assert_eq!(told.into_iter().filter(|&told| told).count(), 1);
+        assert!(count.is_zero());
+    });
+}
+
+#[test]
+fn a_child_that_spawns_a_sibling_keeps_the_scope_open() {
+    loom::model(|| {
+        let count = Arc::new(Count::new(Some(1)));
+        assert!(count.enter(Some(0)));
+        let child = count.clone();
+        let child = thread::spawn(move || {
+            assert!(child.enter(Some(0)), "the child itself counts");
+            [child.leave(Some(0)), child.leave(None)]
+        });
+        let closed = count.close();
+        let [first, second] = child.join().unwrap();
+        assert!(!first, "one was left");
+        assert!(closed ^ second);
+    });
+}
+
+#[test]
+fn an_outsider_gets_in_or_is_refused_but_does_not_revive_the_count() {
+    loom::model(|| {
+        let count = Arc::new(Count::new(None));
+        let outsider = count.clone();
+        let outsider = thread::spawn(move || {
+            let entered = outsider.enter(Some(0));
+            (entered, entered && outsider.leave(Some(0)))
+        });
+        let grower = count.clone();
+        let grower = thread::spawn(move || grower.inflate(1));
+        let closed = count.close();
+        let (entered, last) = outsider.join().unwrap();
+        grower.join().unwrap();
+        assert!(closed ^ last, "entered: {entered}");
+        assert!(count.is_zero());
+    });
+}

@@ -1,0 +1,132 @@
+//! Wake, poll, complete, cancel, and the join handle, on the state word.
+
+#![cfg(loom)]
+
+use leakfree::model::Bed;
+use leakfree_loom_tests::{Script, Scripted};
+use loom::future::block_on;
+use loom::sync::atomic::Ordering::SeqCst;
+use loom::thread;
+
+#[test]
+fn a_wake_by_value_brings_one_further_poll() {
+    loom::model(|| {
+        let bed = Bed::new();
+        let script = Script::new(&[1]);
+        let handle = bed.spawn(Scripted(script.clone()));
+        let theirs = script.clone();
+        let waker = thread::spawn(move || {
+            while theirs.take().map(|waker| waker.wake()).is_none() {
+                thread::yield_now();
+            }
+        });
+        bed.run_one();
+        waker.join().unwrap();
+        bed.run_all();
+        assert_eq!(script.polls.load(SeqCst), 2);
+        assert_eq!(script.drops.load(SeqCst), 1);
+        assert!(handle.is_finished());
+        drop(handle);
+        assert_eq!(script.outputs.load(SeqCst), 1);
+    });
+}
+
+#[test]
+fn two_wakes_at_once_are_one_queue_entry_and_none_is_lost() {
+    loom::model(|| {
+        let bed = Bed::new();
+        let script = Script::new(&[2]);
+        let handle = bed.spawn(Scripted(script.clone()));
+        bed.run_one();
+        let (a, b) = (script.take().unwrap(), script.take().unwrap());
+        let one = thread::spawn(move || a.wake());
+        let two = thread::spawn(move || {
+            b.wake_by_ref();
+            drop(b);
+        });
+        // `run_one` asserts that there is one entry at the most.
+        bed.run_one();
+        one.join().unwrap();
+        two.join().unwrap();
+        bed.run_all();
+        assert_eq!(script.polls.load(SeqCst), 2, "a wake after completion schedules nothing");
+        drop(handle);
+        assert_eq!((script.drops.load(SeqCst), script.outputs.load(SeqCst)), (1, 1));
+    });
+}
+
+#[test]
+fn polls_on_two_threads_are_ordered() {
+    loom::model(|| {
+        let bed = Bed::new();
+        let script = Script::new(&[1, 0]);
+        let handle = bed.spawn(Scripted(script.clone()));
+        bed.run_one();
+        let waker = script.take().unwrap();
+        waker.wake_by_ref();
+        // The script's loom cell is written by both polls.
+        let other = thread::spawn(move || bed.run_all());
+        waker.wake();
+        bed.run_all();
+        other.join().unwrap();
+        bed.run_all();
+        assert!(script.polls.load(SeqCst) >= 2);
+        handle.abort();
+        bed.run_all();
+        assert_eq!(script.drops.load(SeqCst), 1);
+    });
+}
+
+#[test]
+fn the_joiner_is_woken_or_finds_the_output() {
+    loom::model(|| {
+        let bed = Bed::new();
+        let script = Script::new(&[]);
+        let handle = bed.spawn(Scripted(script.clone()));
+        let runner = thread::spawn(move || bed.run_all());
+        drop(block_on(handle).unwrap());
+        runner.join().unwrap();
+        assert_eq!((script.drops.load(SeqCst), script.outputs.load(SeqCst)), (1, 1));
+        assert_eq!(bed.left(), 1);
+    });
+}
+
+#[test]
+fn a_handle_dropped_at_completion_leaves_the_output_dropped_once() {
+    loom::model(|| {
+        let bed = Bed::new();
+        let script = Script::new(&[]);
+        let handle = bed.spawn(Scripted(script.clone()));
+        let runner = thread::spawn(move || bed.run_all());
+        drop(handle);
+        runner.join().unwrap();
+        assert_eq!((script.drops.load(SeqCst), script.outputs.load(SeqCst)), (1, 1));
+    });
+}
+
+#[test]
+fn an_abort_against_a_poll_drops_the_future_once_and_all_agree() {
+    loom::model(|| {
+        let bed = Bed::new();
+        let script = Script::new(&[1]);
+        let handle = bed.spawn(Scripted(script.clone()));
+        let theirs = script.clone();
+        let runner = thread::spawn(move || {
+            bed.run_one();
+            if let Some(waker) = theirs.take() {
+                waker.wake();
+            }
+            bed.run_all();
+        });
+        handle.abort();
+        bed.run_all();
+        runner.join().unwrap();
+        bed.run_all();
+        assert!(handle.is_finished());
+        let result = block_on(handle);
+        let returned = result.is_ok();
+        drop(result);
+        assert_eq!(script.drops.load(SeqCst), 1);
+        assert_eq!(script.outputs.load(SeqCst), usize::from(returned));
+    });
+}
