@@ -77,6 +77,14 @@ async fn channels_and_locks() {
     check(park!(tx.send(2)), WaitReason::MpscSend, Some(made));
     drop(rx);
 
+    // Spawned as it is, a receiver is awaited by nobody: its place is the spawn.
+    let (tx, rx) = oneshot::channel::<()>();
+    let made = line!() - 1;
+    let (line, spawned) = (line!(), leakfree::scope::current().spawn_named("bare", rx));
+    check((parked("bare").await, line), WaitReason::OneshotRecv, Some(made));
+    drop(tx);
+    let _ = spawned.await;
+
     let (tx, mut rx) = mpsc::unbounded_channel::<u8>();
     let made = line!() - 1;
     check(park!(rx.recv()), WaitReason::MpscRecv, Some(made));

@@ -1,7 +1,7 @@
 //! What the operating system and the clock tell: I/O readiness through mio, timers through the wheel.
 //!
 //! The driver knows no tasks. It takes plain wakers, and hands those that are due to whoever turns it, who
-//! wakes them outside all locks. One thread at a time is inside [`Driver::try_turn`].
+//! wakes them outside all locks. One thread at a time is inside: it has the [`Seat`].
 
 pub(crate) mod clock;
 mod events;
@@ -41,9 +41,30 @@ struct Timers {
     shut_down: bool,
 }
 
-/// Proof that the caller was inside the driver.
+/// The one place inside the driver.
+///
+/// Whoever parks here takes it *before* it says so to those who unpark: [`Driver::unpark`] wakes the next turn,
+/// whosever it is, so nobody else's may come between.
 #[derive(Debug)]
-pub(crate) struct Turn(());
+pub(crate) struct Seat<'a> {
+    driver: &'a Driver,
+    poll: MutexGuard<'a, Poll>,
+}
+
+impl Seat<'_> {
+    /// Waits for events, at most for `timeout` (`None`: as long as it takes, zero: not at all) and not beyond the
+    /// next timer, and adds to `woken` whoever is due.
+    pub(crate) fn turn(self, timeout: Option<Duration>, woken: &mut Vec<Waker>) {
+        let Seat { driver, mut poll } = self;
+        let wait = if timeout == Some(Duration::ZERO) { timeout } else { driver.announce_sleep(timeout) };
+        // An error leaves no events; the next turn looks again.
+        let _ = poll.wait(wait);
+        driver.sleeps_to.store(0, SeqCst);
+        poll.for_each(|event| driver.sources.dispatch(event, woken));
+        drop(poll);
+        driver.fire_timers(woken);
+    }
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -82,22 +103,15 @@ impl Driver {
         self.sources.len()
     }
 
-    /// Waits for events, at most for `timeout` (`None`: as long as it takes, zero: not at all) and not beyond the
-    /// next timer, and adds to `woken` whoever is due. `None` if another thread is inside.
-    pub(crate) fn try_turn(&self, timeout: Option<Duration>, woken: &mut Vec<Waker>) -> Option<Turn> {
-        let mut poll = match self.poll.try_lock() {
-            Ok(guard) => guard,
-            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(std::sync::TryLockError::WouldBlock) => return None,
-        };
-        let wait = if timeout == Some(Duration::ZERO) { timeout } else { self.announce_sleep(timeout) };
-        // An error leaves no events; the next turn looks again.
-        let _ = poll.wait(wait);
-        self.sleeps_to.store(0, SeqCst);
-        poll.for_each(|event| self.sources.dispatch(event, woken));
-        drop(poll);
-        self.fire_timers(woken);
-        Some(Turn(()))
+    /// Goes inside. `None` if another thread is there.
+    pub(crate) fn try_enter(&self) -> Option<Seat<'_>> {
+        match self.poll.try_lock() {
+            Ok(poll) => Some(Seat { driver: self, poll }),
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => {
+                Some(Seat { driver: self, poll: poisoned.into_inner() })
+            }
+            Err(std::sync::TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Says how long this thread will sleep, clipped to the next timer.

@@ -120,7 +120,9 @@ impl Worker {
             self.shared.tell_unwakeable();
         }
         let mut woken = self.woken.take();
-        let _ = self.shared.driver.try_turn(Some(Duration::ZERO), &mut woken);
+        if let Some(seat) = self.shared.driver.try_enter() {
+            seat.turn(Some(Duration::ZERO), &mut woken);
+        }
         self.read_clock();
         shared::wake_all(&mut woken);
         self.woken.replace(woken);
@@ -242,13 +244,12 @@ impl Worker {
     fn park(&self, timeout: Option<Duration>) -> bool {
         let parker = &self.shared.remotes[self.index].parker;
         let mut woken = self.woken.take();
-        let mut in_driver = false;
-        let mut notified = parker.park_in(|| {
-            in_driver = self.shared.driver.try_turn(timeout, &mut woken).is_some();
-        });
-        if !in_driver && !notified {
-            notified = parker.park(timeout);
-        }
+        // The seat first, the parker's word after: an unpark that finds us in the driver must not be taken by
+        // somebody else's turn.
+        let notified = match self.shared.driver.try_enter() {
+            Some(seat) => parker.park_in(|| seat.turn(timeout, &mut woken)),
+            None => parker.park(timeout),
+        };
         self.read_clock();
         shared::wake_all(&mut woken);
         self.woken.replace(woken);

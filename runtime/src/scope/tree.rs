@@ -509,13 +509,13 @@ impl ScopeInner {
 }
 
 impl Branch for ScopeInner {
-    fn close(&self, cx: &Context<'_>) -> bool {
+    fn close(&self, cx: &Context<'_>, reason: CancelReason) -> bool {
         // SAFETY: (S1) a branch is an `Arc` of its task's list; the count taken here keeps it for the call.
         let this = unsafe {
             Arc::increment_strong_count(self);
             Arc::from_raw(self)
         };
-        this.cancel_all(CancelReason::of(CancelKind::ScopeDropped), true);
+        this.cancel_all(reason, true);
         ScopeInner::close(&this) || !this.register_end(cx)
     }
 

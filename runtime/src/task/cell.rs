@@ -15,13 +15,16 @@ use super::block;
 use super::frame;
 use super::header::{Header, LastWaker, Stage};
 use super::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
-use super::join::{JoinError, JoinHandle};
+use super::join::{CancelKind, CancelReason, JoinError, JoinHandle};
 use super::meta::Waits;
 use super::raw::{self, Vtable};
 use super::runnable::Runnable;
 use super::state::{OnComplete, OnPollEnd, PollStart};
 use super::waker;
 use crate::report::snapshot::TaskKind;
+
+/// The file whose locations are the runtime's own: it polls the futures that were spawned.
+pub(crate) const FILE: &str = file!();
 
 #[repr(C)]
 struct Cell<F: Future, O: Owner> {
@@ -153,7 +156,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
 
     if header.stage() == Stage::Future {
         let ended = if start.drop {
-            if !close_branches(header, &mut cx) {
+            if !close_branches(header, &mut cx, || reason(header, owner)) {
                 return park::<O>(ptr, owner, start, entered);
             }
             // SAFETY: (I2) the future is there and only the runner touches it.
@@ -196,7 +199,8 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
         header.set_ending();
     }
 
-    if !close_branches(header, &mut cx) {
+    let left_behind = || CancelReason::of(CancelKind::ScopeDropped);
+    if !close_branches(header, &mut cx, left_behind) {
         return park::<O>(ptr, owner, start, entered);
     }
     drop(entered);
@@ -223,13 +227,13 @@ fn heed(header: &Header, bound: Bound) -> bool {
     bound == Bound::Dropping
 }
 
-fn reason<O: Owner>(header: &Header, owner: O) -> super::join::CancelReason {
+fn reason<O: Owner>(header: &Header, owner: O) -> CancelReason {
     let own = header.existing_extra().and_then(|extra| extra.cancel);
     own.unwrap_or_else(|| owner.cancel_reason())
 }
 
 /// Closes what is below the task. False if something is left there; it will wake the task.
-fn close_branches(header: &Header, cx: &mut Context<'_>) -> bool {
+fn close_branches(header: &Header, cx: &mut Context<'_>, reason: impl Fn() -> CancelReason) -> bool {
     let Some(mut extra) = header.existing_extra() else { return true };
     if extra.branches.is_empty() {
         return true;
@@ -237,7 +241,7 @@ fn close_branches(header: &Header, cx: &mut Context<'_>) -> bool {
     let branches = extra.branches.clone();
     drop(extra);
     for branch in &branches {
-        if !branch.close(cx) {
+        if !branch.close(cx, reason()) {
             return false;
         }
     }

@@ -4,6 +4,7 @@
 //! there, so that a `block_on` inside a blocking call nests.
 
 use std::cell::Cell;
+use std::panic::Location;
 use std::ptr::{self, NonNull};
 
 use super::header::Header;
@@ -73,6 +74,12 @@ fn with<T>(f: impl FnOnce(&Frame) -> T) -> Option<T> {
 /// The header of the task that this thread is polling, or null.
 pub(crate) fn header() -> *const Header {
     with(|frame| frame.header.get()).unwrap_or(ptr::null())
+}
+
+/// Where the task that this thread is polling was spawned.
+pub(crate) fn spawned_at() -> Option<&'static Location<'static>> {
+    // SAFETY: (I1) a task that is being polled is alive.
+    unsafe { header().as_ref() }.map(|header| header.record.spawned_at())
 }
 
 pub(crate) fn now_ms() -> u64 {

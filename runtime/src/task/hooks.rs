@@ -76,9 +76,9 @@ pub(crate) trait OwnerLink {
 
 /// Something below a task in the tree: a scope that lives in it.
 pub(crate) trait Branch: Any + Send + Sync {
-    /// The task's future is gone, or about to be dropped: nothing more may come below. True if nothing is
-    /// left there; if not, the polled task is woken when the last one leaves.
-    fn close(&self, cx: &std::task::Context<'_>) -> bool;
+    /// The task's future is gone, or about to be dropped: nothing more may come below, and what is there is cancelled
+    /// for `reason`. True if nothing is left there; if not, the polled task is woken when the last one leaves.
+    fn close(&self, cx: &std::task::Context<'_>, reason: CancelReason) -> bool;
 
     /// Cancels everything below.
     fn cancel(&self, reason: CancelReason, drop: bool);

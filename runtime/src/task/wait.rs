@@ -188,10 +188,12 @@ impl Leaf {
         self.wait.reason
     }
 
-    /// Corrects the location, for leaves whose caller is only known at the poll.
+    /// Corrects the location, for leaves whose caller is only known at the poll. A leaf that was spawned as it is has
+    /// no caller but the runtime: then the spawn is where the user wrote it.
     #[inline]
     pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
-        self.wait.location = location;
+        let by_us = location.file() == super::cell::FILE;
+        self.wait.location = if by_us { frame::spawned_at().unwrap_or(location) } else { location };
     }
 
     /// Records that the task being polled now waits here. Call each time before returning `Pending`.
