@@ -143,6 +143,38 @@ async fn a_joiners_waker_that_panics_does_no_harm() {
     assert_eq!(leakfree::spawn(async { 2 }).await.unwrap(), 2);
 }
 
+#[leakfree::test(workers = 2)]
+async fn a_waker_that_panics_in_its_drop_panics_in_who_drops_it_and_nowhere_else() {
+    let (tx, rx) = leakfree::sync::oneshot::channel::<()>();
+    let dropper = leakfree::spawn(async move {
+        let mut rx = Box::pin(rx);
+        let waker = std::mem::ManuallyDrop::new(panicking_waker());
+        assert!(rx.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(rx);
+    });
+    assert!(dropper.await.unwrap_err().is_panic());
+    assert!(tx.is_closed(), "the receiver is gone all the same");
+    // The same in a task's own future, whose drop the worker makes.
+    let (tx, rx) = leakfree::sync::oneshot::channel::<()>();
+    let handle = leakfree::spawn(Holding(PollOnce::new(rx)));
+    handle.abort();
+    assert!(handle.await.unwrap_err().is_panic());
+    drop(tx);
+    assert_eq!(leakfree::spawn(async { 3 }).await.unwrap(), 3);
+}
+
+/// A future that was polled once with a waker that panics when it is dropped.
+struct PollOnce(#[allow(dead_code)] Pin<Box<leakfree::sync::oneshot::Receiver<()>>>);
+
+impl PollOnce {
+    fn new(rx: leakfree::sync::oneshot::Receiver<()>) -> PollOnce {
+        let mut rx = Box::pin(rx);
+        let waker = std::mem::ManuallyDrop::new(panicking_waker());
+        assert!(rx.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        PollOnce(rx)
+    }
+}
+
 #[test]
 fn a_runtime_dropped_inside_an_async_context_shuts_down_elsewhere() {
     let outer = runtime(2);
