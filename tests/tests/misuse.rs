@@ -110,6 +110,9 @@ async fn panics_stay_with_their_task() {
     assert!(handle.await.unwrap_err().is_panic());
     // In the drop of an output that nobody takes.
     drop(leakfree::spawn(async { PanicsInDrop }));
+    let finished = leakfree::spawn(async { PanicsInDrop });
+    until(|| finished.is_finished()).await;
+    drop(finished);
     // In a blocking call.
     assert!(leakfree::spawn_blocking(|| panic!("blocking")).await.unwrap_err().is_panic());
     // Others go on, on every worker.

@@ -145,8 +145,11 @@ impl<T> Drop for JoinHandle<T> {
                 OnHandleDrop::Nothing => return,
                 OnHandleDrop::DropOutput => {
                     self.has_output = false;
+                    // An output's panic stays with the output, whoever comes to drop it, handle or runner: else it would depend
+                    // on a race whom it hits, and abort in a drop during unwinding.
                     // SAFETY: (I3) complete, and the output is the handle's.
-                    unsafe { (self.header().vtable.drop_output)(self.header) };
+                    let drop_output = || unsafe { (self.header().vtable.drop_output)(self.header) };
+                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(drop_output));
                 }
                 OnHandleDrop::DropJoiner => {
                     // SAFETY: (I7) the transition cleared `JOINER`, and (I1) gave us a reference.
