@@ -9,7 +9,7 @@ use std::panic::{self, AssertUnwindSafe, Location};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use super::block;
 use super::frame;
@@ -20,7 +20,7 @@ use super::meta::Waits;
 use super::raw::{self, Vtable};
 use super::runnable::Runnable;
 use super::state::{OnComplete, OnPollEnd, PollStart};
-use super::waker;
+use super::waker::{self, PackedWaker};
 use crate::report::snapshot::TaskKind;
 
 /// The file whose locations are the runtime's own: it polls the futures that were spawned.
@@ -214,8 +214,10 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
         owner.unlink(ptr);
     }
     // SAFETY: (I2) given up here.
-    unsafe { complete(ptr) };
+    let joiner = unsafe { complete(ptr) };
     owner.leave(outcome);
+    // Last, for it may be code of the user's, which takes its time or panics; the task has completed all the same.
+    let _ = catch(|| joiner.map(Waker::wake));
 }
 
 /// Flags a task whose bound was found cancelled. True if it is to be dropped.
@@ -280,8 +282,8 @@ fn park<O: Owner>(ptr: NonNull<Header>, owner: O, start: PollStart, entered: fra
 }
 
 /// # Safety
-/// (I2) The caller gives its `Runnable` up; the output is stored.
-unsafe fn complete(ptr: NonNull<Header>) {
+/// (I2) The caller gives its `Runnable` up; the output is stored. Returns the joiner to wake.
+unsafe fn complete(ptr: NonNull<Header>) -> Option<Waker> {
     // SAFETY: (I2) alive at least until the word is told.
     let header = unsafe { ptr.as_ref() };
     let mut has_output = true;
@@ -292,22 +294,20 @@ unsafe fn complete(ptr: NonNull<Header>) {
                 let _ = catch(|| unsafe { (header.vtable.drop_output)(ptr) });
                 has_output = false;
             }
-            OnComplete::Complete => return,
+            OnComplete::Complete => return None,
             OnComplete::WakeJoiner => {
                 // SAFETY: (I7) `JOINER` was set at completion: the slot is ours.
                 let joiner = unsafe { (*header.joiner.get()).take() };
-                // A waker of the user's may panic when woken; the task has completed all the same.
-                let _ = catch(|| joiner.map(|joiner| joiner.into_waker().wake()));
                 if header.state.ref_dec() {
                     // SAFETY: (I4) the state word said so.
                     unsafe { raw::free(ptr) };
                 }
-                return;
+                return joiner.map(PackedWaker::into_waker);
             }
             OnComplete::Free => {
                 // SAFETY: (I4) as above.
                 unsafe { raw::free(ptr) };
-                return;
+                return None;
             }
         }
     }
