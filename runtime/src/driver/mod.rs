@@ -11,8 +11,8 @@ pub(crate) mod wheel;
 
 use std::fmt;
 use std::io as std_io;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub(crate) struct Driver {
     wheel: Mutex<Timers>,
     /// The tick up to which the thread in the driver sleeps; 0 while nobody sleeps there.
     sleeps_to: AtomicU64,
+    /// See [`Driver::is_lively`]. A hint: all orders are relaxed.
+    lively: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -56,11 +58,17 @@ impl Seat<'_> {
     /// next timer, and adds to `woken` whoever is due.
     pub(crate) fn turn(self, timeout: Option<Duration>, woken: &mut Vec<Waker>) {
         let Seat { driver, mut poll } = self;
-        let wait = if timeout == Some(Duration::ZERO) { timeout } else { driver.announce_sleep(timeout) };
+        let wait = if timeout == Some(Duration::ZERO) {
+            timeout
+        } else {
+            driver.lively.store(false, Relaxed);
+            driver.announce_sleep(timeout)
+        };
         // An error leaves no events; the next turn looks again.
         let _ = poll.wait(wait);
         driver.sleeps_to.store(0, SeqCst);
         poll.for_each(|event| driver.sources.dispatch(event, woken));
+        driver.lively.store(woken.len() > 1, Relaxed);
         drop(poll);
         driver.fire_timers(woken);
     }
@@ -84,7 +92,14 @@ impl Driver {
             sources,
             wheel: Mutex::new(Timers { wheel: Wheel::new(), shut_down: false }),
             sleeps_to: AtomicU64::new(0),
+            lively: AtomicBool::new(false),
         })
+    }
+
+    /// Whether the last turn brought several events and nobody sleeps inside: another turn may well bring more.
+    #[inline]
+    pub(crate) fn is_lively(&self) -> bool {
+        self.lively.load(Relaxed)
     }
 
     pub(crate) fn clock(&self) -> &Clock {
