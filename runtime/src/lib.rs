@@ -70,7 +70,10 @@ mod waiting;
 #[cfg(feature = "macros")]
 pub use leakfree_macros::{main, test};
 
-pub use scope::{Scope, cancelled, is_cancelled, scope, scope_named, spawn, spawn_blocking};
+pub use scope::{
+    CancelToken, Scope, ScopeError, ScopeFailure, TryHandle, cancelled, defer_async, is_cancelled, on_cancel,
+    scope, shield, shield_for, spawn, spawn_blocking, supervisor_scope, try_scope,
+};
 pub use task::{CancelKind, CancelReason, JoinError, JoinHandle, TaskId, YieldNow, yield_now};
 pub use waiting::{Waiting, waiting};
 

@@ -15,9 +15,10 @@ use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use crate::report::snapshot::TaskKind;
 use crate::task::cell::{self, Spawn};
 use crate::task::header::Header;
-use crate::task::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
-use crate::task::join::{CancelKind, CancelReason, JoinHandle};
+use crate::task::hooks::{Bound, Branch, Cause, Outcome, Owner, OwnerLink};
+use crate::task::join::JoinHandle;
 use crate::task::raw::TaskRef;
+use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::runnable::Runnable;
 
 use crate::scheduler::idle::Idle as RealIdle;
@@ -134,6 +135,10 @@ impl OwnerLink for OnBed {
     fn scope(&self) -> *const () {
         std::ptr::null()
     }
+    fn is_below(&self, _other: &Header, _branches: &[std::sync::Arc<dyn Branch>]) -> bool {
+        false
+    }
+    fn spare_panic(&self, _message: &str) {}
 }
 
 impl Owner for OnBed {

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::panic::{self, Location};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
 use std::thread::{self, JoinHandle as Thread};
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,10 @@ use crate::scheduler::context;
 use crate::scheduler::shared::{Remote, Shared};
 use crate::scheduler::worker::Worker;
 use crate::scope::Scope;
+use crate::scope::cleanup::BUDGET;
 use crate::scope::tree::ScopeInner;
-use crate::task::join::{CancelKind, CancelReason, JoinHandle};
+use crate::task::join::JoinHandle;
+use crate::task::reason::{CancelKind, CancelReason};
 
 /// How long the workers may stand still, after everything was cancelled, before the report calls the rest unresponsive.
 const DROP_WAIT: Duration = Duration::from_millis(100);
@@ -75,7 +78,7 @@ impl Runtime {
         let pool = Pool::new(options.blocking_threads_max, options.name.clone());
         let hook = options.on_unwakeable.lock().unwrap_or_else(|e| e.into_inner()).take();
         let shared = Arc::new(Shared::new(remotes, driver, pool, hook));
-        let root = ScopeInner::root(Arc::clone(&shared));
+        let root = ScopeInner::root(Arc::clone(&shared), options.grace);
         shared.set_root(std::ptr::NonNull::from(&*root).cast());
 
         let mut running = Running { shared, root, threads: Vec::with_capacity(options.workers), options };
@@ -176,7 +179,7 @@ impl Running {
         let reason = CancelReason::of(CancelKind::Shutdown).at(now_ms);
         let grace = self.options.grace;
         if !grace.is_zero() {
-            self.root.cancel_all(reason, false);
+            self.root.cancel_all(reason.clone(), false);
             self.wait_until_empty(grace);
         }
         self.root.cancel_all(reason, true);
@@ -192,7 +195,7 @@ impl Running {
     fn settle(&self) {
         let until = Instant::now() + self.options.settle;
         let mut quiet = 0;
-        while quiet < QUIET_LOOKS && self.root.count.live() > 0 && Instant::now() < until {
+        while quiet < QUIET_LOOKS && self.root.live() > 0 && Instant::now() < until {
             // A look on the driver's behalf: what the kernel has ready is about to be runnable.
             self.shared.driver.unpark();
             thread::sleep(LOOK_AGAIN);
@@ -203,7 +206,7 @@ impl Running {
     fn wait_until_empty(&self, most: Duration) -> bool {
         let until = Instant::now().checked_add(most);
         loop {
-            if self.root.count.live() == 0 {
+            if self.root.live() == 0 {
                 return true;
             }
             if until.is_some_and(|until| Instant::now() >= until) {
@@ -213,15 +216,16 @@ impl Running {
         }
     }
 
-    /// Waits while the workers get on: many tasks take their time. What is cancelled is not polled again, so
-    /// there is an end to it.
+    /// Waits while tasks end, for many of them take their time, and while cleanups have a budget left.
     fn wait_until_dropped(&self) -> bool {
+        let cleanups_until = Instant::now() + BUDGET;
         loop {
-            let progress = self.shared.progress();
+            let finished = self.shared.finished();
             if self.wait_until_empty(DROP_WAIT) {
                 return true;
             }
-            if self.shared.progress() == progress {
+            let cleaning = self.shared.cleanups.load(Acquire) > 0 && Instant::now() < cleanups_until;
+            if self.shared.finished() == finished && !cleaning {
                 return false;
             }
         }
@@ -280,7 +284,7 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.scope().spawn_at(Location::caller(), None, future)
+        self.scope().spawn(future)
     }
 
     /// Runs a closure that blocks, as [`leakfree::spawn_blocking`](crate::spawn_blocking) does.
@@ -293,7 +297,7 @@ impl Handle {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.scope().spawn_blocking_at(Location::caller(), f)
+        self.scope().spawn_blocking(f)
     }
 
     /// As [`Runtime::block_on`].
@@ -373,8 +377,8 @@ pub(crate) fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::O
         panic::catch_unwind(panic::AssertUnwindSafe(|| runtime.handle().block_on_at(location, body)));
     let report = runtime.shutdown_as(Occasion::TestEnd);
     match output {
-        _ if report.is_clean() => {}
-        Ok(_) if on_leak == OnLeak::Fail => panic!("test {name} leaked:\n{report}"),
+        _ if report.is_empty() => {}
+        Ok(_) if on_leak == OnLeak::Fail && !report.is_clean() => panic!("test {name} leaked:\n{report}"),
         // The test's own panic comes first; what it left behind may say why.
         _ => eprintln!("test {name}:\n{report}"),
     }

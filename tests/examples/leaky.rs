@@ -86,12 +86,14 @@ async fn serve_until_ctrl_c(addr: SocketAddr) -> Result<(), Error> {
     let listener = TcpListener::bind(addr).await?;
     let stopped = ctrl_c()?;
     println!("serving on http://{}; ctrl-c ends it", listener.local_addr()?);
-    leakfree::scope_named("server", async |s| {
-        futures::future::select(pin!(accept(&s, &listener)), stopped).await;
-        // Whoever is still connected is dropped.
-        s.cancel();
-    })
-    .await;
+    leakfree::Scope::builder()
+        .name("server")
+        .scope(async |s| {
+            futures::future::select(pin!(accept(&s, &listener)), stopped).await;
+            // Whoever is still connected is dropped.
+            s.cancel("enough");
+        })
+        .await;
     Ok(())
 }
 
@@ -118,17 +120,19 @@ async fn demonstrate() -> Result<(), Error> {
 
 /// Serves until it is told to stop, and then waits for the connections that are open.
 async fn serve(listener: TcpListener, stopped: oneshot::Receiver<()>) {
-    leakfree::scope_named("server", async |s| {
-        futures::future::select(pin!(accept(&s, &listener)), stopped).await;
-    })
-    .await;
+    leakfree::Scope::builder()
+        .name("server")
+        .scope(async |s| {
+            futures::future::select(pin!(accept(&s, &listener)), stopped).await;
+        })
+        .await;
 }
 
 /// Accepts connections, each in a task of its own.
 async fn accept(s: &Scope, listener: &TcpListener) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(s.spawn_named("connection", serve_connection(stream))),
+            Ok((stream, _)) => drop(s.task().name("connection").spawn(serve_connection(stream))),
             Err(error) => {
                 eprintln!("leaky: accept: {error}");
                 time::sleep(Duration::from_millis(5)).await;
@@ -260,16 +264,18 @@ async fn until_parked(name: &str) {
 
 /// Thousands of requests over a few connections, every task in a scope: nothing of it may be in the report.
 async fn clean_part(addr: SocketAddr) -> Result<(), Error> {
-    leakfree::scope_named("clean", async |s| {
-        let clients: Vec<_> = (0..CLEAN_CONNECTIONS)
-            .map(|_| s.spawn(client(addr, CLEAN_REQUESTS / CLEAN_CONNECTIONS)))
-            .collect();
-        for client in clients {
-            client.await??;
-        }
-        Ok(())
-    })
-    .await
+    leakfree::Scope::builder()
+        .name("clean")
+        .scope(async |s| {
+            let clients: Vec<_> = (0..CLEAN_CONNECTIONS)
+                .map(|_| s.spawn(client(addr, CLEAN_REQUESTS / CLEAN_CONNECTIONS)))
+                .collect();
+            for client in clients {
+                client.await??;
+            }
+            Ok(())
+        })
+        .await
 }
 
 /// One connection, and a number of requests over it. The connection's driver ends with the scope.

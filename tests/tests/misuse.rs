@@ -201,13 +201,10 @@ fn a_waker_used_after_the_runtime_is_gone_does_nothing() {
     let theirs = Arc::clone(&kept);
     let runtime = runtime(2);
     runtime.block_on(async {
-        leakfree::scope::current().spawn_named(
-            "kept",
-            poll_fn(move |cx| {
-                theirs.lock().unwrap().push(cx.waker().clone());
-                Poll::<()>::Pending
-            }),
-        );
+        leakfree::scope::current().task().name("kept").spawn(poll_fn(move |cx| {
+            theirs.lock().unwrap().push(cx.waker().clone());
+            Poll::<()>::Pending
+        }));
         parked("kept").await;
     });
     drop(runtime.shutdown());

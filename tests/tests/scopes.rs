@@ -85,14 +85,14 @@ async fn cancel_goes_down_the_tree_with_its_reason() {
             scope(async |inner| {
                 *shared.lock().unwrap() = Some(inner.clone());
                 inner.spawn(Holding(guards.guard()));
-                inner.spawn_named("deepest", Holding(guards.guard()));
+                inner.task().name("deepest").spawn(Holding(guards.guard()));
                 pending::<()>().await;
             })
             .await;
         });
         parked("deepest").await;
         *their_line.lock().unwrap() = line!() + 1;
-        s.cancel();
+        s.cancel("enough");
         let error = child.await.unwrap_err();
         let reason = error.cancel_reason().expect("it was cancelled");
         assert_eq!(reason.kind(), CancelKind::Explicit);
@@ -115,10 +115,10 @@ async fn on_a_cancel_from_above_children_are_dropped_before_parents() {
         scope(async |s| {
             let child = theirs.on_drop("child");
             let deeper = theirs.on_drop("grandchild");
-            s.spawn_named("child", async move {
+            s.task().name("child").spawn(async move {
                 let _child = child;
                 scope(async |s| {
-                    s.spawn_named("grandchild", Holding(deeper));
+                    s.task().name("grandchild").spawn(Holding(deeper));
                     pending::<()>().await;
                 })
                 .await;
@@ -243,7 +243,7 @@ async fn spawning_after_the_end_gives_a_cancelled_handle_and_drops_the_future_un
     assert_eq!(reason.kind(), CancelKind::ScopeClosed);
 
     scope(async |s| {
-        s.cancel();
+        s.cancel("enough");
         let reason = s.spawn(async {}).await.unwrap_err().cancel_reason().unwrap();
         assert_eq!(reason.kind(), CancelKind::Explicit);
     })
@@ -290,7 +290,7 @@ fn cancelled_lets_a_task_end_by_itself_within_the_grace() {
     let trace = Trace::default();
     let theirs = trace.clone();
     runtime.block_on(async {
-        leakfree::scope::current().spawn_named("polite", async move {
+        leakfree::scope::current().task().name("polite").spawn(async move {
             let reason = leakfree::cancelled().await;
             assert_eq!(reason.kind(), CancelKind::Shutdown);
             assert!(leakfree::is_cancelled());
@@ -312,11 +312,13 @@ fn who_holds_a_scope_open_is_told() {
     let runtime = runtime(2);
     let (tx, rx) = oneshot::channel::<()>();
     runtime.block_on(async {
-        leakfree::scope::current().spawn_named("owner", async move {
-            leakfree::scope_named("inner", async |s| {
-                s.spawn_named("holder", rx);
-            })
-            .await;
+        leakfree::scope::current().task().name("owner").spawn(async move {
+            leakfree::Scope::builder()
+                .name("inner")
+                .scope(async |s| {
+                    s.task().name("holder").spawn(rx);
+                })
+                .await;
         });
         parked("holder").await;
         parked("owner").await;

@@ -54,7 +54,7 @@ fn thirty_two_tests_in_parallel_each_blame_only_their_own() {
                     for _ in 0..3 {
                         let (tx, mut rx) = leakfree::sync::mpsc::unbounded_channel::<()>();
                         leakfree::scope::current()
-                            .spawn_named(stringify!($name), async move { rx.recv().await });
+                            .task().name(stringify!($name)).spawn(async move { rx.recv().await });
                         std::mem::forget(tx);
                     }
                 }

@@ -42,7 +42,7 @@ fn a_task_with_a_live_foreign_sender_outlives_but_is_never_proven() {
     let runtime = runtime(2);
     let (tx, rx) = futures::channel::oneshot::channel::<()>();
     runtime.block_on(async {
-        leakfree::scope::current().spawn_named("waits", async move {
+        leakfree::scope::current().task().name("waits").spawn(async move {
             let _ = rx.await;
         });
         let task = parked("waits").await;
@@ -62,13 +62,10 @@ fn the_task_that_dropped_the_last_waker_is_named() {
     let slot: Arc<Mutex<Option<Waker>>> = Arc::default();
     let theirs = Arc::clone(&slot);
     let dropper = runtime.block_on(async {
-        leakfree::scope::current().spawn_named(
-            "victim",
-            poll_fn(move |cx| {
-                *theirs.lock().unwrap() = Some(cx.waker().clone());
-                Poll::<()>::Pending
-            }),
-        );
+        leakfree::scope::current().task().name("victim").spawn(poll_fn(move |cx| {
+            *theirs.lock().unwrap() = Some(cx.waker().clone());
+            Poll::<()>::Pending
+        }));
         parked("victim").await;
         assert_eq!(Handle::current().unwakeable_total(), 0);
         let dropper = leakfree::spawn(async move {
@@ -95,9 +92,9 @@ fn waits_of_our_own_are_no_leak_while_they_last() {
     runtime.block_on(async {
         let scope = leakfree::scope::current();
         let (tx, rx) = leakfree::sync::oneshot::channel::<()>();
-        scope.spawn_named("oneshot", rx);
-        scope.spawn_named("cancelled", leakfree::cancelled());
-        scope.spawn_named("sleep", leakfree::time::sleep(std::time::Duration::from_secs(3600)));
+        scope.task().name("oneshot").spawn(rx);
+        scope.task().name("cancelled").spawn(leakfree::cancelled());
+        scope.task().name("sleep").spawn(leakfree::time::sleep(std::time::Duration::from_secs(3600)));
         for name in ["oneshot", "cancelled", "sleep"] {
             let task = parked(name).await;
             assert_eq!((task.own_wakers, task.foreign_wakers), (1, 0), "{name}");

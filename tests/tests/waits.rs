@@ -11,7 +11,7 @@ use leakfree_tests::parked;
 macro_rules! park {
     ($future:expr) => {{
         let line = line!();
-        let handle = leakfree::scope::current().spawn_named(concat!("line ", line!()), async move {
+        let handle = leakfree::scope::current().task().name(concat!("line ", line!())).spawn(async move {
             let _ = $future.await;
         });
         let task = parked(concat!("line ", line!())).await;
@@ -80,7 +80,7 @@ async fn channels_and_locks() {
     // Spawned as it is, a receiver is awaited by nobody: its place is the spawn.
     let (tx, rx) = oneshot::channel::<()>();
     let made = line!() - 1;
-    let (line, spawned) = (line!(), leakfree::scope::current().spawn_named("bare", rx));
+    let (line, spawned) = (line!(), leakfree::scope::current().task().name("bare").spawn(rx));
     check((parked("bare").await, line), WaitReason::OneshotRecv, Some(made));
     drop(tx);
     let _ = spawned.await;
@@ -135,7 +135,7 @@ async fn tasks_and_scopes() {
     check(park!(leakfree::scope(body)), WaitReason::ScopeEnd, None);
     // The task that was joined is the root's, and its handle went with the joiner: cancel what is left.
     assert_eq!(leakfree::runtime::Handle::current().report().leaked(), 1);
-    leakfree::scope::current().cancel();
+    leakfree::scope::current().cancel("enough");
 }
 
 #[leakfree::test(workers = 2)]
@@ -151,7 +151,7 @@ async fn several_waits_of_one_poll_are_all_recorded_and_a_dropped_arm_goes() {
     let (tx, rx) = oneshot::channel::<()>();
     let (tx2, rx2) = oneshot::channel::<()>();
     let scope = leakfree::scope::current();
-    let handle = scope.spawn_named("select", async move {
+    let handle = scope.task().name("select").spawn(async move {
         let sleep = Box::pin(leakfree::time::sleep(LONG));
         drop(futures::future::select(rx, sleep).await);
         rx2.await

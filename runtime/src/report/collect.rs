@@ -6,11 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::snapshot::{CancelInfo, LastWaker, Phase, ScopeInfo, Snapshot, TaskInfo, WaitInfo, WaitObject};
+use super::snapshot::{
+    CancelInfo, LastWaker, Phase, RunningInfo, ScopeInfo, ShieldInfo, Snapshot, TaskInfo, WaitInfo,
+    WaitObject,
+};
 use crate::scheduler::shared::{Shared, now_ms};
 use crate::scope::tree::{ScopeInner, scopes_of};
 use crate::task::header::{self, Stage};
 use crate::task::hooks::Bound;
+use crate::task::meta::TaskId;
 use crate::task::raw::TaskRef;
 use crate::task::wait::{Object, Wait};
 
@@ -19,20 +23,26 @@ const READS_MAX: usize = 8;
 
 pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
     let now = now_ms(&shared.driver);
+    let now_ns = shared.driver.clock().now_ns();
     let mut tasks = Vec::new();
     let mut scopes = Vec::new();
     let mut newborn = 0;
-    let mut todo = vec![Arc::clone(root)];
-    while let Some(scope) = todo.pop() {
+    let running = shared.running();
+    // Each scope with the least deadline above it: a long way up is not walked for each.
+    let mut todo = vec![(Arc::clone(root), None)];
+    while let Some((scope, above)) = todo.pop() {
+        let above = if scope.is_sealed() { None } else { above };
+        let deadline = [above, scope.options.deadline_ns].into_iter().flatten().min();
         let linked = scope.linked();
         newborn += scope.count.live().saturating_sub(linked);
-        scopes.push(scope_info(&scope));
+        scopes.push(scope_info(&scope, deadline.map(|at| Duration::from_nanos(at.saturating_sub(now_ns)))));
+        todo.extend(scope.sides().into_iter().map(|side| (side, deadline)));
         scope.for_each_child(|task| {
             let branches = scopes_of(task);
-            if let Some(info) = task_info(task, &scope, now) {
+            if let Some(info) = task_info(task, &scope, now, &running) {
                 tasks.push(info);
             }
-            todo.extend(branches);
+            todo.extend(branches.into_iter().map(|branch| (branch, deadline)));
         });
     }
     tasks.sort_by_key(|task| task.id);
@@ -44,22 +54,33 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         newborn,
         finished: shared.finished(),
         unwakeable_total: shared.unwakeable_total(),
+        incidents: shared.incidents.copy(),
     }
 }
 
-fn scope_info(scope: &ScopeInner) -> ScopeInfo {
+fn scope_info(scope: &Arc<ScopeInner>, deadline: Option<Duration>) -> ScopeInfo {
     ScopeInfo {
         id: scope.id,
-        name: scope.name.as_deref().map(str::to_owned),
+        name: scope.options.name.as_deref().map(str::to_owned),
         opened_at: scope.opened_at.map(Into::into),
-        parent: scope.enclosing.as_ref().map(|around| around.id),
-        owner: scope.owner.as_ref().map(|task| task.header().record.id().0),
+        parent: scope.enclosing().map(|around| around.id),
+        kind: scope.kind,
+        owner: scope.owner().map(|task| task.header().record.id().0),
+        children: scope.live(),
+        held_back: scope.options.limit.as_ref().map_or(0, |limit| limit.held_back() as u64),
+        deadline,
+        cancelled: scope.bound() != Bound::Open,
         closing: scope.closing.load(std::sync::atomic::Ordering::Acquire),
     }
 }
 
 /// `None` if the task has completed by now.
-fn task_info(task: &TaskRef, scope: &ScopeInner, now: u64) -> Option<TaskInfo> {
+fn task_info(
+    task: &TaskRef,
+    scope: &ScopeInner,
+    now: u64,
+    running: &[(usize, TaskId, u64)],
+) -> Option<TaskInfo> {
     let header = task.header();
     let record = &header.record;
     let mut bits = header.state.load();
@@ -104,7 +125,7 @@ fn task_info(task: &TaskRef, scope: &ScopeInner, now: u64) -> Option<TaskInfo> {
     let extra = extra.as_deref();
     let unwakeable = copy.is_some() && bits.is_unwakeable();
     let reason = extra
-        .and_then(|extra| extra.cancel)
+        .and_then(|extra| extra.cancel.clone())
         .or_else(|| (scope.bound() != Bound::Open).then(|| scope.cancel_reason()));
     Some(TaskInfo {
         id: record.id().0,
@@ -126,6 +147,15 @@ fn task_info(task: &TaskRef, scope: &ScopeInner, now: u64) -> Option<TaskInfo> {
             site: reason.location().map(Into::into),
             since: since(reason.at_ms()),
         }),
+        shields: extra
+            .into_iter()
+            .flat_map(|extra| &extra.shields)
+            .map(|note| ShieldInfo { site: note.site.into(), since: since(note.since_ms) })
+            .collect(),
+        running: running
+            .iter()
+            .find(|(_, id, _)| *id == record.id() && phase == Phase::Running)
+            .map(|(worker, _, turn_ms)| RunningInfo { worker: *worker, since: since(*turn_ms) }),
         bytes: header.vtable.bytes,
     })
 }

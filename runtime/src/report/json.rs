@@ -11,6 +11,7 @@
 //! | `leaked` | number of leaked tasks |
 //! | `coverage` | `{ "complete", "parked" }`: parked tasks with a complete wait set, and all |
 //! | `findings` | as below, the strongest verdict first |
+//! | `incidents` | `[{ "kind", "site", "message" }]`: `"spare_panic"`, `"scope_forgotten"`, `"cleanup_cut"` |
 //!
 //! A finding:
 //!
@@ -25,13 +26,16 @@
 //! | `waits` | `[{ "reason", "site", "created_at", "task", "scope", "label" }]` |
 //! | `last_waker` | `null`, or `{ "how", "task", "spawned_at", "last_wait" }` |
 //! | `cancelled` | `null`, or `{ "reason", "site", "since_ms" }` |
+//! | `running` | `null`, or `{ "worker", "since_ms" }`: of the oldest |
+//! | `shields` | `[{ "site", "since_ms" }]`: pending shields of the oldest |
+//! | `deadline_ms` | time until a deadline cancels it |
 //! | `scopes` | the path, innermost first: `[{ "id", "name", "opened_at", "owner" }]` |
 //! | `scopes_cut` | scopes left out of a long path, behind the third |
 
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::snapshot::{LastWaker, Phase, Site, TaskKind, WaitInfo, WaitObject};
+use super::snapshot::{Incident, IncidentKind, LastWaker, Phase, Site, TaskKind, WaitInfo, WaitObject};
 use super::verdict::{Finding, Occasion, PathScope, Report, Verdict};
 
 impl Report {
@@ -57,10 +61,26 @@ impl Report {
                 o.number("parked", self.coverage.1);
             });
             o.field("findings").array(&self.findings, finding);
+            o.field("incidents").array(&self.incidents, incident);
         });
         json.0.push('\n');
         json.0
     }
+}
+
+fn incident(json: &mut Json, incident: &Incident) {
+    json.object(|o| {
+        o.text(
+            "kind",
+            match incident.kind {
+                IncidentKind::SparePanic => "spare_panic",
+                IncidentKind::ScopeForgotten => "scope_forgotten",
+                IncidentKind::CleanupCut => "cleanup_cut",
+            },
+        );
+        o.site("site", incident.site);
+        o.text("message", &incident.message);
+    });
 }
 
 fn finding(json: &mut Json, finding: &Finding) {
@@ -116,6 +136,20 @@ fn finding(json: &mut Json, finding: &Finding) {
                 o.millis("since_ms", Some(cancel.since));
             }),
         }
+        match task.running {
+            None => o.field("running").null(),
+            Some(running) => o.field("running").object(|o| {
+                o.number("worker", running.worker as u64);
+                o.millis("since_ms", Some(running.since));
+            }),
+        }
+        o.field("shields").array(&task.shields, |json, shield| {
+            json.object(|o| {
+                o.site("site", Some(shield.site));
+                o.millis("since_ms", Some(shield.since));
+            });
+        });
+        o.millis("deadline_ms", finding.deadline);
         o.field("scopes").array(&finding.path, scope);
         o.number("scopes_cut", finding.path_cut as u64);
     });

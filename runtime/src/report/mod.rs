@@ -48,7 +48,7 @@ pub(crate) fn emit_final(report: &Report) {
     });
     match output {
         Output::Off => {}
-        Output::Text if report.is_clean() && value.is_none() => {}
+        Output::Text if report.is_empty() && value.is_none() => {}
         Output::Text => eprint!("{report}"),
         Output::Json => eprint!("{}", report.to_json()),
         Output::File(path) => {
@@ -64,7 +64,7 @@ pub(crate) fn emit_final(report: &Report) {
 
 /// The report of a runtime that was dropped without a `shutdown`.
 pub(crate) fn emit_if_leaked(report: &Report) {
-    if !report.is_clean() {
+    if !report.is_empty() {
         emit_final(report);
     }
 }

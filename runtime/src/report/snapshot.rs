@@ -146,8 +146,71 @@ pub struct TaskInfo {
     pub last_waker: Option<LastWaker>,
     /// The cancellation asked of it, if any.
     pub cancelled: Option<CancelInfo>,
+    /// Shields that are pending in it: they hold off its drop.
+    pub shields: Vec<ShieldInfo>,
+    /// The worker that is polling it now, if one is.
+    pub running: Option<RunningInfo>,
     /// Size of its allocation in bytes.
     pub bytes: usize,
+}
+
+/// What kind of scope.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum ScopeKind {
+    /// The runtime's own, around everything.
+    Root,
+    /// Opened by `scope`: a child's panic ends it.
+    Plain,
+    /// Opened by `try_scope`: a child's panic or error ends it.
+    Try,
+    /// Opened by `supervisor_scope`: its children fail alone.
+    Supervisor,
+    /// The daemons of the scope around it.
+    Daemons,
+    /// The cleanups (`defer_async`) that the scope around it waits for.
+    Cleanups,
+}
+
+/// Who polls a task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RunningInfo {
+    /// The worker's index.
+    pub worker: usize,
+    /// Time since the worker's turn began: at most as long before the poll as 60 polls take.
+    pub since: Duration,
+}
+
+/// A shield that is pending in a task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShieldInfo {
+    /// Where it was made.
+    pub site: Site,
+    /// How long it has been pending.
+    pub since: Duration,
+}
+
+/// What kind of incident.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum IncidentKind {
+    /// A panic that nobody was handed, because another one came first.
+    SparePanic,
+    /// A task ended while the future of a scope in it was neither finished nor dropped. The scope was cancelled.
+    ScopeForgotten,
+    /// A cleanup (`defer_async`) did not end within its budget and was dropped.
+    CleanupCut,
+}
+
+/// Something that went wrong on the way and that no task's state shows afterwards.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Incident {
+    /// What kind.
+    pub kind: IncidentKind,
+    /// Where: the spawn of the task that panicked, the opening of the scope, the `defer_async`. `None` if unknown.
+    pub site: Option<Site>,
+    /// The panic's message, or what was lost.
+    pub message: String,
 }
 
 /// One open scope.
@@ -161,8 +224,18 @@ pub struct ScopeInfo {
     pub opened_at: Option<Site>,
     /// The scope around it; `None` for the root scope.
     pub parent: Option<u64>,
+    /// What kind of scope.
+    pub kind: ScopeKind,
     /// The task that it lives in; `None` for the root scope.
     pub owner: Option<u64>,
+    /// Children that have not left, itself not parked ones included.
+    pub children: u64,
+    /// Children that wait, unpolled, for a place: see `ScopeBuilder::max_concurrent`.
+    pub held_back: u64,
+    /// Time until its deadline cancels it, or that of a scope around it.
+    pub deadline: Option<Duration>,
+    /// It has been cancelled.
+    pub cancelled: bool,
     /// Its body has ended and it waits for its children.
     pub closing: bool,
 }
@@ -182,4 +255,6 @@ pub struct Snapshot {
     pub finished: u64,
     /// How often a task became unwakeable since the start.
     pub unwakeable_total: u64,
+    /// What went wrong since the start, in order; of very many only the first.
+    pub incidents: Vec<Incident>,
 }

@@ -29,6 +29,8 @@ fn task(id: u64) -> TaskInfo {
         unwakeable: false,
         last_waker: None,
         cancelled: None,
+        shields: Vec::new(),
+        running: None,
         bytes: 160,
     }
 }
@@ -51,6 +53,11 @@ fn scope(id: u64, closing: bool) -> ScopeInfo {
         parent: inner.then(|| id - 1),
         owner: inner.then_some(3),
         closing,
+        kind: if inner { ScopeKind::Plain } else { ScopeKind::Root },
+        children: 1,
+        held_back: 0,
+        deadline: None,
+        cancelled: false,
     }
 }
 
@@ -62,6 +69,7 @@ fn snapshot(tasks: Vec<TaskInfo>) -> Snapshot {
         newborn: 0,
         finished: 41_204,
         unwakeable_total: 0,
+        incidents: Vec::new(),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::snapshot::{EndedBy, LastWaker, Phase, TaskInfo, TaskKind, WaitInfo, WaitObject};
+use super::snapshot::{
+    EndedBy, Incident, IncidentKind, LastWaker, Phase, TaskInfo, TaskKind, WaitInfo, WaitObject,
+};
 use super::verdict::{Finding, Occasion, Report, Verdict};
 
 impl fmt::Display for Report {
@@ -41,11 +43,39 @@ impl fmt::Display for Report {
                 count(self.newborn, "task was", "tasks were")
             )?;
         }
+        for incident in &self.incidents {
+            self.incident(f, incident)?;
+        }
         Ok(())
     }
 }
 
 impl Report {
+    fn incident(&self, f: &mut fmt::Formatter<'_>, incident: &Incident) -> fmt::Result {
+        let message = &incident.message;
+        let site = incident.site.map_or("an unknown place".to_owned(), |site| site.to_string());
+        match incident.kind {
+            IncidentKind::SparePanic => {
+                writeln!(f, "\nSECOND PANIC in a task spawned {site}: {message}")?;
+                writeln!(f, "   why told here: another panic came first and was the one that went on.")
+            }
+            IncidentKind::ScopeForgotten => {
+                writeln!(f, "\nFORGOTTEN SCOPE opened {site}, with {message}")?;
+                writeln!(
+                    f,
+                    "   why: its task ended, and the scope's future had neither ended nor been dropped: `mem::forget`, a leaked \
+                     box, or moved away and not polled since. Its children were cancelled."
+                )
+            }
+            IncidentKind::CleanupCut => {
+                writeln!(
+                    f,
+                    "\nCLEANUP CUT OFF, deferred {site}: {message}, did not end by then, and was dropped."
+                )
+            }
+        }
+    }
+
     fn finding(&self, f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
         let task = &finding.task;
         let alike = finding.ids.len();
@@ -76,6 +106,12 @@ impl Report {
         let oldest = if alike > 1 { "the oldest lived" } else { "lived" };
         let polls = count(task.polls, "poll", "polls");
         writeln!(f, "     {oldest} {}, {polls}", duration(task.lived))?;
+        for shield in &task.shields {
+            writeln!(f, "     shielded for {} at {}", duration(shield.since), shield.site)?;
+        }
+        if let Some(deadline) = finding.deadline {
+            writeln!(f, "     under a deadline that cancels it in {}", duration(deadline))?;
+        }
         if let Some(cancel) = &task.cancelled {
             writeln!(f, "     cancelled {} ago: {}", duration(cancel.since), cancel.reason)?;
         }
@@ -122,7 +158,15 @@ impl Report {
                 (TaskKind::Blocking, Phase::Running) => {
                     writeln!(f, "     running on a thread of the blocking pool")
                 }
-                (_, Phase::Running) => writeln!(f, "     running, or about to run"),
+                (_, Phase::Running) => match task.running {
+                    Some(running) => writeln!(
+                        f,
+                        "     running on worker {} for {} at most",
+                        running.worker,
+                        duration(running.since)
+                    ),
+                    None => writeln!(f, "     running, or about to run"),
+                },
                 (_, Phase::Scheduled) => writeln!(f, "     in a run queue"),
                 _ => writeln!(f, "     ended; it waits for the tasks below it"),
             };
@@ -219,6 +263,10 @@ impl Report {
                     "a blocking call cannot be stopped from outside; its thread was left behind. Have the \
                      closure check a flag, or bound what it waits for."
                 ),
+                _ if !task.shields.is_empty() => writeln!(
+                    f,
+                    "the shield holds its drop off as long as it is pending. Bound what is inside, or use `shield_for`."
+                ),
                 (_, Phase::Running) => writeln!(
                     f,
                     "it has been inside one poll since before the cancel: it blocks its worker or loops without \
@@ -262,6 +310,8 @@ fn advice(wait: &WaitInfo) -> &'static str {
         R::Join => "It waits for the task named above, which has not ended.",
         R::ScopeEnd => "It waits for the children of its scope.",
         R::Cancelled => "It waits to be cancelled.",
+        R::SpawnWhenFree => "No child of that scope has made room.",
+        R::NextChild => "It waits for a child of its scope to end.",
         R::Interval => "A ticker goes on until its loop ends: nothing ends this loop.",
         R::TcpRead => "The peer keeps the connection open and sends nothing.",
         R::TcpWrite => "The peer keeps the connection open and does not read.",

@@ -8,13 +8,18 @@
 //! | UNRESPONSIVE | it was cancelled, the grace is over, and it is still there | after an end |
 //!
 //! A live look accuses nobody but those it can prove.
+//!
+//! *Proven* is not said of a task that something without a waker may still move: one under an armed deadline, its own or
+//! one further out, and one in whose body a scope is open that ends the body when a child fails. Daemons and cleanups, and
+//! what is below them, are not leaks at an end: their scopes see to them.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::snapshot::{
-    LastWaker, Phase, ScopeInfo, Site, Snapshot, TaskInfo, TaskKind, WaitObject, WaitReason,
+    Incident, IncidentKind, LastWaker, Phase, ScopeInfo, ScopeKind, Site, Snapshot, TaskInfo, TaskKind,
+    WaitObject, WaitReason,
 };
 
 /// When a snapshot is judged.
@@ -85,6 +90,8 @@ pub struct Finding {
     pub bytes: usize,
     /// The same for the same leak in every run: a hash over spawn site, wait sites and verdict.
     pub leak_id: String,
+    /// Time until a deadline cancels it, its scope's or one further out.
+    pub deadline: Option<Duration>,
 }
 
 /// What is left at an end, or proven in between. Plain data; [`Display`](std::fmt::Display) gives the text, [`to_json`](Report::to_json)
@@ -106,6 +113,8 @@ pub struct Report {
     pub coverage: (u64, u64),
     /// Every live task of the snapshot.
     pub tasks: Vec<TaskInfo>,
+    /// What went wrong on the way; see [`Incident`].
+    pub incidents: Vec<Incident>,
 }
 
 impl Report {
@@ -119,9 +128,15 @@ impl Report {
         ids.len() as u64 + newborn
     }
 
-    /// Nothing leaked.
+    /// Nothing leaked, and no scope was forgotten.
     pub fn is_clean(&self) -> bool {
         self.leaked() == 0
+            && !self.incidents.iter().any(|incident| incident.kind == IncidentKind::ScopeForgotten)
+    }
+
+    /// Nothing leaked, and nothing went wrong on the way.
+    pub fn is_empty(&self) -> bool {
+        self.leaked() == 0 && self.incidents.is_empty()
     }
 
     /// Adds who is still there after cancellation and grace.
@@ -130,6 +145,7 @@ impl Report {
         let tasks = after.tasks.iter().filter(|task| task.kind != TaskKind::Main);
         self.findings.extend(fold(tasks.map(|task| (Verdict::Unresponsive, task)), &scopes));
         self.newborn = self.newborn.min(after.newborn);
+        self.incidents.clone_from(&after.incidents);
     }
 }
 
@@ -142,7 +158,7 @@ pub(crate) fn is_complete(task: &TaskInfo) -> bool {
 pub fn judge(snapshot: &Snapshot, occasion: Occasion) -> Report {
     let scopes = Scopes::new(snapshot);
     let verdicts = snapshot.tasks.iter().filter_map(|task| {
-        let verdict = judge_task(task, occasion, scopes.get(task.scope))?;
+        let verdict = judge_task(task, occasion, &scopes)?;
         Some((verdict, task))
     });
     let parked = snapshot.tasks.iter().filter(|task| task.phase == Phase::Parked);
@@ -155,13 +171,20 @@ pub fn judge(snapshot: &Snapshot, occasion: Occasion) -> Report {
         uptime: snapshot.uptime,
         coverage: (complete, parked.count() as u64),
         tasks: snapshot.tasks.clone(),
+        incidents: snapshot.incidents.clone(),
     }
 }
 
-fn judge_task(task: &TaskInfo, occasion: Occasion, scope: Option<&ScopeInfo>) -> Option<Verdict> {
+fn judge_task(task: &TaskInfo, occasion: Occasion, scopes: &Scopes<'_>) -> Option<Verdict> {
+    let scope = scopes.get(task.scope);
+    if occasion != Occasion::Live && scopes.excused.contains(&task.scope) {
+        return None;
+    }
     // The flag alone would do; an entry that contradicts it is not believed.
     let parked = task.phase == Phase::Parked && task.own_wakers == 0 && task.foreign_wakers == 0;
-    if task.unwakeable && parked {
+    let may_go_on =
+        scope.is_some_and(|scope| scope.deadline.is_some()) || scopes.may_end_body.contains(&task.id);
+    if task.unwakeable && parked && !may_go_on {
         return Some(Verdict::ProvenUnwakeable);
     }
     if occasion == Occasion::Live || task.kind == TaskKind::Main {
@@ -180,12 +203,27 @@ struct Scopes<'a> {
     by_id: HashMap<u64, &'a ScopeInfo>,
     /// Scopes from the root down to each, and the outermost [`PATH_ENDS`] of them.
     depths: HashMap<u64, (usize, [u64; PATH_ENDS])>,
+    /// Scopes of daemons and cleanups, and those below them.
+    excused: HashSet<u64>,
+    /// Tasks that have a scope open that may end its body without any waker.
+    may_end_body: HashSet<u64>,
+}
+
+/// Whether a scope may come to drop its body although nothing wakes the body's task.
+fn may_end_body(scope: &ScopeInfo) -> bool {
+    !scope.closing
+        && match scope.kind {
+            ScopeKind::Plain => scope.children > 0,
+            ScopeKind::Try => scope.children > 0 || scope.cancelled || scope.deadline.is_some(),
+            _ => false,
+        }
 }
 
 impl<'a> Scopes<'a> {
     fn new(snapshot: &'a Snapshot) -> Scopes<'a> {
         let by_id: HashMap<u64, &ScopeInfo> = snapshot.scopes.iter().map(|scope| (scope.id, scope)).collect();
         let mut depths: HashMap<u64, (usize, [u64; PATH_ENDS])> = HashMap::new();
+        let mut excused = HashSet::new();
         let mut way = Vec::new();
         for scope in &snapshot.scopes {
             // Up to the first scope that is known already, then down again.
@@ -196,7 +234,12 @@ impl<'a> Scopes<'a> {
             }
             let (mut depth, mut outer) =
                 next.and_then(|id| depths.get(&id).copied()).unwrap_or((0, [0; PATH_ENDS]));
+            let mut is_excused = next.is_some_and(|id| excused.contains(&id));
             while let Some(id) = way.pop() {
+                is_excused |= matches!(by_id[&id].kind, ScopeKind::Daemons | ScopeKind::Cleanups);
+                if is_excused {
+                    excused.insert(id);
+                }
                 if depth < PATH_ENDS {
                     outer[depth] = id;
                 }
@@ -204,7 +247,9 @@ impl<'a> Scopes<'a> {
                 depths.insert(id, (depth, outer));
             }
         }
-        Scopes { by_id, depths }
+        let may_end_body = by_id.values().filter(|scope| may_end_body(scope)).filter_map(|scope| scope.owner);
+        let may_end_body = may_end_body.collect();
+        Scopes { by_id, depths, excused, may_end_body }
     }
 
     fn get(&self, id: u64) -> Option<&'a ScopeInfo> {
@@ -245,6 +290,7 @@ struct Alike {
     waits: Vec<(WaitReason, Option<Site>, Site)>,
     last: Option<(u8, Option<Site>, Option<Site>)>,
     running: bool,
+    shields: Vec<Site>,
     path: Vec<Option<Site>>,
 }
 
@@ -271,6 +317,7 @@ fn alike(verdict: Verdict, task: &TaskInfo, path: &[PathScope]) -> Alike {
             LastWaker::DroppedByThread => (2, None, None),
         }),
         running: task.phase == Phase::Running,
+        shields: task.shields.iter().map(|shield| shield.site).collect(),
         path: path.iter().map(|scope| scope.opened_at).collect(),
     }
 }
@@ -300,6 +347,7 @@ fn fold<'a>(verdicts: impl Iterator<Item = (Verdict, &'a TaskInfo)>, scopes: &Sc
                         ids: vec![task.id],
                         bytes: task.bytes,
                         leak_id,
+                        deadline: scopes.get(task.scope).and_then(|scope| scope.deadline),
                     },
                 );
             }

@@ -1,9 +1,10 @@
 //! What all workers share: how a task gets into a queue from anywhere.
 
 use std::fmt;
+use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
@@ -16,7 +17,9 @@ use super::context;
 use super::idle::Idle;
 use super::park::Parker;
 use crate::driver::Driver;
+use crate::report::snapshot::{Incident, IncidentKind};
 use crate::task::hooks::Cause;
+use crate::task::meta::TaskId;
 use crate::task::raw::TaskRef;
 use crate::task::runnable::Runnable;
 
@@ -26,13 +29,30 @@ pub(crate) struct Remote {
     pub(crate) parker: Parker,
     /// Tasks that completed on this worker; written by it alone.
     finished: AtomicU64,
-    /// Turns that it has begun; written by it alone.
-    turns: AtomicU64,
+    /// The task that it polls, 0 if none, and when its turn began; written by it alone, for reports.
+    running: AtomicU64,
+    turn_ms: AtomicU64,
 }
 
 impl Remote {
+    /// The worker polls that task now; 0 is none.
+    #[inline]
+    pub(crate) fn set_running(&self, task: u64) {
+        self.running.store(task, Relaxed);
+    }
+
+    pub(crate) fn set_turn(&self, now_ms: u64) {
+        self.turn_ms.store(now_ms, Relaxed);
+    }
+
     pub(crate) fn new(stealer: Stealer<Runnable>) -> Remote {
-        Remote { stealer, parker: Parker::new(), finished: AtomicU64::new(0), turns: AtomicU64::new(0) }
+        Remote {
+            stealer,
+            parker: Parker::new(),
+            finished: AtomicU64::new(0),
+            running: AtomicU64::new(0),
+            turn_ms: AtomicU64::new(0),
+        }
     }
 }
 
@@ -47,6 +67,9 @@ pub(crate) struct Shared {
     /// Tasks that completed on no worker.
     finished_outside: AtomicU64,
     unwakeable: Unwakeable,
+    pub(crate) incidents: Incidents,
+    /// Cleanups (`defer_async`) under way: a shutdown waits for them.
+    pub(crate) cleanups: AtomicUsize,
     /// The root scope, owned by the runtime; here so that `leakfree::spawn` finds it.
     root: AtomicRoot,
 }
@@ -62,6 +85,27 @@ struct Unwakeable {
     tasks: Mutex<Vec<TaskRef>>,
     total: AtomicU64,
     hook: Option<Hook>,
+}
+
+/// What went wrong and is told in the report.
+#[derive(Debug, Default)]
+pub(crate) struct Incidents(Mutex<Vec<Incident>>);
+
+/// More than these would be told by nobody to the end.
+const INCIDENTS_MAX: usize = 1000;
+
+impl Incidents {
+    #[cold]
+    pub(crate) fn note(&self, kind: IncidentKind, site: Option<&'static Location<'static>>, message: &str) {
+        let mut incidents = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        if incidents.len() < INCIDENTS_MAX {
+            incidents.push(Incident { kind, site: site.map(Into::into), message: message.to_owned() });
+        }
+    }
+
+    pub(crate) fn copy(&self) -> Vec<Incident> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
 }
 
 impl Shared {
@@ -85,6 +129,8 @@ impl Shared {
                 total: AtomicU64::new(0),
                 hook,
             },
+            incidents: Incidents::default(),
+            cleanups: AtomicUsize::new(0),
             root: AtomicRoot(std::sync::atomic::AtomicPtr::new(std::ptr::null_mut())),
         }
     }
@@ -151,15 +197,13 @@ impl Shared {
         inside + self.finished_outside.load(Relaxed)
     }
 
-    pub(crate) fn count_turn(&self, worker: usize) {
-        let turns = &self.remotes[worker].turns;
-        turns.store(turns.load(Relaxed) + 1, Relaxed);
-    }
-
-    /// A number that grows as long as workers get anything done.
-    pub(crate) fn progress(&self) -> u64 {
-        let turns: u64 = self.remotes.iter().map(|remote| remote.turns.load(Relaxed)).sum();
-        self.finished() + turns
+    /// Which worker polls which task now, and when its turn began at the latest look at the clock.
+    pub(crate) fn running(&self) -> Vec<(usize, TaskId, u64)> {
+        let seen = |(index, remote): (usize, &CachePadded<Remote>)| match remote.running.load(Relaxed) {
+            0 => None,
+            id => Some((index, TaskId(id), remote.turn_ms.load(Relaxed))),
+        };
+        self.remotes.iter().enumerate().filter_map(seen).collect()
     }
 
     // ---- unwakeable edges -------------------------------------------------------------------

@@ -10,7 +10,7 @@ use crossbeam_deque::{Steal, Worker as Queue};
 
 use super::context;
 use super::idle::{Searching, Sleep};
-use super::shared::{self, Shared};
+use super::shared::{self, Remote, Shared};
 use crate::driver::Seat;
 use crate::task::frame;
 use crate::task::hooks::Cause;
@@ -70,6 +70,7 @@ impl Worker {
             }
             if let Some(task) = self.next() {
                 self.turn.set(self.turn.get().saturating_sub(1));
+                self.remote().set_running(task.header().record.id().0);
                 task.run();
             } else if !self.find_work() {
                 return;
@@ -108,14 +109,15 @@ impl Worker {
     }
 
     fn read_clock(&self) {
-        frame::set_now_ms(shared::now_ms(&self.shared.driver));
+        let now_ms = shared::now_ms(&self.shared.driver);
+        frame::set_now_ms(now_ms);
+        self.remote().set_turn(now_ms);
     }
 
     /// Once per turn: clock, driver, injector. False if the scheduler is shut down.
     #[cold]
     fn end_turn(&self) -> bool {
         self.turn.set(TURN);
-        self.shared.count_turn(self.index);
         if self.shared.is_shut_down() {
             return false;
         }
@@ -243,9 +245,14 @@ impl Worker {
         None
     }
 
+    fn remote(&self) -> &Remote {
+        &self.shared.remotes[self.index]
+    }
+
     /// Sleeps until there may be work, and comes back as a searcher.
     fn sleep(&self, searching: Option<Searching>) -> Searching {
         let idle = &self.shared.idle;
+        self.remote().set_running(0);
         let mut watch = match idle.sleep(self.index, searching) {
             Sleep::Watch => Some(WATCH_MIN),
             Sleep::Deep => None,

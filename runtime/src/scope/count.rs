@@ -162,6 +162,7 @@ impl ChildCount {
     }
 
     /// Whether the count has reached zero for good.
+    #[cfg(any(loom, test))]
     pub(crate) fn is_zero(&self) -> bool {
         self.central.load(Acquire) == 0
     }

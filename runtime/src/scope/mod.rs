@@ -4,29 +4,47 @@
 //! siblings and the body, and the panic goes on in the scope's caller once all are gone. A scope whose
 //! future is dropped half-way cancels its children at once; the next scope out waits for them.
 
+mod cancel;
+mod children;
+pub(crate) mod cleanup;
 mod count;
+mod error;
+mod future;
+mod limit;
 pub(crate) mod owner;
+mod shield;
 pub(crate) mod tree;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::panic::{self, AssertUnwindSafe, Location};
+use std::panic::Location;
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Acquire;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+pub use self::children::{Children, NextChild};
+pub use self::cleanup::{DeferAsync, OnCancel, RunCleanup, defer_async, on_cancel};
+pub use self::error::{ScopeError, ScopeFailure, TryHandle};
+pub use self::future::{ScopeBuilder, ScopeFuture, TryScopeFuture};
+pub use self::shield::{Shield, deadline, shield, shield_for};
+
+use self::error::TryChild;
+use self::limit::Free;
 use self::owner::{Home, OnPool, OnThread, OnWorkers, Refused};
-use self::tree::ScopeInner;
+use self::tree::{ScopeInner, Side, innermost_of};
 use crate::report::snapshot::TaskKind;
 use crate::scheduler::context;
 use crate::scheduler::shared;
 use crate::task::cell::{self, Spawn};
 use crate::task::frame;
 use crate::task::hooks::{Bound, Cause, Owner};
-use crate::task::join::{CancelKind, CancelReason, JoinHandle};
+use crate::task::join::JoinHandle;
 use crate::task::raw::TaskRef;
+use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::runnable::Runnable;
 use crate::task::wait::{Leaf, Object, WaitReason};
 
@@ -38,14 +56,22 @@ pub(crate) use self::count::ChildCount;
 ///
 /// Holding a `Scope` does not keep the scope open. What is spawned after its end, or after a cancel, is
 /// not run: the handle is that of a cancelled task, and the future is dropped unpolled.
-#[derive(Clone)]
-pub struct Scope {
+///
+/// `E` is the error of a [`try_scope`]'s children; other scopes have none.
+pub struct Scope<E = Infallible> {
     inner: Arc<ScopeInner>,
+    error: PhantomData<fn(E)>,
 }
 
-impl Scope {
-    pub(crate) fn from_inner(inner: Arc<ScopeInner>) -> Scope {
-        Scope { inner }
+impl<E> Clone for Scope<E> {
+    fn clone(&self) -> Self {
+        Scope::from_inner(Arc::clone(&self.inner))
+    }
+}
+
+impl<E> Scope<E> {
+    pub(crate) fn from_inner(inner: Arc<ScopeInner>) -> Scope<E> {
+        Scope { inner, error: PhantomData }
     }
 
     /// Spawns a child. It runs in parallel, on any worker, and the scope does not end before it.
@@ -55,17 +81,29 @@ impl Scope {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.spawn_at(Location::caller(), None, future)
+        self.task().spawn(future)
     }
 
-    /// Spawns a child with a name, which reports show.
+    /// Spawns a child whose error ends the whole [`try_scope`]. Awaiting the handle gives the value itself.
     #[track_caller]
-    pub fn spawn_named<F>(&self, name: impl Into<Arc<str>>, future: F) -> JoinHandle<F::Output>
+    pub fn spawn_try<F, T>(&self, future: F) -> TryHandle<T>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.task().spawn_try(future)
+    }
+
+    /// Spawns a child that the scope does not wait for at first: it is cancelled when the body and all children that are no
+    /// daemons are done, and the scope ends when it is gone. A daemon that is alive at shutdown is no leak.
+    #[track_caller]
+    pub fn spawn_daemon<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.spawn_at(Location::caller(), Some(name.into()), future)
+        self.task().spawn_daemon(future)
     }
 
     /// Runs a closure that blocks, on a thread of its own kind. The scope does not end before it: a closure cannot be
@@ -79,37 +117,73 @@ impl Scope {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.spawn_blocking_at(Location::caller(), f)
+        self.task().spawn_blocking(f)
     }
 
-    pub(crate) fn spawn_blocking_at<F, T>(
-        &self,
-        spawned_at: &'static Location<'static>,
-        f: F,
-    ) -> JoinHandle<T>
-    where
-        F: FnOnce() -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        let future = BlockingCall { f: Some(f) };
-        let spawn = self.new_spawn(TaskKind::Blocking, spawned_at, None);
-        // SAFETY: counted in by `admit`; future and output are `Send` and `'static`.
-        self.admit(spawn, future, |scope| unsafe { OnPool::new(scope) })
-    }
-
-    pub(crate) fn spawn_at<F>(
-        &self,
-        spawned_at: &'static Location<'static>,
-        name: Option<Arc<str>>,
-        future: F,
-    ) -> JoinHandle<F::Output>
+    /// Waits until the scope's bound on concurrent children lets one more run, then spawns. Without a bound, and after a
+    /// cancel, it does not wait. See [`ScopeBuilder::max_concurrent`].
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, it has spawned nothing: the future is dropped, and the place in the line is lost.
+    #[track_caller]
+    pub fn spawn_when_free<F>(&self, future: F) -> SpawnWhenFree<F>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let spawn = self.new_spawn(TaskKind::Async, spawned_at, name);
-        // SAFETY: counted in by `admit`; future and output are `Send` and `'static`.
-        self.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) })
+        SpawnWhenFree {
+            free: Free::new(Arc::clone(&self.inner), Free::leaf(&self.inner)),
+            future: Some(future),
+            spawned_at: Location::caller(),
+        }
+    }
+
+    /// A task with options: so far, a name.
+    ///
+    /// ```
+    /// # leakfree::runtime::Runtime::new().unwrap().block_on(async {
+    /// leakfree::scope(async |s| {
+    ///     s.task().name("flush").spawn(async {});
+    /// })
+    /// .await;
+    /// # });
+    /// ```
+    pub fn task(&self) -> TaskBuilder<'_, E> {
+        TaskBuilder { scope: self, name: None }
+    }
+
+    /// A set that hands out its children's results in the order in which they end; see [`Children`].
+    pub fn children<T>(&self) -> Children<T>
+    where
+        T: Send + 'static,
+    {
+        Children::new(Arc::clone(&self.inner))
+    }
+
+    /// Counts a child in and schedules it, or refuses it. A place under the scope's bound was granted before, or not.
+    fn admit<F: Future, O: Owner>(
+        &self,
+        spawn: Spawn,
+        future: F,
+        owner: impl FnOnce(&Arc<ScopeInner>) -> O,
+        granted: bool,
+    ) -> JoinHandle<F::Output> {
+        if self.inner.bound() != Bound::Open || !self.inner.enter() {
+            // SAFETY: run at once, on this thread, and completed by it.
+            let (task, handle) = unsafe { cell::new(spawn, Refused::new(&self.inner), future) };
+            task.run();
+            if let (true, Some(limit)) = (granted, &self.inner.options.limit) {
+                limit.leave();
+            }
+            return handle;
+        }
+        // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
+        let (task, handle) = unsafe { cell::new(spawn, owner(&self.inner), future) };
+        match &self.inner.options.limit {
+            None => task.schedule(Cause::Spawned),
+            Some(limit) => limit.admit(task, granted),
+        }
+        handle
     }
 
     fn new_spawn(
@@ -123,33 +197,32 @@ impl Scope {
         Spawn { kind, spawned_at, now_ms, name }
     }
 
-    /// Counts a child in and schedules it, or refuses it.
-    fn admit<F: Future, O: Owner>(
+    pub(crate) fn spawn_task<F>(
         &self,
-        spawn: Spawn,
+        kind: TaskKind,
+        spawned_at: &'static Location<'static>,
+        name: Option<Arc<str>>,
         future: F,
-        owner: impl FnOnce(&Arc<ScopeInner>) -> O,
-    ) -> JoinHandle<F::Output> {
-        let open = self.inner.bound() == Bound::Open;
-        if !open || !self.inner.enter() {
-            let reason =
-                if open { CancelReason::of(CancelKind::ScopeClosed) } else { self.inner.cancel_reason() };
-            // SAFETY: run at once, on this thread, and completed by it.
-            let (task, handle) = unsafe { cell::new(spawn, Refused(reason), future) };
-            task.run();
-            return handle;
+    ) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let spawn = self.new_spawn(kind, spawned_at, name);
+        match kind {
+            // SAFETY: counted in by `admit`; future and output are `Send` and `'static`.
+            TaskKind::Blocking => self.admit(spawn, future, |scope| unsafe { OnPool::new(scope) }, false),
+            // SAFETY: as above.
+            _ => self.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, false),
         }
-        // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
-        let (task, handle) = unsafe { cell::new(spawn, owner(&self.inner), future) };
-        task.schedule(Cause::Spawned);
-        handle
     }
 
-    /// Cancels every child and everything below them, at once: what is parked is dropped, what runs is
-    /// dropped at its next suspension. The body goes on. The first cancel wins; later ones do nothing.
+    /// Cancels every child and everything below them, and says why: what is parked is dropped at once, what runs is dropped
+    /// at its next suspension, unless the scope has a grace or a shield holds it off. The body of a [`try_scope`] is
+    /// dropped, too; any other goes on. The first cancel's reason stands; later ones do nothing.
     #[track_caller]
-    pub fn cancel(&self) {
-        self.inner.cancel_all(CancelReason::here(CancelKind::Explicit), true);
+    pub fn cancel(&self, message: impl Into<Arc<str>>) {
+        self.inner.cancel_all(CancelReason::here(CancelKind::Explicit).because(message), false);
     }
 
     /// Whether the scope has been cancelled, by whomever. Does not wait.
@@ -157,23 +230,23 @@ impl Scope {
         self.inner.bound() != Bound::Open
     }
 
-    /// Waits until the scope is cancelled.
+    /// Waits until the scope is cancelled. It ends with the reason.
     ///
     /// # Cancel safety
     /// Cancel safe: it holds no value.
     #[track_caller]
     pub fn cancelled(&self) -> Cancelled {
-        let object = Object::Scope(self.inner.id);
-        Cancelled {
-            inner: Arc::clone(&self.inner),
-            key: None,
-            leaf: Leaf::new(WaitReason::Cancelled, object),
-        }
+        Cancelled::new(&self.inner)
     }
 
     /// Why the scope was cancelled, if it was.
     pub fn cancel_reason(&self) -> Option<CancelReason> {
         self.is_cancelled().then(|| self.inner.cancel_reason())
+    }
+
+    /// A view of the scope that can see and ask for its cancellation, and nothing else.
+    pub fn token(&self) -> CancelToken {
+        CancelToken(Arc::clone(&self.inner))
     }
 
     /// The scope's id, as snapshots show it.
@@ -182,7 +255,7 @@ impl Scope {
     }
 }
 
-impl fmt::Debug for Scope {
+impl<E> fmt::Debug for Scope<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
@@ -192,10 +265,118 @@ impl fmt::Debug for ScopeInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scope")
             .field("id", &self.id)
-            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("name", &self.options.name)
             .field("children", &self.count.live())
             .field("bound", &self.bound())
             .finish()
+    }
+}
+
+/// A child with options, made by [`Scope::task`].
+#[derive(Debug)]
+#[must_use = "a builder spawns nothing by itself"]
+pub struct TaskBuilder<'a, E = Infallible> {
+    scope: &'a Scope<E>,
+    name: Option<Arc<str>>,
+}
+
+impl<E> TaskBuilder<'_, E> {
+    /// A name, which reports show.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// As [`Scope::spawn`].
+    #[track_caller]
+    pub fn spawn<F>(self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.scope.spawn_task(TaskKind::Async, Location::caller(), self.name, future)
+    }
+
+    /// As [`Scope::spawn_try`].
+    #[track_caller]
+    pub fn spawn_try<F, T>(self, future: F) -> TryHandle<T>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let scope = &self.scope.inner;
+        let child = TryChild { future, scope: Arc::clone(scope) };
+        let handle = self.scope.spawn_task(TaskKind::Async, Location::caller(), self.name, child);
+        TryHandle { handle, scope: Arc::clone(scope), failed: false }
+    }
+
+    /// As [`Scope::spawn_daemon`].
+    #[track_caller]
+    pub fn spawn_daemon<F>(self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let spawned_at = Location::caller();
+        let scope = &self.scope.inner;
+        if !scope.enter() {
+            // Refused by the scope itself.
+            return self.scope.spawn_task(TaskKind::Async, spawned_at, self.name, future);
+        }
+        let daemons = Scope::<Infallible>::from_inner(scope.side(Side::Daemons));
+        let handle = daemons.spawn_task(TaskKind::Async, spawned_at, self.name, future);
+        // SAFETY: (S1) counted in above.
+        unsafe { ScopeInner::leave(NonNull::from(&**scope)) };
+        handle
+    }
+
+    /// As [`Scope::spawn_blocking`].
+    ///
+    /// # Panics
+    /// As [`Scope::spawn_blocking`].
+    #[track_caller]
+    pub fn spawn_blocking<F, T>(self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let future = BlockingCall { f: Some(f) };
+        self.scope.spawn_task(TaskKind::Blocking, Location::caller(), self.name, future)
+    }
+}
+
+/// The future of [`Scope::spawn_when_free`]: ends with the child's handle.
+#[must_use = "nothing is spawned before it is awaited"]
+pub struct SpawnWhenFree<F> {
+    free: Free,
+    future: Option<F>,
+    spawned_at: &'static Location<'static>,
+}
+
+impl<F> Unpin for SpawnWhenFree<F> {}
+
+impl<F> Future for SpawnWhenFree<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    type Output = JoinHandle<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let granted = ready!(Pin::new(&mut self.free).poll(cx));
+        let future = self.future.take().expect("`spawn_when_free` was polled after it was ready");
+        let scope = Scope::<Infallible>::from_inner(Arc::clone(self.free.scope()));
+        let spawn = scope.new_spawn(TaskKind::Async, self.spawned_at, None);
+        // SAFETY: counted in by `admit`; future and output are `Send` and `'static`.
+        Poll::Ready(scope.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, granted))
+    }
+}
+
+impl<F> fmt::Debug for SpawnWhenFree<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpawnWhenFree").field("spawned_at", &self.spawned_at).finish_non_exhaustive()
     }
 }
 
@@ -232,12 +413,12 @@ pub(crate) fn block_on<F: Future>(
     spawned_at: &'static Location<'static>,
     future: F,
 ) -> JoinHandle<F::Output> {
-    let scope = Scope::from_inner(Arc::clone(root));
+    let scope = Scope::<Infallible>::from_inner(Arc::clone(root));
     let home = Home::new(Arc::clone(root));
     let spawn = scope.new_spawn(TaskKind::Main, spawned_at, None);
     // SAFETY: counted in by `admit`. The task runs on this thread only, and is complete before this
     // function returns, so neither `Send` nor `'static` is needed.
-    let handle = scope.admit(spawn, future, |_| unsafe { OnThread::new(&home) });
+    let handle = scope.admit(spawn, future, |_| unsafe { OnThread::new(&home) }, false);
     while !handle.is_finished() {
         let task: Runnable = home.next();
         frame::set_now_ms(shared::now_ms(&root.shared.driver));
@@ -279,10 +460,28 @@ where
     F: FnOnce(Scope) -> Fut,
     Fut: Future,
 {
-    ScopeFuture::new(None, body)
+    Scope::builder().scope(body)
 }
 
-/// [`scope`] with a name, which reports show.
+/// Opens a scope that fails as a whole: at the first error that a child ([`Scope::spawn_try`]) or the body returns, and at
+/// the first panic, all children are cancelled and the body is dropped at its next suspension. So the body only ever sees
+/// values, never a sibling's cancellation.
+///
+/// ```
+/// # leakfree::runtime::Runtime::new().unwrap().block_on(async {
+/// let total = leakfree::try_scope(async |s| {
+///     let a = s.spawn_try(async { "1".parse::<i32>() });
+///     let b = s.spawn_try(async { "two".parse::<i32>() });
+///     Ok(a.await + b.await)
+/// })
+/// .await;
+/// assert_eq!(total.unwrap_err().to_string(), "invalid digit found in string");
+/// # });
+/// ```
+///
+/// # Errors
+/// Always a [`ScopeError`]: with the first error and those that came after it; or with the reason, if the scope was
+/// cancelled before its body had ended. A body that has returned its value before a cancel keeps it.
 ///
 /// # Panics
 /// As [`scope`].
@@ -290,171 +489,72 @@ where
 /// # Cancel safety
 /// As [`scope`].
 #[track_caller]
-pub fn scope_named<F, Fut>(name: impl Into<Arc<str>>, body: F) -> ScopeFuture<F, Fut>
+pub fn try_scope<F, Fut, T, E>(body: F) -> TryScopeFuture<F, Fut, T, E>
+where
+    F: FnOnce(Scope<E>) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    E: Send + 'static,
+{
+    Scope::builder().try_scope(body)
+}
+
+/// Opens a scope whose children fail alone: a panic arrives at the child's handle, as [`JoinError::is_panic`]
+/// (crate::JoinError::is_panic), and disturbs neither siblings nor body.
+///
+/// # Panics
+/// With the panic of the body, after all children have been cancelled and have ended. When polled outside a task of a
+/// leakfree runtime.
+///
+/// # Cancel safety
+/// As [`scope`].
+#[track_caller]
+pub fn supervisor_scope<F, Fut>(body: F) -> ScopeFuture<F, Fut>
 where
     F: FnOnce(Scope) -> Fut,
     Fut: Future,
 {
-    ScopeFuture::new(Some(name.into()), body)
-}
-
-/// The future of [`scope`].
-#[must_use = "a scope does nothing unless it is awaited"]
-pub struct ScopeFuture<F, Fut: Future> {
-    opened_at: &'static Location<'static>,
-    name: Option<Arc<str>>,
-    state: State<F, Fut>,
-    inner: Option<Arc<ScopeInner>>,
-    leaf: Leaf,
-}
-
-enum State<F, Fut: Future> {
-    New(F),
-    /// The body runs.
-    Body(Fut),
-    /// The body has ended; `None` if it panicked or a child did.
-    Closing(Option<Fut::Output>),
-    Done,
-}
-
-impl<F, Fut> ScopeFuture<F, Fut>
-where
-    F: FnOnce(Scope) -> Fut,
-    Fut: Future,
-{
-    #[track_caller]
-    fn new(name: Option<Arc<str>>, body: F) -> ScopeFuture<F, Fut> {
-        ScopeFuture {
-            opened_at: Location::caller(),
-            name,
-            state: State::New(body),
-            inner: None,
-            leaf: Leaf::new(WaitReason::ScopeEnd, Object::None),
-        }
-    }
-}
-
-/// Sets the innermost scope for the time of a body's poll.
-struct Within(*const ());
-
-impl Within {
-    fn new(scope: &Arc<ScopeInner>) -> Within {
-        Within(frame::replace_scope(Arc::as_ptr(scope).cast()))
-    }
-}
-
-impl Drop for Within {
-    fn drop(&mut self) {
-        frame::replace_scope(self.0);
-    }
-}
-
-impl<F, Fut> Future for ScopeFuture<F, Fut>
-where
-    F: FnOnce(Scope) -> Fut,
-    Fut: Future,
-{
-    type Output = Fut::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Fut::Output> {
-        // SAFETY: `state` is the only field that is pinned; it is not moved out of while it is `Body`, and
-        // assigning to it drops a body in place.
-        let this = unsafe { self.get_unchecked_mut() };
-        if let State::New(_) = this.state {
-            let task =
-                TaskRef::polled().expect("`leakfree::scope` must be awaited in a task of a leakfree runtime");
-            let around = frame::scope();
-            // SAFETY: set by the poll of a scope's body around us, which holds the scope.
-            let around = (!around.is_null()).then(|| unsafe { Arc::clone(&tree::borrow(around)) });
-            let name = this.name.take();
-            let inner = ScopeInner::open_here("leakfree::scope", name, this.opened_at, task, around);
-            this.leaf = Leaf::at(WaitReason::ScopeEnd, Object::Scope(inner.id), this.opened_at);
-            this.inner = Some(Arc::clone(&inner));
-            let State::New(body) = std::mem::replace(&mut this.state, State::Closing(None)) else {
-                unreachable!()
-            };
-            let scope = Scope::from_inner(Arc::clone(&inner));
-            match panic::catch_unwind(AssertUnwindSafe(|| body(scope))) {
-                Ok(body) => this.state = State::Body(body),
-                Err(payload) => inner.keep_panic(payload),
-            }
-        }
-        let inner = Arc::clone(this.inner.as_ref().expect("set at the first poll"));
-
-        if let State::Body(body) = &mut this.state {
-            let ended = if inner.panicked.load(Acquire) {
-                Some(None)
-            } else {
-                let within = Within::new(&inner);
-                // SAFETY: the body is pinned with us, see above.
-                let body = unsafe { Pin::new_unchecked(body) };
-                let polled = panic::catch_unwind(AssertUnwindSafe(|| body.poll(cx)));
-                drop(within);
-                match polled {
-                    Ok(Poll::Pending) => None,
-                    Ok(Poll::Ready(output)) => Some(Some(output)),
-                    Err(payload) => {
-                        inner.keep_panic(payload);
-                        Some(None)
-                    }
-                }
-            };
-            let Some(output) = ended else { return Poll::Pending };
-            let within = Within::new(&inner);
-            let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.state = State::Closing(output)));
-            drop(within);
-            if let Err(payload) = dropped {
-                inner.keep_panic(payload);
-            }
-        }
-
-        if !inner.close() && inner.register_end(cx) {
-            this.leaf.pending(cx);
-            return Poll::Pending;
-        }
-        this.leaf.ready();
-        inner.unbranch();
-        let State::Closing(output) = std::mem::replace(&mut this.state, State::Done) else {
-            panic!("a scope was polled after it had ended");
-        };
-        this.inner = None;
-        if let Some(payload) = inner.take_panic() {
-            drop(output);
-            panic::resume_unwind(payload);
-        }
-        Poll::Ready(output.expect("a scope without a panic has its body's output"))
-    }
-}
-
-impl<F, Fut: Future> Drop for ScopeFuture<F, Fut> {
-    fn drop(&mut self) {
-        let Some(inner) = self.inner.take() else { return };
-        inner.cancel_all(CancelReason::of(CancelKind::ScopeDropped), true);
-        // The body goes first, while the scope is still there for what it drops.
-        let within = Within::new(&inner);
-        let dropped = panic::catch_unwind(AssertUnwindSafe(|| self.state = State::Done));
-        drop(within);
-        inner.deregister_end();
-        if inner.close() {
-            inner.unbranch();
-        } else {
-            inner.adopt();
-        }
-        if let Err(payload) = dropped {
-            if !std::thread::panicking() {
-                panic::resume_unwind(payload);
-            }
-        }
-    }
-}
-
-impl<F, Fut: Future> fmt::Debug for ScopeFuture<F, Fut> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScopeFuture").field("opened_at", &self.opened_at).finish_non_exhaustive()
-    }
+    Scope::builder().supervisor_scope(body)
 }
 
 // ---- the current task ---------------------------------------------------------------------------
+
+/// Sees whether a scope is cancelled, and can ask for it: what to hand to code that is to know no more. Cheap to clone; it
+/// keeps nothing open.
+#[derive(Clone)]
+pub struct CancelToken(Arc<ScopeInner>);
+
+impl CancelToken {
+    /// As [`Scope::cancel`].
+    #[track_caller]
+    pub fn cancel(&self, message: impl Into<Arc<str>>) {
+        self.0.cancel_all(CancelReason::here(CancelKind::Explicit).because(message), false);
+    }
+
+    /// As [`Scope::is_cancelled`].
+    pub fn is_cancelled(&self) -> bool {
+        self.0.bound() != Bound::Open
+    }
+
+    /// As [`Scope::cancelled`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it holds no value.
+    #[track_caller]
+    pub fn cancelled(&self) -> Cancelled {
+        Cancelled::new(&self.0)
+    }
+
+    /// As [`Scope::cancel_reason`].
+    pub fn reason(&self) -> Option<CancelReason> {
+        self.is_cancelled().then(|| self.0.cancel_reason())
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CancelToken").field(&self.0.id).field(&self.0.bound()).finish()
+    }
+}
 
 /// Waits until a scope is cancelled; see [`cancelled`] and [`Scope::cancelled`].
 #[derive(Debug)]
@@ -463,6 +563,14 @@ pub struct Cancelled {
     inner: Arc<ScopeInner>,
     key: Option<usize>,
     leaf: Leaf,
+}
+
+impl Cancelled {
+    #[track_caller]
+    fn new(scope: &Arc<ScopeInner>) -> Cancelled {
+        let leaf = Leaf::new(WaitReason::Cancelled, Object::Scope(scope.id));
+        Cancelled { inner: Arc::clone(scope), key: None, leaf }
+    }
 }
 
 impl Future for Cancelled {
@@ -499,22 +607,16 @@ impl Drop for Cancelled {
 /// Outside a task of a leakfree runtime.
 #[track_caller]
 pub fn current() -> Scope {
-    let around = frame::scope();
-    if !around.is_null() {
-        // SAFETY: set by the poll of a scope's body around us, which holds the scope.
-        return Scope::from_inner(unsafe { Arc::clone(&tree::borrow(around)) });
-    }
     let task = TaskRef::polled().expect("`leakfree::scope::current` was called outside a task");
     let owner = task.owner_if_polled().expect("the task is the one being polled");
-    // SAFETY: (S1) the polled task has not left its scope.
-    Scope::from_inner(unsafe { Arc::clone(&tree::borrow(owner.scope())) })
+    Scope::from_inner(innermost_of(owner))
 }
 
 /// Waits until the current task is asked to end, that is until the innermost scope around it is cancelled. It ends
 /// with the reason.
 ///
-/// At shutdown, tasks have the runtime's grace from that moment to end by themselves. A `Scope::cancel` has
-/// no grace: the task is dropped where it waits.
+/// The task has the scope's grace from that moment to end by itself, at shutdown the runtime's. Without a grace it is
+/// dropped where it waits.
 ///
 /// # Panics
 /// Outside a task of a leakfree runtime.
@@ -523,9 +625,7 @@ pub fn current() -> Scope {
 /// Cancel safe: it holds no value.
 #[track_caller]
 pub fn cancelled() -> Cancelled {
-    let scope = current();
-    let object = Object::Scope(scope.id());
-    Cancelled { inner: scope.inner, key: None, leaf: Leaf::new(WaitReason::Cancelled, object) }
+    Cancelled::new(&current().inner)
 }
 
 /// Whether the current task has been asked to end. Does not wait.
@@ -552,7 +652,7 @@ where
     F::Output: Send + 'static,
 {
     let spawned_at = Location::caller();
-    with_root("leakfree::spawn", |root| root.spawn_at(spawned_at, None, future))
+    with_root("leakfree::spawn", |root| root.spawn_task(TaskKind::Async, spawned_at, None, future))
 }
 
 /// Runs a closure that blocks, as a child of the root scope; see [`Scope::spawn_blocking`].
@@ -566,7 +666,9 @@ where
     T: Send + 'static,
 {
     let spawned_at = Location::caller();
-    with_root("leakfree::spawn_blocking", |root| root.spawn_blocking_at(spawned_at, f))
+    with_root("leakfree::spawn_blocking", |root| {
+        root.spawn_task(TaskKind::Blocking, spawned_at, None, BlockingCall { f: Some(f) })
+    })
 }
 
 /// The root scope of this thread's runtime, borrowed.
@@ -575,7 +677,7 @@ fn with_root<T>(what: &str, f: impl FnOnce(&Scope) -> T) -> T {
     context::with_shared(what, |shared| {
         // SAFETY: the runtime owns the root scope and outlives every thread that has it as its context.
         let inner = unsafe { tree::borrow(shared.root().as_ptr()) };
-        let scope = ManuallyDrop::new(Scope { inner: ManuallyDrop::into_inner(inner) });
+        let scope = ManuallyDrop::new(Scope::from_inner(ManuallyDrop::into_inner(inner)));
         f(&scope)
     })
 }

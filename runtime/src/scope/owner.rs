@@ -8,9 +8,10 @@ use super::tree::{ScopeInner, lock};
 use crate::scheduler::park::Parker;
 use crate::scheduler::{blocking, shared};
 use crate::task::header::Header;
-use crate::task::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
-use crate::task::join::{CancelReason, panic_message};
+use crate::task::hooks::{Bound, Branch, Cause, Outcome, Owner, OwnerLink};
+use crate::task::join::panic_message;
 use crate::task::raw::TaskRef;
+use crate::task::reason::CancelReason;
 use crate::task::runnable::Runnable;
 
 /// A child of a scope, counted in and not yet out: so the scope is alive (S1).
@@ -33,6 +34,9 @@ impl Child {
 
     fn leave(self) {
         self.scope().shared.count_finished();
+        if let Some(limit) = &self.scope().options.limit {
+            limit.leave();
+        }
         // SAFETY: (S1) counted in when the task was made; `Owner::leave` comes once, last.
         unsafe { ScopeInner::leave(self.0) };
     }
@@ -46,10 +50,19 @@ macro_rules! bound_to_scope {
                 self.child().scope().link(task)
             }
             fn unwakeable(&self, task: TaskRef) {
-                self.child().scope().shared.note_unwakeable(task);
+                let scope = self.child().arc();
+                if !super::tree::may_go_on(&scope, &task) {
+                    scope.shared.note_unwakeable(task);
+                }
             }
             fn scope(&self) -> *const () {
                 self.child().0.as_ptr().cast()
+            }
+            fn is_below(&self, other: &Header, branches: &[Arc<dyn Branch>]) -> bool {
+                self.child().scope().is_below(other, branches)
+            }
+            fn spare_panic(&self, message: &str) {
+                self.child().scope().spare_panic(message);
             }
         }
     };
@@ -230,9 +243,20 @@ impl Owner for OnThread {
 
 // ---- refused ------------------------------------------------------------------------------------
 
-/// The owner of a task that its scope did not take: it is dropped unpolled.
+/// The owner of a task that its scope did not take: it is dropped unpolled, for the scope's reason.
 #[derive(Clone, Copy)]
-pub(super) struct Refused(pub(super) CancelReason);
+pub(super) struct Refused(*const ScopeInner);
+
+// SAFETY: a scope is shared between threads by design.
+unsafe impl Send for Refused {}
+
+impl Refused {
+    /// # Safety
+    /// The task is run to its end before `scope` goes.
+    pub(super) unsafe fn new(scope: &ScopeInner) -> Refused {
+        Refused(scope)
+    }
+}
 
 impl OwnerLink for Refused {
     fn link(&self, _task: NonNull<Header>) -> Bound {
@@ -242,6 +266,10 @@ impl OwnerLink for Refused {
     fn scope(&self) -> *const () {
         std::ptr::null()
     }
+    fn is_below(&self, _other: &Header, _branches: &[Arc<dyn Branch>]) -> bool {
+        false
+    }
+    fn spare_panic(&self, _message: &str) {}
 }
 
 impl Owner for Refused {
@@ -254,7 +282,8 @@ impl Owner for Refused {
     }
     fn unlink(&self, _task: NonNull<Header>) {}
     fn cancel_reason(&self) -> CancelReason {
-        self.0
+        // SAFETY: as `new` demands.
+        unsafe { &*self.0 }.cancel_reason()
     }
     fn panicked(&self, payload: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
         Box::new(panic_message(&*payload).to_owned())

@@ -18,20 +18,26 @@
 use std::any::Any;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use super::count::ChildCount;
+use super::limit::Limit;
+use crate::driver::wheel::Key;
+use crate::report::snapshot::{IncidentKind, ScopeKind};
 use crate::scheduler::context;
 use crate::scheduler::shared::Shared;
+use crate::task::frame;
 use crate::task::header::Header;
-use crate::task::hooks::{Bound, Branch};
-use crate::task::join::{CancelKind, CancelReason};
+use crate::task::hooks::{Bound, Branch, OwnerLink};
+use crate::task::join::panic_message;
 use crate::task::raw::TaskRef;
+use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::waker;
 use crate::util::linked_list::{Cursor, Links, List};
 
@@ -45,42 +51,91 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 pub(crate) struct ScopeInner {
     pub(crate) id: u64,
-    pub(crate) name: Option<Arc<str>>,
+    pub(crate) kind: ScopeKind,
     /// `None` for the root.
     pub(crate) opened_at: Option<&'static Location<'static>>,
     pub(crate) shared: Arc<Shared>,
-    /// The task that the scope lives in; `None` for the root.
-    pub(crate) owner: Option<TaskRef>,
-    /// The scope around it, in the same task or the one that bounds that task; `None` for the root.
-    pub(crate) enclosing: Option<Arc<ScopeInner>>,
-    /// Panics stay in the handles, and the others run on. So it is for the root.
-    supervises: bool,
+    pub(crate) options: Options,
+    place: Mutex<Place>,
+    /// Opened inside a shield: a cancellation from further out ends here.
+    sealed: bool,
     pub(crate) count: ChildCount,
     lists: Lists,
-    bound: AtomicU8,
-    reason: OnceLock<CancelReason>,
-    pub(crate) panicked: AtomicBool,
+    pub(super) bound: AtomicU8,
+    pub(super) reason: OnceLock<CancelReason>,
+    /// A child, or the body, has panicked or returned an error: the body is over.
+    pub(super) failed: AtomicBool,
+    /// Pending shields in the body.
+    pub(super) shields: AtomicU32,
     /// The body has ended, and the scope waits for its children.
     pub(crate) closing: AtomicBool,
-    end: Mutex<End>,
-    cancel_waiters: Mutex<CancelWaiters>,
+    /// The scope's future has been dropped, or has returned.
+    pub(super) abandoned: AtomicBool,
+    /// Nothing is left. Written under the lock of `end`.
+    over: AtomicBool,
+    pub(super) end: Mutex<End>,
+    pub(super) cancel_waiters: Mutex<CancelWaiters>,
 }
 
-/// What happens at the end.
+/// What a scope is opened with.
 #[derive(Default)]
-struct End {
+pub(crate) struct Options {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) grace: Option<Duration>,
+    /// On the runtime's clock.
+    pub(crate) deadline_ns: Option<u64>,
+    pub(crate) limit: Option<Box<Limit>>,
+}
+
+/// Where a scope is in the tree. It changes when the scope's future moves to another task.
+#[derive(Default)]
+struct Place {
+    /// The task that the scope lives in; `None` for the root and for a scope at another's side.
+    owner: Option<TaskRef>,
+    /// The scope around it, in the same task or the one that bounds that task; `None` for the root.
+    enclosing: Option<Arc<ScopeInner>>,
+    depth: u32,
+}
+
+/// What happens at the end, and what it waits for.
+#[derive(Default)]
+pub(super) struct End {
     /// The owner's registration.
-    waker: Option<Waker>,
-    /// A scope further out that may not end before this one.
-    adopter: Option<Arc<ScopeInner>>,
-    over: bool,
-    panic: Option<Box<dyn Any + Send>>,
+    pub(super) waker: Option<Waker>,
+    pub(super) then: Option<Then>,
+    pub(super) panic: Option<Box<dyn Any + Send>>,
+    /// Errors of a try scope's children and body, in their order.
+    pub(super) errors: Vec<Box<dyn Any + Send>>,
+    /// The scopes at this one's side: see [`Side`].
+    sides: [Option<Arc<ScopeInner>>; 2],
+    /// Timers on the driver: the deadline's, and that of the end of the grace.
+    pub(super) timers: [Option<Key>; 2],
+    /// Dropped when the scope is over.
+    pub(super) data: Option<Box<dyn Any + Send>>,
+}
+
+/// What follows the end of a scope.
+pub(super) enum Then {
+    /// A scope further out that may not end before this one: counted in there.
+    Leave(Arc<ScopeInner>),
+    /// This scope is at the other's side, and that one's end goes on behind it.
+    EndOf(Arc<ScopeInner>, Side),
+}
+
+/// A scope at another's side bounds tasks that the other's end does not wait for at first: when its count has come to
+/// zero, one side is closed after the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    /// Cancelled, then waited for.
+    Daemons = 0,
+    /// Not reached by a cancellation, and waited for: each cleanup has a budget of its own.
+    Cleanups = 1,
 }
 
 #[derive(Default)]
-struct CancelWaiters {
-    cancelled: bool,
-    wakers: slab::Slab<Waker>,
+pub(super) struct CancelWaiters {
+    pub(super) cancelled: bool,
+    pub(super) wakers: slab::Slab<Waker>,
 }
 
 /// Child lists: one, and one for each worker once the scope is known to be large.
@@ -120,25 +175,29 @@ impl ScopeInner {
     /// A scope that holds itself open (S1).
     fn open(
         shared: Arc<Shared>,
-        name: Option<Arc<str>>,
+        kind: ScopeKind,
+        options: Options,
         opened_at: Option<&'static Location<'static>>,
-        owner: Option<TaskRef>,
-        enclosing: Option<Arc<ScopeInner>>,
+        place: Place,
+        sealed: bool,
     ) -> Arc<ScopeInner> {
         let scope = Arc::new(ScopeInner {
             id: next_scope_id(),
-            name,
+            kind,
             opened_at,
             shared,
-            supervises: owner.is_none(),
-            owner,
-            enclosing,
+            options,
+            place: Mutex::new(place),
+            sealed,
             count: ChildCount::new(),
             lists: Lists::default(),
             bound: AtomicU8::new(Bound::Open as u8),
             reason: OnceLock::new(),
-            panicked: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            shields: AtomicU32::new(0),
             closing: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             end: Mutex::new(End::default()),
             cancel_waiters: Mutex::new(CancelWaiters::default()),
         });
@@ -146,9 +205,10 @@ impl ScopeInner {
         scope
     }
 
-    /// The root scope of a runtime.
-    pub(crate) fn root(shared: Arc<Shared>) -> Arc<ScopeInner> {
-        let root = ScopeInner::open(shared, None, None, None, None);
+    /// The root scope of a runtime; its grace is the shutdown's.
+    pub(crate) fn root(shared: Arc<Shared>, grace: Duration) -> Arc<ScopeInner> {
+        let options = Options { grace: Some(grace), ..Options::default() };
+        let root = ScopeInner::open(shared, ScopeKind::Root, options, None, Place::default(), false);
         root.inflate();
         root
     }
@@ -160,35 +220,134 @@ impl ScopeInner {
     #[track_caller]
     pub(crate) fn open_here(
         what: &str,
-        name: Option<Arc<str>>,
+        kind: ScopeKind,
+        options: Options,
         opened_at: &'static Location<'static>,
         task: TaskRef,
-        around: Option<Arc<ScopeInner>>,
     ) -> Arc<ScopeInner> {
         let shared = context::shared(what);
+        let sealed = frame::is_shielded();
+        let scope = ScopeInner::open(shared, kind, options, Some(opened_at), Place::default(), sealed);
+        scope.settle_in(task);
+        scope.arm_deadline();
+        scope
+    }
+
+    /// Makes the polled task the scope's owner.
+    fn settle_in(self: &Arc<ScopeInner>, task: TaskRef) {
         let owner = task.owner_if_polled().expect("the task is the one being polled");
-        // SAFETY: (S1) the polled task has not left its scope.
-        let bounding = unsafe { Arc::clone(&borrow(owner.scope())) };
-        let enclosing = around.unwrap_or(bounding);
+        let enclosing = innermost_of(owner);
         // In the tree from now on, so that a cancellation finds what will be below it.
         if !task.header().is_linked() {
             let bound = owner.link(task.as_ptr());
             if bound != Bound::Open {
-                let _ = task.header().state.cancel(bound == Bound::Dropping);
+                let _ = task.header().state.cancel(bound >= Bound::Dropping);
             }
         }
-        let scope = ScopeInner::open(shared, name, Some(opened_at), Some(task.clone()), Some(enclosing));
-        task.header().extra().branches.push(Arc::clone(&scope) as Arc<dyn Branch>);
+        let depth = lock(&enclosing.place).depth + 1;
+        *lock(&self.place) =
+            Place { owner: Some(task.clone()), enclosing: Some(Arc::clone(&enclosing)), depth };
+        task.header().extra().branches.push(Arc::clone(self) as Arc<dyn Branch>);
+        if self.sealed {
+            return;
+        }
         // (S2) Branch first, flags after.
-        let enclosing = scope.enclosing.as_ref().expect("just set");
         if enclosing.bound() != Bound::Open {
-            scope.cancel_all(enclosing.cancel_reason(), enclosing.bound() == Bound::Dropping);
+            self.cancel_all(enclosing.cancel_reason().inherited(), enclosing.bound() == Bound::Forced);
         } else if task.header().state.load().is_cancelled() {
-            let own = task.header().existing_extra().and_then(|extra| extra.cancel);
-            let reason = own.unwrap_or_else(|| enclosing.cancel_reason());
-            scope.cancel_all(reason, task.header().state.load().is_dropping());
+            let own = task.header().existing_extra().and_then(|extra| extra.cancel.clone());
+            self.cancel_all(own.unwrap_or_else(|| enclosing.cancel_reason()).inherited(), false);
+        }
+    }
+
+    /// The scope's future is polled by another task than before: that one is its owner from now on.
+    pub(super) fn follow(self: &Arc<ScopeInner>, task: TaskRef) {
+        self.unbranch();
+        // The owner before may be waiting for our end, for its own body has ended: it need not any more.
+        let waiting = lock(&self.end).waker.take().map(waker::fire);
+        self.settle_in(task);
+        drop(waiting);
+    }
+
+    /// The scope at this one's side, made at first use. The caller is counted in here, so that this one's end has not
+    /// come.
+    pub(super) fn side(self: &Arc<ScopeInner>, side: Side) -> Arc<ScopeInner> {
+        let kind = match side {
+            Side::Daemons => ScopeKind::Daemons,
+            Side::Cleanups => ScopeKind::Cleanups,
+        };
+        if self.kind == kind {
+            return Arc::clone(self);
+        }
+        let mut end = lock(&self.end);
+        if let Some(scope) = &end.sides[side as usize] {
+            return Arc::clone(scope);
+        }
+        let depth = lock(&self.place).depth + 1;
+        let place = Place { owner: None, enclosing: Some(Arc::clone(self)), depth };
+        let shared = Arc::clone(&self.shared);
+        let sealed = side == Side::Cleanups;
+        let scope = ScopeInner::open(shared, kind, Options::default(), self.opened_at, place, sealed);
+        end.sides[side as usize] = Some(Arc::clone(&scope));
+        drop(end);
+        // (S2) Published first, flags after.
+        if !sealed && self.bound() != Bound::Open {
+            scope.cancel_all(self.cancel_reason(), self.bound() == Bound::Forced);
         }
         scope
+    }
+
+    /// The scopes at this one's side that have been made and are not over.
+    pub(crate) fn sides(&self) -> Vec<Arc<ScopeInner>> {
+        lock(&self.end).sides.iter().flatten().cloned().collect()
+    }
+
+    /// The task that the scope lives in; of a scope at another's side, the one that the other lives in.
+    pub(crate) fn owner(&self) -> Option<TaskRef> {
+        let place = lock(&self.place);
+        if place.owner.is_some() || !self.is_side() {
+            return place.owner.clone();
+        }
+        let around = place.enclosing.clone()?;
+        drop(place);
+        around.owner()
+    }
+
+    /// The scope around this one.
+    pub(crate) fn enclosing(&self) -> Option<Arc<ScopeInner>> {
+        lock(&self.place).enclosing.clone()
+    }
+
+    fn is_side(&self) -> bool {
+        matches!(self.kind, ScopeKind::Daemons | ScopeKind::Cleanups)
+    }
+
+    fn is_owned_by(&self, task: &TaskRef) -> bool {
+        lock(&self.place).owner.as_ref().is_some_and(|owner| owner.as_ptr() == task.as_ptr())
+    }
+
+    /// Whether the task is the one that the scope lives in.
+    pub(super) fn lives_in(&self, task: &TaskRef) -> bool {
+        self.is_owned_by(task)
+    }
+
+    /// Whether a task that this scope bounds is below `other`.
+    pub(crate) fn is_below(&self, other: &Header, branches: &[Arc<dyn Branch>]) -> bool {
+        let depth_of =
+            |branch: &Arc<dyn Branch>| as_scope(Arc::clone(branch)).map(|scope| lock(&scope.place).depth);
+        let Some(least) = branches.iter().filter_map(depth_of).min() else { return false };
+        let mut depth = lock(&self.place).depth;
+        let mut next = (depth >= least).then(|| (self.owner(), self.enclosing()));
+        while let Some((owner, enclosing)) = next {
+            if owner.is_some_and(|owner| std::ptr::eq(owner.as_ptr().as_ptr(), other)) {
+                return true;
+            }
+            next = enclosing.filter(|_| depth > least).map(|scope| {
+                depth = lock(&scope.place).depth;
+                (scope.owner(), scope.enclosing())
+            });
+        }
+        false
     }
 
     pub(crate) fn inflate(&self) {
@@ -230,46 +389,76 @@ impl ScopeInner {
         if last {
             // SAFETY: (S1) the count was brought to zero by us: the reference that the scope holds to itself
             // is ours to give up, and keeps it up to then.
-            unsafe { Arc::from_raw(scope.as_ptr()) }.end();
+            unsafe { Arc::from_raw(scope.as_ptr()) }.end(Some(Side::Daemons));
         }
     }
 
-    /// The body has ended, one way or another: no more waiting for it. True if no child is left.
+    /// The body has ended, one way or another: no more waiting for it. True if nothing is left.
     pub(crate) fn close(self: &Arc<ScopeInner>) -> bool {
-        if self.closing.swap(true, AcqRel) {
-            return self.count.is_zero();
-        }
-        if self.count.close() {
+        if !self.closing.swap(true, AcqRel) && self.count.close() {
             // SAFETY: (S1) as in `leave`.
-            unsafe { Arc::from_raw(Arc::as_ptr(self)) }.end();
-            return true;
+            unsafe { Arc::from_raw(Arc::as_ptr(self)) }.end(Some(Side::Daemons));
         }
-        false
+        self.is_over()
     }
 
-    /// The count has reached zero. Called once.
-    fn end(self: Arc<ScopeInner>) {
-        let (waker, adopter) = {
+    /// Nothing is left of the scope, and it has told whoever waited.
+    pub(crate) fn is_over(&self) -> bool {
+        // Acquire: pairs with the release in `end`.
+        self.over.load(Acquire)
+    }
+
+    /// The count has reached zero, and all sides before `side` are over.
+    fn end(self: Arc<ScopeInner>, mut side: Option<Side>) {
+        while let Some(now) = side {
+            let next = (now == Side::Daemons).then_some(Side::Cleanups);
+            let scope = lock(&self.end).sides[now as usize].clone();
+            if let Some(scope) = scope {
+                if now == Side::Daemons {
+                    scope.cancel_all(CancelReason::of(CancelKind::DaemonsEnd), false);
+                }
+                lock(&scope.end).then = Some(Then::EndOf(self, now));
+                // Its end, now or later, goes on with ours.
+                scope.close();
+                return;
+            }
+            side = next;
+        }
+        let (waker, then, sides, timers, data) = {
             let mut end = lock(&self.end);
-            end.over = true;
-            (end.waker.take().map(waker::fire), end.adopter.take())
+            self.over.store(true, Release);
+            (
+                end.waker.take().map(waker::fire),
+                end.then.take(),
+                std::mem::take(&mut end.sides),
+                std::mem::take(&mut end.timers),
+                end.data.take(),
+            )
         };
-        if let Some(adopter) = adopter {
-            self.unbranch();
-            // SAFETY: (S1) adoption counted it in.
-            unsafe { ScopeInner::leave(NonNull::from(&*adopter)) };
+        timers.into_iter().flatten().for_each(|key| self.shared.driver.disarm(key));
+        drop((sides, data));
+        match then {
+            None => {}
+            Some(Then::Leave(adopter)) => {
+                self.unbranch();
+                // SAFETY: (S1) adoption counted it in.
+                unsafe { ScopeInner::leave(NonNull::from(&*adopter)) };
+            }
+            Some(Then::EndOf(scope, side)) => {
+                scope.end((side == Side::Daemons).then_some(Side::Cleanups));
+            }
         }
         drop(waker);
     }
 
     /// Registers the polled task to be woken at the end. False if the end has come.
     pub(crate) fn register_end(&self, cx: &Context<'_>) -> bool {
-        if self.count.is_zero() && lock(&self.end).over {
+        if self.is_over() {
             return false;
         }
         let old = {
             let mut end = lock(&self.end);
-            if end.over {
+            if self.is_over() {
                 return false;
             }
             match &end.waker {
@@ -290,40 +479,53 @@ impl ScopeInner {
     /// The scope's future was dropped: the nearest enclosing scope of the same task that has not ended waits for it. (If
     /// there is none the task itself does, for the scope stays among its branches.)
     pub(crate) fn adopt(&self) {
-        let mut next = self.enclosing.as_ref();
+        let Some(owner) = self.owner() else { return };
+        let mut next = self.enclosing();
         while let Some(scope) = next {
-            let same_task = match (&scope.owner, &self.owner) {
-                (Some(a), Some(b)) => a.as_ptr() == b.as_ptr(),
-                _ => false,
-            };
-            if !same_task {
+            if !scope.is_owned_by(&owner) {
                 return;
             }
             if scope.count.enter(None).is_some() {
                 let mut end = lock(&self.end);
-                if end.over {
+                if self.is_over() {
                     drop(end);
                     self.unbranch();
                     // SAFETY: (S1) counted in above.
-                    unsafe { ScopeInner::leave(NonNull::from(&**scope)) };
+                    unsafe { ScopeInner::leave(NonNull::from(&*scope)) };
                 } else {
-                    end.adopter = Some(Arc::clone(scope));
+                    end.then = Some(Then::Leave(scope));
                 }
                 return;
             }
-            next = scope.enclosing.as_ref();
+            next = scope.enclosing();
         }
     }
 
-    /// Takes the scope out of its task's branches.
+    /// Takes the scope out of its task's branches. What it enclosed there is enclosed by the scope around it now.
     pub(crate) fn unbranch(&self) {
-        let Some(owner) = &self.owner else { return };
+        let (owner, enclosing) = {
+            let place = lock(&self.place);
+            (place.owner.clone(), place.enclosing.clone())
+        };
+        let Some(owner) = owner else { return };
+        let this: *const ScopeInner = self;
         let mut taken = None;
+        let mut rest = Vec::new();
         if let Some(mut extra) = owner.header().existing_extra() {
             let branches = &mut extra.branches;
-            let this: *const ScopeInner = self;
             let found = branches.iter().rposition(|branch| std::ptr::eq(Arc::as_ptr(branch).cast(), this));
             taken = found.map(|at| branches.swap_remove(at));
+            if !branches.is_empty() {
+                rest = branches.clone();
+            }
+        }
+        for scope in rest.into_iter().filter_map(as_scope) {
+            let mut place = lock(&scope.place);
+            if place.enclosing.as_ref().is_some_and(|around| std::ptr::eq(Arc::as_ptr(around), this)) {
+                let old = std::mem::replace(&mut place.enclosing, enclosing.clone());
+                drop(place);
+                drop(old);
+            }
         }
         // Dropped outside the lock: it may be the last one.
         drop(taken);
@@ -378,96 +580,40 @@ impl ScopeInner {
         }
     }
 
-    /// The scopes in this one's owner that it encloses directly.
-    fn inner_scopes(self: &Arc<ScopeInner>) -> Vec<Arc<ScopeInner>> {
-        let Some(owner) = &self.owner else { return Vec::new() };
-        let mut scopes = scopes_of(owner);
-        scopes.retain(|scope| scope.enclosing.as_ref().is_some_and(|around| Arc::ptr_eq(around, self)));
+    /// The scopes that this one encloses directly and that a cancellation of it reaches: in the same task, and the
+    /// daemons at its side.
+    pub(super) fn inner_scopes(self: &Arc<ScopeInner>) -> Vec<Arc<ScopeInner>> {
+        let owner = lock(&self.place).owner.clone();
+        let mut scopes = owner.as_ref().map(scopes_of).unwrap_or_default();
+        scopes.retain(|scope| {
+            let place = lock(&scope.place);
+            place.enclosing.as_ref().is_some_and(|around| Arc::ptr_eq(around, self))
+        });
+        scopes.extend(self.sides());
+        scopes.retain(|scope| !scope.sealed);
         scopes
     }
 
-    // ---- cancellation -----------------------------------------------------------------------
-
-    pub(crate) fn bound(&self) -> Bound {
-        // Acquire: pairs with the release in `flag`, for the reason.
-        match self.bound.load(Acquire) {
-            0 => Bound::Open,
-            1 => Bound::Cancelled,
-            _ => Bound::Dropping,
+    /// Whether the scope may come to drop its body without any waker.
+    pub(crate) fn may_end_body(self: &Arc<ScopeInner>) -> bool {
+        let open = !self.closing.load(Acquire);
+        open && match self.kind {
+            ScopeKind::Plain => self.live() > 0,
+            ScopeKind::Try => self.live() > 0 || self.bound() != Bound::Open || self.deadline_ns().is_some(),
+            _ => false,
         }
     }
 
-    pub(crate) fn cancel_reason(&self) -> CancelReason {
-        self.reason.get().copied().unwrap_or_else(|| CancelReason::of(CancelKind::ScopeClosed))
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
-    /// Flags the scope. False if it was flagged as far before.
-    fn flag(&self, reason: CancelReason, drop: bool) -> bool {
-        let _ = self.reason.set(reason);
-        let bound = if drop { Bound::Dropping } else { Bound::Cancelled } as u8;
-        if self.bound.fetch_max(bound, AcqRel) >= bound {
-            return false;
-        }
-        let wakers = {
-            let mut waiters = lock(&self.cancel_waiters);
-            waiters.cancelled = true;
-            let wakers: Vec<_> = waiters.wakers.drain().map(waker::fire).collect();
-            wakers
-        };
-        std::mem::drop(wakers);
-        true
+    /// Children of this scope and of those at its side, a moment's truth.
+    pub(crate) fn live(&self) -> u64 {
+        self.count.live() + self.sides().iter().map(|side| side.count.live()).sum::<u64>()
     }
 
-    /// Cancels everything below: flags first, then the walk (S2). `drop`: without grace. Does not recurse.
-    pub(crate) fn cancel_all(self: &Arc<ScopeInner>, reason: CancelReason, drop: bool) {
-        let mut scopes = vec![Arc::clone(self)];
-        while let Some(scope) = scopes.pop() {
-            if !scope.flag(reason, drop) {
-                continue;
-            }
-            scopes.extend(scope.inner_scopes());
-            scope.for_each_child(|task| {
-                let below = task.flag_cancelled(drop);
-                scopes.extend(below.into_iter().filter_map(as_scope));
-            });
-        }
-    }
-
-    /// Registers a waiter for the cancellation. `None` if it has come.
-    pub(crate) fn register_cancelled(&self, cx: &Context<'_>, key: Option<usize>) -> Option<usize> {
-        let mut waiters = lock(&self.cancel_waiters);
-        if waiters.cancelled {
-            return None;
-        }
-        let old;
-        let key = match key {
-            Some(key) => {
-                old = if waker::will_wake(&waiters.wakers[key], cx) {
-                    None
-                } else {
-                    Some(std::mem::replace(&mut waiters.wakers[key], waker::register(cx)))
-                };
-                key
-            }
-            None => {
-                old = None;
-                waiters.wakers.insert(waker::register(cx))
-            }
-        };
-        std::mem::drop(waiters);
-        std::mem::drop(old);
-        Some(key)
-    }
-
-    pub(crate) fn deregister_cancelled(&self, key: usize) {
-        let old = {
-            let mut waiters = lock(&self.cancel_waiters);
-            if waiters.cancelled { None } else { waiters.wakers.try_remove(key) }
-        };
-        std::mem::drop(old);
-    }
-
-    // ---- panics -----------------------------------------------------------------------------
+    // ---- failures ---------------------------------------------------------------------------
 
     /// A child panicked. A supervising scope leaves the payload to the handle; any other keeps the first, cancels
     /// what it bounds, and has its owner polled so that the body ends.
@@ -475,15 +621,23 @@ impl ScopeInner {
         self: &Arc<ScopeInner>,
         payload: Box<dyn Any + Send>,
     ) -> Box<dyn Any + Send> {
-        if self.supervises {
-            return payload;
+        match self.kind {
+            ScopeKind::Root | ScopeKind::Supervisor => payload,
+            ScopeKind::Daemons | ScopeKind::Cleanups => match self.enclosing() {
+                Some(scope) => scope.child_panicked(payload),
+                None => payload,
+            },
+            ScopeKind::Plain | ScopeKind::Try => {
+                let message = panic_message(&*payload).to_owned();
+                self.keep_panic(payload);
+                Box::new(message)
+            }
         }
-        let message = crate::task::join::panic_message(&*payload).to_owned();
-        self.keep_panic(payload);
-        Box::new(message)
     }
 
+    /// Keeps the first panic for the scope's caller, and fails the scope.
     pub(crate) fn keep_panic(self: &Arc<ScopeInner>, payload: Box<dyn Any + Send>) {
+        let message = panic_message(&*payload).to_owned();
         let spare = {
             let mut end = lock(&self.end);
             match end.panic {
@@ -494,17 +648,47 @@ impl ScopeInner {
                 }
             }
         };
-        // A payload's own drop may panic; the first panic is the one that is told.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(spare)));
-        self.panicked.store(true, std::sync::atomic::Ordering::Release);
-        self.cancel_all(CancelReason::of(CancelKind::SiblingPanicked), true);
-        if let Some(owner) = &self.owner {
+        if let Some(spare) = spare {
+            self.spare_panic(&message);
+            // A payload's own drop may panic; the first panic is the one that is told.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(spare)));
+        }
+        self.fail(&message);
+    }
+
+    /// A child or the body of a try scope returned an error.
+    pub(crate) fn keep_error(self: &Arc<ScopeInner>, error: Box<dyn Any + Send>) {
+        lock(&self.end).errors.push(error);
+        self.fail("");
+    }
+
+    /// Cancels what the scope bounds, and has its body dropped at its next suspension.
+    fn fail(self: &Arc<ScopeInner>, message: &str) {
+        // Release: pairs with the acquire where the body is polled.
+        self.failed.store(true, Release);
+        let reason = CancelReason::of(CancelKind::SiblingFailed).site(frame::spawned_at());
+        self.cancel_all(reason.because(message), false);
+        self.nudge_owner();
+    }
+
+    pub(super) fn nudge_owner(&self) {
+        let owner = lock(&self.place).owner.clone();
+        if let Some(owner) = owner {
             owner.nudge();
         }
     }
 
+    /// A panic that nobody is handed goes to the report.
+    pub(crate) fn spare_panic(&self, message: &str) {
+        self.shared.incidents.note(IncidentKind::SparePanic, frame::spawned_at(), message);
+    }
+
     pub(crate) fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
         lock(&self.end).panic.take()
+    }
+
+    pub(super) fn take_errors(&self) -> Vec<Box<dyn Any + Send>> {
+        std::mem::take(&mut lock(&self.end).errors)
     }
 }
 
@@ -515,17 +699,29 @@ impl Branch for ScopeInner {
             Arc::increment_strong_count(self);
             Arc::from_raw(self)
         };
-        this.cancel_all(reason, true);
+        if reason.kind() == CancelKind::ScopeForgotten {
+            if !this.abandoned.swap(true, AcqRel) {
+                let live = this.live();
+                let what = format!("{live} live {}", if live == 1 { "child" } else { "children" });
+                this.shared.incidents.note(IncidentKind::ScopeForgotten, this.opened_at, &what);
+            }
+            this.cancel_all(reason, false);
+        } else {
+            this.cancel_all(reason.inherited(), false);
+        }
         ScopeInner::close(&this) || !this.register_end(cx)
     }
 
-    fn cancel(&self, reason: CancelReason, drop: bool) {
+    fn cancel(&self, reason: CancelReason) {
+        if self.sealed {
+            return;
+        }
         // SAFETY: (S1) as above.
         let this = unsafe {
             Arc::increment_strong_count(self);
             Arc::from_raw(self)
         };
-        this.cancel_all(reason, drop);
+        this.cancel_all(reason.inherited(), false);
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -536,15 +732,18 @@ impl Branch for ScopeInner {
 impl Drop for ScopeInner {
     fn drop(&mut self) {
         // A scope holds the one around it, and so on up: take the chain apart here, not by recursion.
-        let mut next = self.enclosing.take();
+        let enclosing = |scope: &mut ScopeInner| {
+            scope.place.get_mut().unwrap_or_else(PoisonError::into_inner).enclosing.take()
+        };
+        let mut next = enclosing(self);
         while let Some(scope) = next {
-            next = Arc::into_inner(scope).and_then(|mut scope| scope.enclosing.take());
+            next = Arc::into_inner(scope).and_then(|mut scope| enclosing(&mut scope));
         }
     }
 }
 
 /// A task's branch, as the scope that it is.
-fn as_scope(branch: Arc<dyn Branch>) -> Option<Arc<ScopeInner>> {
+pub(super) fn as_scope(branch: Arc<dyn Branch>) -> Option<Arc<ScopeInner>> {
     branch.as_any().downcast().ok()
 }
 
@@ -552,6 +751,23 @@ fn as_scope(branch: Arc<dyn Branch>) -> Option<Arc<ScopeInner>> {
 pub(crate) fn scopes_of(task: &TaskRef) -> Vec<Arc<ScopeInner>> {
     let branches = task.header().existing_extra().map(|extra| extra.branches.clone());
     branches.into_iter().flatten().filter_map(as_scope).collect()
+}
+
+/// Whether something that is no waker may let an unwakeable task go on, or end: a deadline further out; a scope in it whose
+/// body ends when a child fails, or at its deadline. Such a task is not *proven*.
+#[cold]
+pub(crate) fn may_go_on(bounding: &Arc<ScopeInner>, task: &TaskRef) -> bool {
+    bounding.deadline_ns().is_some() || scopes_of(task).iter().any(ScopeInner::may_end_body)
+}
+
+/// The innermost scope around the code that is running: that of the body that is polled, or the one that bounds the
+/// task, whose owner part this is.
+pub(super) fn innermost_of(owner: &dyn OwnerLink) -> Arc<ScopeInner> {
+    let around = frame::scope();
+    let innermost = if around.is_null() { owner.scope() } else { around };
+    // SAFETY: (S1) the polled task has not left its scope; the other is set by the poll of a scope's body around us,
+    // which holds the scope.
+    unsafe { Arc::clone(&borrow(innermost)) }
 }
 
 /// The scope behind a bare pointer.

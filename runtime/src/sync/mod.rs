@@ -1,7 +1,6 @@
 //! Channels and locks. Every wait here records what it waits on and where.
 
 mod mutex;
-mod waiters;
 
 pub mod mpsc;
 pub mod oneshot;

@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::waiters::{Place, Waiters};
 use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::waiters::{Place, Waiters};
 use crate::task::{frame, waker};
 
 /// Makes a channel that holds up to `capacity` values; senders wait while it is full, and are served in

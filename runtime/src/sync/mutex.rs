@@ -12,8 +12,8 @@ use std::pin::Pin;
 use std::sync::PoisonError;
 use std::task::{Context, Poll};
 
-use super::waiters::{Place, Waiters};
 use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::waiters::{Place, Waiters};
 
 /// An asynchronous lock around a value.
 ///

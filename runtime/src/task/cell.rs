@@ -15,9 +15,10 @@ use super::block;
 use super::frame;
 use super::header::{Header, LastWaker, Stage};
 use super::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
-use super::join::{CancelKind, CancelReason, JoinError, JoinHandle};
+use super::join::{JoinError, JoinHandle, panic_message};
 use super::meta::Waits;
 use super::raw::{self, Vtable};
+use super::reason::{CancelKind, CancelReason};
 use super::runnable::Runnable;
 use super::state::{OnComplete, OnPollEnd, PollStart};
 use super::waker::{self, PackedWaker};
@@ -155,7 +156,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
     let mut cx = Context::from_waker(&waker);
 
     if header.stage() == Stage::Future {
-        let ended = if start.drop {
+        let ended = if start.drop && !is_shielded(header) {
             if !close_branches(header, &mut cx, || reason(header, owner)) {
                 return park::<O>(ptr, owner, start, entered);
             }
@@ -170,7 +171,8 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
             // SAFETY: (I2) as above; the future never moves: it is dropped in place.
             let polled = catch(|| unsafe { Pin::new_unchecked(&mut *(*slot).future).poll(&mut cx) });
             match polled {
-                Ok(Poll::Pending) if entered.yielded() => {
+                // Polled behind a shield that is gone now: dropped in the next turn.
+                Ok(Poll::Pending) if entered.yielded() || start.drop && !is_shielded(header) => {
                     drop(entered);
                     // (I2) no wake was taken away, so the `Runnable` is still ours to hand on.
                     // SAFETY: as said.
@@ -182,14 +184,14 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
                     match catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }) {
                         Ok(()) => Ok(output),
                         Err(payload) => {
-                            let _ = catch(|| drop(output));
+                            spare(owner, catch(|| drop(output)));
                             Err(JoinError::panicked(owner.panicked(payload)))
                         }
                     }
                 }
                 Err(payload) => {
-                    // SAFETY: (I2) as above. A second panic is dropped: the first one is told.
-                    let _ = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
+                    // SAFETY: (I2) as above.
+                    spare(owner, catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }));
                     Err(JoinError::panicked(owner.panicked(payload)))
                 }
             }
@@ -199,7 +201,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
         header.set_ending();
     }
 
-    let left_behind = || CancelReason::of(CancelKind::ScopeDropped);
+    let left_behind = || CancelReason::of(CancelKind::ScopeForgotten);
     if !close_branches(header, &mut cx, left_behind) {
         return park::<O>(ptr, owner, start, entered);
     }
@@ -224,13 +226,26 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
 fn heed(header: &Header, bound: Bound) -> bool {
     if bound != Bound::Open {
         // We hold wakes, so the answer is never `Enqueue`.
-        let _ = header.state.cancel(bound == Bound::Dropping);
+        let _ = header.state.cancel(bound >= Bound::Dropping);
     }
-    bound == Bound::Dropping
+    bound >= Bound::Dropping
+}
+
+/// A second panic in one task: the first one is told to whoever waits, this one to the report.
+fn spare<O: Owner>(owner: O, caught: Result<(), Box<dyn Any + Send>>) {
+    if let Err(payload) = caught {
+        owner.spare_panic(panic_message(&*payload));
+        // The payload may be of a type that panics again.
+        let _ = catch(|| drop(payload));
+    }
+}
+
+fn is_shielded(header: &Header) -> bool {
+    header.existing_extra().is_some_and(|extra| !extra.shields.is_empty())
 }
 
 fn reason<O: Owner>(header: &Header, owner: O) -> CancelReason {
-    let own = header.existing_extra().and_then(|extra| extra.cancel);
+    let own = header.existing_extra().and_then(|extra| extra.cancel.clone());
     own.unwrap_or_else(|| owner.cancel_reason())
 }
 
@@ -277,6 +292,10 @@ fn park<O: Owner>(ptr: NonNull<Header>, owner: O, start: PollStart, entered: fra
             // SAFETY: (I2) the edge kept one wake for us.
             let task = unsafe { Runnable::from_raw(ptr) };
             waker::record_unwakeable(task, LastWaker::NeverRegistered);
+        }
+        OnPollEnd::Stuck => {
+            // SAFETY: (I2) as above.
+            waker::end_grace(unsafe { Runnable::from_raw(ptr) });
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Frame {
     yielded: Cell<bool>,
     /// The innermost scope whose body is being polled; owned and read by `scope`.
     scope: Cell<*const ()>,
+    /// A shield is being polled inside of that body.
+    shielded: Cell<bool>,
     base: Cell<usize>,
     len: Cell<usize>,
     waits: [Cell<Option<Wait>>; WAITS_MAX],
@@ -38,6 +40,7 @@ impl Frame {
             now_ms: Cell::new(0),
             yielded: Cell::new(false),
             scope: Cell::new(ptr::null()),
+            shielded: Cell::new(false),
             base: Cell::new(0),
             len: Cell::new(0),
             waits: [const { Cell::new(None) }; WAITS_MAX],
@@ -102,6 +105,16 @@ pub(crate) fn scope() -> *const () {
 /// Sets the innermost scope and returns the one before.
 pub(crate) fn replace_scope(scope: *const ()) -> *const () {
     with(|frame| frame.scope.replace(scope)).unwrap_or(ptr::null())
+}
+
+/// Whether a shield is being polled inside of the innermost body.
+pub(crate) fn is_shielded() -> bool {
+    with(|frame| frame.shielded.get()).unwrap_or(false)
+}
+
+/// Says so, or not, and returns what was said before.
+pub(crate) fn replace_shielded(shielded: bool) -> bool {
+    with(|frame| frame.shielded.replace(shielded)).unwrap_or(false)
 }
 
 /// A stamp of a noted wait: which poll, which place.
@@ -178,6 +191,7 @@ pub(crate) struct Entered {
     header: *const Header,
     poll: u64,
     scope: *const (),
+    shielded: bool,
     base: usize,
     yielded: bool,
 }
@@ -189,6 +203,7 @@ pub(crate) fn enter(header: NonNull<Header>) -> Entered {
         header: frame.header.replace(header.as_ptr()),
         poll: frame.poll.replace(next_poll(frame)),
         scope: frame.scope.replace(ptr::null()),
+        shielded: frame.shielded.replace(false),
         base: frame.base.replace(frame.len.get()),
         yielded: frame.yielded.replace(false),
     })
@@ -227,6 +242,7 @@ impl Drop for Entered {
             frame.header.set(self.header);
             frame.poll.set(self.poll);
             frame.scope.set(self.scope);
+            frame.shielded.set(self.shielded);
             frame.yielded.set(self.yielded);
             frame.len.set(frame.base.replace(self.base));
         });

@@ -7,10 +7,11 @@ use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::frame;
 use super::hooks::Branch;
-use super::join::CancelReason;
 use super::meta::Record;
-use super::raw::Vtable;
+use super::raw::{TaskRef, Vtable};
+use super::reason::CancelReason;
 use super::state::State;
 use super::wait::Wait;
 use super::waker::PackedWaker;
@@ -29,6 +30,17 @@ pub(crate) struct Extra {
     pub(crate) last_waker: Option<LastWaker>,
     /// The reason of an abort of this very task; else its scope's reason counts.
     pub(crate) cancel: Option<CancelReason>,
+    /// Shields that are pending in this task: they hold off its drop.
+    pub(crate) shields: Vec<ShieldNote>,
+}
+
+/// A pending shield, for the runner and for reports.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShieldNote {
+    /// Unique in the process.
+    pub(crate) id: u64,
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) since_ms: u64,
 }
 
 /// Who dropped the last waker.
@@ -110,6 +122,20 @@ impl Header {
 
     pub(crate) fn list(&self) -> u16 {
         (self.record.note() >> 16) as u16
+    }
+
+    /// Whether the task that this thread is polling is this one or below it.
+    pub(crate) fn is_at_or_above_polled(&self) -> bool {
+        if ptr::eq(frame::header(), self) {
+            return true;
+        }
+        // A task without branches has nothing below it: the common case ends here.
+        let branches = match self.existing_extra() {
+            Some(extra) if !extra.branches.is_empty() => extra.branches.clone(),
+            _ => return false,
+        };
+        let Some(polled) = TaskRef::polled() else { return false };
+        polled.owner_if_polled().is_some_and(|owner| owner.is_below(self, &branches))
     }
 
     /// The out-of-line part, if there is one.

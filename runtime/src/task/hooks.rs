@@ -6,8 +6,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::header::Header;
-use super::join::CancelReason;
 use super::raw::TaskRef;
+use super::reason::CancelReason;
 use super::runnable::Runnable;
 
 /// How far a bound has been cancelled.
@@ -18,6 +18,8 @@ pub(crate) enum Bound {
     Cancelled,
     /// What is suspended is dropped.
     Dropping,
+    /// The same, and so is everything below, whatever grace it was given there.
+    Forced,
 }
 
 /// Why a task comes to a run queue.
@@ -72,6 +74,12 @@ pub(crate) trait OwnerLink {
 
     /// The scope that bounds the task, as `scope` knows it.
     fn scope(&self) -> *const ();
+
+    /// Whether the task is somewhere below `other`, whose branches are these, so that `other` cannot complete before it.
+    fn is_below(&self, other: &Header, branches: &[Arc<dyn Branch>]) -> bool;
+
+    /// A panic that nobody will be handed, because another one came first.
+    fn spare_panic(&self, message: &str);
 }
 
 /// Something below a task in the tree: a scope that lives in it.
@@ -80,8 +88,8 @@ pub(crate) trait Branch: Any + Send + Sync {
     /// for `reason`. True if nothing is left there; if not, the polled task is woken when the last one leaves.
     fn close(&self, cx: &std::task::Context<'_>, reason: CancelReason) -> bool;
 
-    /// Cancels everything below.
-    fn cancel(&self, reason: CancelReason, drop: bool);
+    /// Cancels everything below, with the grace that it has there.
+    fn cancel(&self, reason: CancelReason);
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }

@@ -10,10 +10,10 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
-use super::frame;
 use super::header::Header;
 use super::meta::TaskId;
 use super::raw::{self, TaskRef};
+use super::reason::{CancelKind, CancelReason};
 use super::state::OnHandleDrop;
 use super::wait::{Leaf, Object, WaitReason};
 use super::waker::{self, PackedWaker};
@@ -69,12 +69,12 @@ impl<T> JoinHandle<T> {
         self.header().state.load().is_complete()
     }
 
-    /// Cancels the task and everything below it, without grace: at its next suspension, or at once if it
-    /// is parked, its future is dropped. Does not wait; await the handle to know it gone. A task that
+    /// Cancels the task and everything below it. It has no grace: at its next suspension, or at once if it is parked, its
+    /// future is dropped, unless a shield holds that off. Does not wait; await the handle to know it gone. A task that
     /// completes first is not disturbed.
     #[track_caller]
     pub fn abort(&self) {
-        self.task().cancel(CancelReason::here(CancelKind::Aborted), true);
+        self.task().cancel(CancelReason::here(CancelKind::Aborted));
     }
 
     pub(crate) fn take_output(&mut self) -> Result<T, JoinError> {
@@ -86,6 +86,32 @@ impl<T> JoinHandle<T> {
         unsafe {
             (self.header().vtable.take_output)(self.header, to);
             output.assume_init()
+        }
+    }
+
+    /// Whether the task is complete; if not, it wakes `cx` when it is.
+    pub(crate) fn tell_end(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.header().state.load().is_complete() {
+            return true;
+        }
+        let waker = match self.take_joiner().map(PackedWaker::into_waker) {
+            Some(waker) if waker::will_wake(&waker, cx) => waker,
+            _ => waker::register(cx),
+        };
+        // SAFETY: (I7) `JOINER` is clear: we took it back, or it was never set, or the task is complete
+        // and then `set_joiner` says no. Only a completion under `JOINER` touches the slot.
+        unsafe {
+            let slot = self.header().joiner.get();
+            if self.header().state.load().is_complete() {
+                drop(waker);
+                true
+            } else {
+                *slot = Some(PackedWaker::new(waker));
+                !self.header().state.set_joiner() && {
+                    drop((*slot).take().map(PackedWaker::into_waker));
+                    true
+                }
+            }
         }
     }
 
@@ -102,32 +128,20 @@ impl<T> JoinHandle<T> {
 impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
+    /// An error that says `is_would_deadlock`, at once, if the awaited task cannot complete before the asker has. The
+    /// handle is as good as before then.
+    ///
     /// # Panics
-    /// When polled again after it was ready.
+    /// When polled again after it has returned the task's result.
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(self.has_output, "a JoinHandle was polled after it had returned its result");
         if !self.header().state.load().is_complete() {
-            let waker = match self.take_joiner().map(PackedWaker::into_waker) {
-                Some(waker) if waker::will_wake(&waker, cx) => waker,
-                _ => waker::register(cx),
-            };
-            // SAFETY: (I7) `JOINER` is clear: we took it back, or it was never set, or the task is complete
-            // and then `set_joiner` says no. Only a completion under `JOINER` touches the slot.
-            let complete = unsafe {
-                let slot = self.header().joiner.get();
-                if self.header().state.load().is_complete() {
-                    drop(waker);
-                    true
-                } else {
-                    *slot = Some(PackedWaker::new(waker));
-                    !self.header().state.set_joiner() && {
-                        drop((*slot).take().map(PackedWaker::into_waker));
-                        true
-                    }
-                }
-            };
-            if !complete {
+            if self.header().is_at_or_above_polled() {
+                self.leaf.ready();
+                return Poll::Ready(Err(JoinError::would_deadlock(self.id())));
+            }
+            if !self.tell_end(cx) {
                 self.leaf.set_location(Location::caller());
                 self.leaf.pending(cx);
                 return Poll::Pending;
@@ -176,101 +190,22 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
-/// What kind of event cancelled a task.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum CancelKind {
-    /// `Scope::cancel`.
-    Explicit,
-    /// `JoinHandle::abort`.
-    Aborted,
-    /// A sibling panicked.
-    SiblingPanicked,
-    /// The scope's future was dropped before it had ended, or its task ended with the scope left behind.
-    ScopeDropped,
-    /// The scope had ended before the task was spawned into it.
-    ScopeClosed,
-    /// The runtime shut down.
-    Shutdown,
-}
-
-/// Why a task was cancelled: what, where, by whom and when. The first reason given wins.
-#[derive(Clone, Copy, Debug)]
-pub struct CancelReason {
-    kind: CancelKind,
-    site: Option<&'static Location<'static>>,
-    by: Option<TaskId>,
-    at_ms: u64,
-}
-
-impl CancelReason {
-    /// A reason that names the caller and the task being polled.
-    #[track_caller]
-    pub(crate) fn here(kind: CancelKind) -> CancelReason {
-        CancelReason { site: Some(Location::caller()), ..CancelReason::of(kind) }
-    }
-
-    pub(crate) fn of(kind: CancelKind) -> CancelReason {
-        let header = frame::header();
-        // SAFETY: (I1) a task that is being polled is alive.
-        let by = unsafe { header.as_ref() }.map(|header| header.record.id());
-        CancelReason { kind, site: None, by, at_ms: frame::now_ms() }
-    }
-
-    /// What kind of event it was.
-    pub fn kind(&self) -> CancelKind {
-        self.kind
-    }
-
-    /// Where in the code it was asked for, if it was.
-    pub fn location(&self) -> Option<&'static Location<'static>> {
-        self.site
-    }
-
-    /// The task that asked for it, if a task did.
-    pub fn by(&self) -> Option<TaskId> {
-        self.by
-    }
-
-    /// When, in milliseconds on the runtime's clock.
-    pub(crate) fn at_ms(&self) -> u64 {
-        self.at_ms
-    }
-
-    pub(crate) fn at(mut self, now_ms: u64) -> CancelReason {
-        self.at_ms = now_ms;
-        self
-    }
-}
-
-impl fmt::Display for CancelReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            CancelKind::Explicit => "Scope::cancel",
-            CancelKind::Aborted => "JoinHandle::abort",
-            CancelKind::SiblingPanicked => "a sibling panicked",
-            CancelKind::ScopeDropped => "its scope was dropped",
-            CancelKind::ScopeClosed => "spawned into a scope that had ended",
-            CancelKind::Shutdown => "shutdown",
-        })?;
-        match self.site {
-            Some(site) => write!(f, " at {site}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A task did not return: it was cancelled, or it panicked.
+/// A task did not return: it was cancelled, or it panicked. Or it never can, because it waits for the asker.
 pub struct JoinError(Kind);
 
 enum Kind {
     Cancelled(CancelReason),
+    WouldDeadlock(TaskId),
     Panicked(std::sync::Mutex<Box<dyn Any + Send>>),
 }
 
 impl JoinError {
     pub(crate) fn cancelled(reason: CancelReason) -> JoinError {
         JoinError(Kind::Cancelled(reason))
+    }
+
+    pub(crate) fn would_deadlock(task: TaskId) -> JoinError {
+        JoinError(Kind::WouldDeadlock(task))
     }
 
     pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> JoinError {
@@ -287,11 +222,17 @@ impl JoinError {
         matches!(self.0, Kind::Panicked(_))
     }
 
+    /// Whether the task that was awaited is the asker itself, or one that cannot complete before the asker has: it waits for
+    /// the end of a scope that the asker is below.
+    pub fn is_would_deadlock(&self) -> bool {
+        matches!(self.0, Kind::WouldDeadlock(_))
+    }
+
     /// Why the task was cancelled, if it was.
     pub fn cancel_reason(&self) -> Option<CancelReason> {
-        match self.0 {
-            Kind::Cancelled(reason) => Some(reason),
-            Kind::Panicked(_) => None,
+        match &self.0 {
+            Kind::Cancelled(reason) => Some(reason.clone()),
+            _ => None,
         }
     }
 
@@ -334,6 +275,11 @@ impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Cancelled(reason) => write!(f, "task was cancelled: {reason}"),
+            Kind::WouldDeadlock(task) => write!(
+                f,
+                "waiting for task {task} would never end: it completes only after everything below it has, and that \
+                 includes the task that asks"
+            ),
             Kind::Panicked(payload) => {
                 let payload = payload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 write!(f, "task panicked: {}", panic_message(&**payload))

@@ -48,12 +48,15 @@ pub(crate) mod hooks;
 pub(crate) mod join;
 pub(crate) mod meta;
 pub(crate) mod raw;
+pub(crate) mod reason;
 pub(crate) mod runnable;
 pub(crate) mod state;
 pub(crate) mod wait;
+pub(crate) mod waiters;
 pub(crate) mod waker;
 pub(crate) mod yield_now;
 
-pub use self::join::{CancelKind, CancelReason, JoinError, JoinHandle};
+pub use self::join::{JoinError, JoinHandle};
 pub use self::meta::TaskId;
+pub use self::reason::{CancelKind, CancelReason};
 pub use self::yield_now::{YieldNow, yield_now};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::frame;
 use super::header::Header;
 use super::hooks::{Branch, Cause, OwnerLink};
-use super::join::CancelReason;
+use super::reason::CancelReason;
 use super::runnable::Runnable;
 use super::state::OnWake;
 
@@ -74,11 +74,11 @@ impl TaskRef {
         self.0
     }
 
-    /// Asks the task to end, and everything below it. `drop`: without grace.
-    pub(crate) fn cancel(&self, reason: CancelReason, drop: bool) {
-        self.header().extra().cancel.get_or_insert(reason);
-        for branch in self.flag_cancelled(drop) {
-            branch.cancel(reason, drop);
+    /// Has the task dropped, and cancels everything below it.
+    pub(crate) fn cancel(&self, reason: CancelReason) {
+        self.header().extra().cancel.get_or_insert_with(|| reason.clone());
+        for branch in self.flag_cancelled(true) {
+            branch.cancel(reason.clone());
         }
     }
 

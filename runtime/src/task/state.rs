@@ -27,6 +27,9 @@
 //! the place of a runner, so the task and its scope cannot go away under it. [`State::end_record`] gives
 //! that wake back. Nothing but a cancellation can have come in between, for no waker exists.
 //!
+//! **Stuck** is the same of a task that is cancelled and in its grace: it cannot end by itself, so the grace is over. Both
+//! edges keep one wake here, too, and it becomes the one that drops the task.
+//!
 //! **Saturation.** A count that reaches half of its field sets `STUCK` for good and puts all three counts in the
 //! middle of their fields. From then on they are only held still (each add is undone): the task is never
 //! freed and never called unwakeable. Wakes need no such flag: see [`State::wake`].
@@ -112,6 +115,9 @@ pub(crate) enum OnPollEnd {
     Reschedule,
     /// No waker exists. The runner keeps one wake: write it down, then call `end_record`.
     Unwakeable,
+    /// No waker exists, and the task was asked to end: it cannot do that by itself. The runner keeps one wake: end
+    /// the grace, and enqueue it to be dropped.
+    Stuck,
 }
 
 /// What must be done after a waker was dropped.
@@ -124,6 +130,8 @@ pub(crate) enum OnWakerDrop {
     /// It was the last waker of an idle task. The caller now holds one wake: write it down, then call
     /// `end_record`.
     Unwakeable,
+    /// The same of a task that was asked to end, see [`OnPollEnd::Stuck`]. The caller now holds one wake.
+    Stuck,
 }
 
 /// What the runner must do to complete a task.
@@ -179,6 +187,11 @@ impl Bits {
     /// The theorem: parked, not cancelled, and no waker exists anywhere.
     pub(crate) fn is_unwakeable(self) -> bool {
         self.0 & (COMPLETE | CANCELLED | STUCK | WAKES | OWNS | FOREIGNS) == 0
+    }
+    /// The same of a task that was asked to end, while its grace runs.
+    fn is_stuck(self) -> bool {
+        let word = self.0 & (COMPLETE | CANCELLED | DROP | STUCK | WAKES | OWNS | FOREIGNS);
+        word == CANCELLED
     }
     /// Complete, and neither handle nor reference nor waker is left.
     fn is_free(self) -> bool {
@@ -271,6 +284,8 @@ impl State {
                 (OnPollEnd::Reschedule, Some(new))
             } else if Bits(new).is_unwakeable() {
                 (OnPollEnd::Unwakeable, Some(new + WAKE))
+            } else if Bits(new).is_stuck() {
+                (OnPollEnd::Stuck, Some(new + WAKE))
             } else {
                 (OnPollEnd::Idle, Some(new))
             }
@@ -374,6 +389,8 @@ impl State {
             let new = bits - count.unit();
             if Bits(new).is_unwakeable() {
                 (OnWakerDrop::Unwakeable, Some(new + WAKE))
+            } else if Bits(new).is_stuck() {
+                (OnWakerDrop::Stuck, Some(new + WAKE))
             } else if Bits(new).is_free() {
                 (OnWakerDrop::Free, Some(new))
             } else {
@@ -516,6 +533,22 @@ mod tests {
         assert!(state.load().is_unwakeable());
         assert_eq!(state.cancel(true), OnWake::Enqueue);
         assert!(!state.load().is_unwakeable());
+    }
+
+    #[test]
+    fn a_task_in_its_grace_that_nothing_can_wake_is_stuck_at_either_edge() {
+        let state = State::new();
+        let start = state.start_poll();
+        assert_eq!(state.cancel(false), OnWake::Nothing);
+        state.clone_waker(Count::Foreign);
+        assert_eq!(state.end_poll(start), OnPollEnd::Reschedule, "the cancel is a wake");
+        let start = state.start_poll();
+        assert_eq!(state.end_poll(start), OnPollEnd::Idle);
+        assert_eq!(state.drop_waker(Count::Foreign), OnWakerDrop::Stuck);
+        assert_eq!(state.cancel(true), OnWake::Nothing, "the edge kept a wake");
+        let start = state.start_poll();
+        assert!(start.drop);
+        assert_eq!(state.end_poll(start), OnPollEnd::Idle, "said once: the grace is over");
     }
 
     #[test]

@@ -47,6 +47,10 @@ pub enum WaitReason {
     BlockingCall,
     /// A future of another crate, named by `waiting`.
     Labelled,
+    /// `Scope::spawn_when_free`: a free place among the children.
+    SpawnWhenFree,
+    /// `Children::join_next`: any child's end.
+    NextChild,
 }
 
 /// Who can end a wait; see [`WaitReason::ended_by`].
@@ -64,7 +68,7 @@ pub enum EndedBy {
 #[cfg_attr(leakfree_norecord, allow(dead_code))]
 impl WaitReason {
     /// Every reason, in the order of their numbers.
-    const ALL: [WaitReason; 18] = [
+    const ALL: [WaitReason; 20] = [
         WaitReason::Join,
         WaitReason::ScopeEnd,
         WaitReason::Cancelled,
@@ -83,6 +87,8 @@ impl WaitReason {
         WaitReason::MutexLock,
         WaitReason::BlockingCall,
         WaitReason::Labelled,
+        WaitReason::SpawnWhenFree,
+        WaitReason::NextChild,
     ];
 
     /// The reason with that number; 0 is none.
@@ -113,6 +119,8 @@ impl WaitReason {
             WaitReason::MutexLock => "Mutex::lock",
             WaitReason::BlockingCall => "blocking call",
             WaitReason::Labelled => "waiting",
+            WaitReason::SpawnWhenFree => "Scope::spawn_when_free",
+            WaitReason::NextChild => "Children::join_next",
         }
     }
 
@@ -135,7 +143,9 @@ impl WaitReason {
             | WaitReason::MpscRecv
             | WaitReason::MpscSend
             | WaitReason::MpscClosed
-            | WaitReason::MutexLock => EndedBy::Task,
+            | WaitReason::MutexLock
+            | WaitReason::SpawnWhenFree
+            | WaitReason::NextChild => EndedBy::Task,
             WaitReason::Cancelled => EndedBy::Cancellation,
         }
     }

@@ -98,6 +98,7 @@ fn drop_waker(data: *const (), count: Count) {
     match header(data).state.drop_waker(count) {
         OnWakerDrop::Nothing => {}
         OnWakerDrop::Free => free(data),
+        OnWakerDrop::Stuck => end_grace(runnable(data)),
         OnWakerDrop::Unwakeable => {
             let by = match TaskRef::polled() {
                 Some(task) => LastWaker::Task {
@@ -118,6 +119,15 @@ pub(crate) fn record_unwakeable(task: Runnable, by: LastWaker) {
     task.header().extra().last_waker = Some(by);
     task.report_unwakeable();
     task.end_record();
+}
+
+/// A task in its grace that nothing can wake: the grace ends for it. The caller holds the wake that the edge kept, as
+/// `task`.
+#[cold]
+pub(crate) fn end_grace(task: Runnable) {
+    // A wake is held, so the answer is never `Enqueue`.
+    let _ = task.header().state.cancel(true);
+    task.schedule(Cause::Woken);
 }
 
 // ---- for leaves ---------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 mod instant;
 mod interval;
-mod sleep;
+pub(crate) mod sleep;
 mod timeout;
 
 pub use instant::Instant;

@@ -16,7 +16,7 @@ use crate::task::waker;
 
 /// One deadline on the runtime's clock, with the registration of who waits for it.
 #[derive(Debug)]
-pub(super) struct Timer {
+pub(crate) struct Timer {
     driver: Arc<Driver>,
     deadline_ns: u64,
     key: Option<Key>,
@@ -24,8 +24,12 @@ pub(super) struct Timer {
 
 impl Timer {
     #[track_caller]
-    pub(super) fn after(what: &str, duration: Duration) -> Timer {
-        let driver = context::driver(what);
+    pub(crate) fn after(what: &str, duration: Duration) -> Timer {
+        Timer::on(&context::driver(what), duration)
+    }
+
+    pub(crate) fn on(driver: &Arc<Driver>, duration: Duration) -> Timer {
+        let driver = Arc::clone(driver);
         let deadline_ns = driver.clock().now_ns().saturating_add(saturating_ns(duration));
         Timer { driver, deadline_ns, key: None }
     }
@@ -67,7 +71,7 @@ impl Timer {
 
     /// Whether the deadline has passed; if not, the polled task is woken when it has. After the runtime's end
     /// it never passes.
-    pub(super) fn poll(&mut self, cx: &Context<'_>) -> bool {
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> bool {
         if let Some(key) = self.key {
             let armed = self.driver.rearm(key, |old| waker::will_wake(old, cx), || waker::register(cx));
             if armed {

@@ -9,7 +9,7 @@ use crate::task::waker::{self, Woken};
 
 /// A waiter's place in the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     index: usize,
     ticket: u64,
 }
@@ -26,7 +26,7 @@ struct Waiter {
 /// A waiter is **queued** until it is **granted**, and leaves by [`leave`](Waiters::leave) in either case, which says
 /// which it was: a grant that was not used is the leaver's to pass on.
 #[derive(Debug)]
-pub(super) struct Waiters {
+pub(crate) struct Waiters {
     waiters: Slab<Waiter>,
     /// In order; those who left before their turn are skipped when they come up.
     order: VecDeque<Place>,
@@ -35,17 +35,17 @@ pub(super) struct Waiters {
 }
 
 impl Waiters {
-    pub(super) const fn new() -> Waiters {
+    pub(crate) const fn new() -> Waiters {
         Waiters { waiters: Slab::new(), order: VecDeque::new(), queued: 0, tickets: 0 }
     }
 
     /// Nobody waits who has not been granted.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queued == 0
     }
 
     /// Queues the polled task.
-    pub(super) fn join(&mut self, cx: &Context<'_>) -> Place {
+    pub(crate) fn join(&mut self, cx: &Context<'_>) -> Place {
         self.tickets += 1;
         let ticket = self.tickets;
         let index = self.waiters.insert(Waiter { ticket, waker: Some(waker::register(cx)) });
@@ -57,7 +57,7 @@ impl Waiters {
 
     /// Whether the waiter has been granted; if not, it is the polled task that is woken, and the waker
     /// that was replaced for it is for the caller to drop outside the lock.
-    pub(super) fn poll(&mut self, place: Place, cx: &Context<'_>) -> Result<(), Option<Waker>> {
+    pub(crate) fn poll(&mut self, place: Place, cx: &Context<'_>) -> Result<(), Option<Waker>> {
         match &mut self.waiters[place.index].waker {
             None => Ok(()),
             Some(waker) if waker::will_wake(waker, cx) => Err(None),
@@ -66,7 +66,7 @@ impl Waiters {
     }
 
     /// Grants the longest waiting; `None` if nobody waits.
-    pub(super) fn grant(&mut self) -> Option<Woken> {
+    pub(crate) fn grant(&mut self) -> Option<Woken> {
         while let Some(place) = self.order.pop_front() {
             let waiter = self.waiters.get_mut(place.index).filter(|w| w.ticket == place.ticket);
             if let Some(waker) = waiter.and_then(|waiter| waiter.waker.take()) {
@@ -78,13 +78,13 @@ impl Waiters {
     }
 
     /// Grants everybody.
-    pub(super) fn grant_all(&mut self) -> Vec<Woken> {
+    pub(crate) fn grant_all(&mut self) -> Vec<Woken> {
         std::iter::from_fn(|| self.grant()).collect()
     }
 
     /// A waiter goes. Its waker, if it was still queued, is for the caller to drop outside the lock; `None`
     /// means that it had been granted.
-    pub(super) fn leave(&mut self, place: Place) -> Option<Waker> {
+    pub(crate) fn leave(&mut self, place: Place) -> Option<Waker> {
         let waker = self.waiters.remove(place.index).waker;
         if waker.is_some() {
             self.queued -= 1;
