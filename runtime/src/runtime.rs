@@ -69,7 +69,9 @@ impl Runtime {
     }
 
     pub(crate) fn start(options: Options) -> io::Result<Runtime> {
-        let driver = Arc::new(Driver::new(Clock::new())?);
+        // Each worker holds it from the start.
+        let clock = if options.start_paused { Clock::paused(options.workers) } else { Clock::new() };
+        let driver = Arc::new(Driver::new(clock)?);
         let queues: Vec<_> = (0..options.workers).map(|_| Queue::new_fifo()).collect();
         let remotes = queues.iter().map(|queue| Remote::new(queue.stealer())).collect();
         let pool = Pool::new(options.blocking_threads_max, options.name.clone());
@@ -177,7 +179,12 @@ impl Running {
         let grace = self.options.grace;
         if !grace.is_zero() {
             self.root.cancel_all(reason, false);
+            // Who cleans up may need timers: a paused clock jumps again.
+            let inside = self.shared.driver.enter(false);
+            self.shared.driver.let_go();
             self.wait_until_empty(grace);
+            self.shared.driver.hold();
+            drop(inside);
         }
         self.root.cancel_all(reason, true);
         if !self.wait_until_dropped() {
@@ -312,7 +319,9 @@ impl Handle {
         future: F,
     ) -> F::Output {
         assert_not_polling("`block_on`");
-        let _entered = context::enter(&self.shared, None, true);
+        let entered = context::enter(&self.shared, None, true);
+        // A blocking call has a hold already.
+        let _inside = self.shared.driver.enter(entered.was_inside());
         let mut handle = crate::scope::block_on(&self.root, spawned_at, future);
         match handle.take_output() {
             Ok(output) => output,
@@ -388,6 +397,7 @@ impl fmt::Debug for Options {
             .field("name", &self.name)
             .field("grace", &self.grace)
             .field("settle", &self.settle)
+            .field("start_paused", &self.start_paused)
             .finish_non_exhaustive()
     }
 }
