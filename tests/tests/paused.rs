@@ -224,14 +224,14 @@ async fn io_on_the_same_machine_comes_before_a_jump() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = leakfree::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
         let mut buffer = [0; 4];
         for _ in 0..50 {
             stream.read_exact(&mut buffer).await.unwrap();
             stream.write_all(&buffer).await.unwrap();
         }
     });
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
     let start = Instant::now();
     let mut buffer = [0; 4];
     for n in 1..=50 {
