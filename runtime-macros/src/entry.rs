@@ -38,7 +38,11 @@ pub(crate) fn expand(flavor: Flavor, options: TokenStream, item: TokenStream) ->
             return quote!(#error #item);
         }
     };
-    match (check(flavor, &function), syn::parse2::<Options>(options)) {
+    let options = syn::parse2::<Options>(options).and_then(|options| match flavor {
+        Flavor::Main => options.check_main(),
+        Flavor::Test => Ok(options),
+    });
+    match (check(flavor, &function), options) {
         (Ok(()), Ok(options)) => entry_point(flavor, &options, &function),
         (Ok(()), Err(error)) | (Err(error), Ok(_)) => failure(&function, error),
         (Err(mut error), Err(other)) => {

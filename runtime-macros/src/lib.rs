@@ -66,6 +66,7 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `grace`   | a duration, such as `"5s"`      | how long tasks may run on after the cancel at the test's end        |
 /// | `settle`  | a duration, such as `"100ms"`   | how long what is about to finish may take before leaks are judged   |
 /// | `on_leak` | `report` or `fail`              | whether a leak is only reported, or fails the test                  |
+/// | `paused`  | nothing, `true` or `false`      | whether time stands still while anything can run, and then jumps    |
 /// | `crate`   | a path, by default `::leakfree` | where to find leakfree, if it was renamed or is re-exported         |
 ///
 /// A duration is a whole number and a unit (`ns`, `us`, `ms`, `s` or `min`), and is read when the test is compiled.

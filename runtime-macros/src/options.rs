@@ -4,9 +4,10 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
-use syn::{Error, Ident, LitInt, LitStr, Path, Result, Token};
+use syn::{Error, Ident, LitBool, LitInt, LitStr, Path, Result, Token};
 
-const KNOWN: &str = "known options: `workers`, `name`, `grace`, `settle`, `on_leak`, `crate`";
+const KNOWN: &str = "known options: `workers`, `name`, `grace`, `settle`, `on_leak`, `crate`, and in tests \
+                     `paused`";
 
 /// The options of one attribute, each checked.
 #[derive(Default)]
@@ -16,12 +17,19 @@ pub(crate) struct Options {
     grace: Option<Nanos>,
     settle: Option<Nanos>,
     on_leak: Option<OnLeak>,
+    paused: Option<Paused>,
     krate: Option<Path>,
 }
 
 /// A duration and where it was written.
 struct Nanos {
     nanos: u64,
+    span: Span,
+}
+
+/// Whether the clock is paused, and where that was written.
+struct Paused {
+    paused: bool,
     span: Span,
 }
 
@@ -37,6 +45,17 @@ impl Options {
         match &self.krate {
             Some(path) => quote!(#path),
             None => quote!(::leakfree),
+        }
+    }
+
+    /// Refuses what only tests may have.
+    pub(crate) fn check_main(self) -> Result<Options> {
+        match &self.paused {
+            None => Ok(self),
+            Some(Paused { span, .. }) => Err(Error::new(
+                *span,
+                "`paused` is for tests: `#[leakfree::test(paused)]`; elsewhere call `Builder::start_paused`",
+            )),
         }
     }
 
@@ -60,6 +79,9 @@ impl Options {
             let variant = Ident::new(variant, *span);
             builder.extend(quote!(.on_leak(#krate::runtime::OnLeak::#variant)));
         }
+        if let Some(Paused { paused, span }) = &self.paused {
+            builder.extend(quote_spanned!(*span=> .start_paused(#paused)));
+        }
         builder
     }
 }
@@ -80,6 +102,7 @@ impl Parse for Options {
                 "grace" => once(&key, &mut options.grace, || duration(&key, value(&key, input)?))?,
                 "settle" => once(&key, &mut options.settle, || duration(&key, value(&key, input)?))?,
                 "on_leak" => once(&key, &mut options.on_leak, || on_leak(value(&key, input)?))?,
+                "paused" => once(&key, &mut options.paused, || paused(&key, input))?,
                 "crate" => once(&key, &mut options.krate, || Path::parse_mod_style(value(&key, input)?))?,
                 _ => return Err(Error::new(key.span(), format!("unknown option `{word}`; {KNOWN}"))),
             }
@@ -148,6 +171,17 @@ fn nanos(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
+/// `paused`, alone or with a value.
+fn paused(key: &Ident, input: ParseStream<'_>) -> Result<Paused> {
+    let span = key.span();
+    if input.is_empty() || input.peek(Token![,]) {
+        return Ok(Paused { paused: true, span });
+    }
+    const MESSAGE: &str = "`paused` stands alone, or is `true` or `false`";
+    let literal: LitBool = value(key, input)?.parse().map_err(|error| Error::new(error.span(), MESSAGE))?;
+    Ok(Paused { paused: literal.value, span })
+}
+
 fn on_leak(input: ParseStream<'_>) -> Result<OnLeak> {
     const MESSAGE: &str = "`on_leak` is `report` or `fail`";
     let (word, span) = if input.peek(LitStr) {
@@ -207,6 +241,12 @@ mod tests {
             "::leakfree::runtime::Builder::new().grace(::core::time::Duration::from_nanos(1000000u64))\
              .settle(::core::time::Duration::from_nanos(2000u64))",
         );
+        check_builder("paused", "::leakfree::runtime::Builder::new().start_paused(true)");
+        check_builder(
+            "paused, workers = 1",
+            "::leakfree::runtime::Builder::new().workers(1).start_paused(true)",
+        );
+        check_builder("paused = false,", "::leakfree::runtime::Builder::new().start_paused(false)");
         check_builder(
             "on_leak = fail",
             "::leakfree::runtime::Builder::new().on_leak(::leakfree::runtime::OnLeak::Fail)",
@@ -234,6 +274,8 @@ mod tests {
         check_error("name = 5", "`name` is a string");
         check_error("grace = 5", "in a string");
         check_error("settle = \"soon\"", "`settle` is a whole number and a unit");
+        check_error("paused = 1", "`paused` stands alone, or is `true` or `false`");
+        check_error("paused, paused = true", "`paused` is given twice");
         check_error("on_leak = panic", "`report` or `fail`");
         check_error("workers = 1 name = \"n\"", "expected `,`");
     }

@@ -28,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) grace: Duration,
     pub(crate) settle: Duration,
     pub(crate) blocking_threads_max: usize,
+    pub(crate) start_paused: bool,
     /// Taken by the runtime when it starts.
     pub(crate) on_unwakeable: Mutex<Option<Hook>>,
 }
@@ -68,6 +69,7 @@ impl Builder {
                 settle: Duration::from_millis(100),
                 // Blocking calls mostly sleep in the kernel; the limit is there for the memory of their stacks.
                 blocking_threads_max: 512,
+                start_paused: false,
                 on_unwakeable: Mutex::new(None),
             },
         }
@@ -103,6 +105,37 @@ impl Builder {
     /// by [`build`](Builder::build).
     pub fn blocking_threads_max(mut self, threads: usize) -> Builder {
         self.options.blocking_threads_max = threads;
+        self
+    }
+
+    /// Whether the runtime has a paused clock, for tests: time stands still while anything can run, and jumps to the next
+    /// timer when nothing can. A test that sleeps for hours ends at once, and at the exact time. Default: no.
+    ///
+    /// The clock jumps when every worker sleeps, no task waits to be run, no call of [`spawn_blocking`](crate::spawn_blocking)
+    /// is queued or running, and every thread inside [`block_on`](Runtime::block_on) waits; at least one must be inside: it
+    /// stands still between two `block_on`s, and when a shutdown looks for leaks. It jumps again in the shutdown's
+    /// [`grace`](Builder::grace). The waits of the shutdown itself are in real time.
+    ///
+    /// [`Instant::now`](crate::time::Instant::now) follows the paused clock on the threads of the runtime: in tasks,
+    /// blocking calls and `block_on`. The standard library's does not.
+    ///
+    /// What goes on outside the runtime does not hold the clock: other threads, processes, the network. Events that the operating
+    /// system has ready come before a jump, but the clock may jump while a peer's answer is still on its way, so that
+    /// a timeout around I/O may end at once.
+    ///
+    /// ```
+    /// use leakfree::time::{Duration, Instant, sleep};
+    ///
+    /// let runtime = leakfree::runtime::Builder::new().workers(1).start_paused(true).build()?;
+    /// runtime.block_on(async {
+    ///     let start = Instant::now();
+    ///     sleep(Duration::from_secs(3600)).await;
+    ///     assert_eq!(start.elapsed(), Duration::from_secs(3600));
+    /// });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn start_paused(mut self, start_paused: bool) -> Builder {
+        self.options.start_paused = start_paused;
         self
     }
 

@@ -40,6 +40,7 @@
 //! # In tests
 //!
 //! `#[leakfree::test]` gives each test a runtime of its own, and fails it with the report if a task of it leaked.
+//! With `#[leakfree::test(paused)]` sleeps of hours end at once: see [`start_paused`](runtime::Builder::start_paused).
 //!
 //! # Where to find what
 //!

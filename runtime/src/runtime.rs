@@ -72,7 +72,9 @@ impl Runtime {
     }
 
     pub(crate) fn start(options: Options) -> io::Result<Runtime> {
-        let driver = Arc::new(Driver::new(Clock::new())?);
+        // Each worker holds it from the start.
+        let clock = if options.start_paused { Clock::paused(options.workers) } else { Clock::new() };
+        let driver = Arc::new(Driver::new(clock)?);
         let queues: Vec<_> = (0..options.workers).map(|_| Queue::new_fifo()).collect();
         let remotes = queues.iter().map(|queue| Remote::new(queue.stealer())).collect();
         let pool = Pool::new(options.blocking_threads_max, options.name.clone());
@@ -177,13 +179,19 @@ impl Running {
 
         let now_ms = crate::scheduler::shared::now_ms(&self.shared.driver);
         let reason = CancelReason::of(CancelKind::Shutdown).at(now_ms);
+        // Who cleans up may need timers: a paused clock jumps again.
+        let inside = self.shared.driver.enter(false);
+        self.shared.driver.let_go();
         let grace = self.options.grace;
         if !grace.is_zero() {
             self.root.cancel_all(reason.clone(), false);
             self.wait_until_empty(grace);
         }
         self.root.cancel_all(reason, true);
-        if !self.wait_until_dropped() {
+        let dropped = self.wait_until_dropped();
+        self.shared.driver.hold();
+        drop(inside);
+        if !dropped {
             let after = collect::snapshot(&self.shared, &self.root);
             report.add_unresponsive(&after);
         }
@@ -316,7 +324,9 @@ impl Handle {
         future: F,
     ) -> F::Output {
         assert_not_polling("`block_on`");
-        let _entered = context::enter(&self.shared, None, true);
+        let entered = context::enter(&self.shared, None, true);
+        // A blocking call has a hold already.
+        let _inside = self.shared.driver.enter(entered.was_inside());
         let mut handle = crate::scope::block_on(&self.root, spawned_at, future);
         match handle.take_output() {
             Ok(output) => output,
@@ -392,6 +402,7 @@ impl fmt::Debug for Options {
             .field("name", &self.name)
             .field("grace", &self.grace)
             .field("settle", &self.settle)
+            .field("start_paused", &self.start_paused)
             .finish_non_exhaustive()
     }
 }

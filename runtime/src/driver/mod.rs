@@ -5,6 +5,7 @@
 
 pub(crate) mod clock;
 mod events;
+mod exact;
 pub(crate) mod io;
 pub(crate) mod readiness;
 pub(crate) mod wheel;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use self::clock::Clock;
 use self::events::Poll;
+use self::exact::Exact;
 use self::io::{Sources, WAKE};
 use self::wheel::{Key, Wheel};
 
@@ -30,7 +32,7 @@ pub(crate) struct Driver {
     poll: Mutex<Poll>,
     waker: mio::Waker,
     sources: Sources,
-    wheel: Mutex<Timers>,
+    timers: Mutex<Timers>,
     /// The tick up to which the thread in the driver sleeps; 0 while nobody sleeps there.
     sleeps_to: AtomicU64,
     /// See [`Driver::is_lively`]. A hint: all orders are relaxed.
@@ -39,8 +41,47 @@ pub(crate) struct Driver {
 
 #[derive(Debug)]
 struct Timers {
-    wheel: Wheel,
+    queue: Queue,
     shut_down: bool,
+}
+
+/// The armed timers. Their tick is the wheel's, or one nanosecond.
+#[derive(Debug)]
+enum Queue {
+    Wheel(Wheel),
+    /// Of a paused clock.
+    Exact(Exact),
+}
+
+/// Calls the method of whichever it is.
+macro_rules! either {
+    ($queue:expr, $timers:ident => $call:expr) => {
+        match $queue {
+            Queue::Wheel($timers) => $call,
+            Queue::Exact($timers) => $call,
+        }
+    };
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        either!(self, timers => timers.len())
+    }
+
+    /// The first tick at which a deadline has passed.
+    fn tick_after(&self, deadline_ns: u64) -> u64 {
+        match self {
+            Queue::Wheel(_) => wheel::tick_after(deadline_ns),
+            Queue::Exact(_) => deadline_ns,
+        }
+    }
+
+    fn advance(&mut self, now_ns: u64, fired: &mut Vec<Waker>) {
+        match self {
+            Queue::Wheel(wheel) => wheel.advance(wheel::tick_of(now_ns), fired),
+            Queue::Exact(exact) => exact.advance(now_ns, fired),
+        }
+    }
 }
 
 /// The one place inside the driver.
@@ -72,6 +113,64 @@ impl Seat<'_> {
         drop(poll);
         driver.fire_timers(woken);
     }
+
+    /// As [`turn`](Seat::turn), of a worker that goes to sleep under a paused clock and holds it: gives the hold up,
+    /// has the clock jump if nothing runs, and takes a hold again before the seat is free and anybody is woken.
+    /// `can_run`: something waits that a worker will be unparked for.
+    ///
+    /// Who gives the last hold up unparks the driver, and that ends this turn or the next. Each turn of a sleeper begins
+    /// with a look at the clock, so none is missed.
+    #[cold]
+    pub(crate) fn turn_paused(
+        mut self,
+        timeout: Option<Duration>,
+        woken: &mut Vec<Waker>,
+        can_run: impl Fn() -> bool,
+    ) {
+        let driver = self.driver;
+        // Nobody need be told: we look ourselves.
+        let _ = driver.clock.let_go();
+        // Before the look at the timers: as in `announce_sleep`. Whatever is armed from now on ends the sleep.
+        driver.sleeps_to.store(NO_DEADLINE, SeqCst);
+        // Events that are there already come before a jump.
+        let any = self.look(Some(Duration::ZERO), woken);
+        let jumped = woken.is_empty() && driver.jump(woken, can_run);
+        // A look that saw events may have taken an unpark that was meant for us: no sleep then.
+        if !jumped && !any {
+            self.look(timeout, woken);
+        }
+        driver.sleeps_to.store(0, SeqCst);
+        if !jumped {
+            driver.clock.hold();
+        }
+    }
+
+    /// Whether there was any event, be it an unpark.
+    fn look(&mut self, wait: Option<Duration>, woken: &mut Vec<Waker>) -> bool {
+        let mut any = false;
+        // As in `turn`.
+        let _ = self.poll.wait(wait);
+        self.poll.for_each(|event| {
+            any = true;
+            self.driver.sources.dispatch(event, woken);
+        });
+        any
+    }
+}
+
+/// A thread inside `block_on`, or a shutdown in its grace: a paused clock jumps while somebody is.
+#[derive(Debug)]
+pub(crate) struct Inside<'a> {
+    driver: &'a Driver,
+    keeps_hold: bool,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        if self.driver.clock.leave(self.keeps_hold) {
+            self.driver.unpark();
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,12 +184,16 @@ impl Driver {
         let poll = Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), WAKE)?;
         let sources = Sources::new(poll.registry().try_clone()?);
+        let queue = match clock.is_paused() {
+            false => Queue::Wheel(Wheel::new()),
+            true => Queue::Exact(Exact::default()),
+        };
         Ok(Driver {
             clock,
             poll: Mutex::new(poll),
             waker,
             sources,
-            wheel: Mutex::new(Timers { wheel: Wheel::new(), shut_down: false }),
+            timers: Mutex::new(Timers { queue, shut_down: false }),
             sleeps_to: AtomicU64::new(0),
             lively: AtomicBool::new(false),
         })
@@ -111,7 +214,7 @@ impl Driver {
     }
 
     pub(crate) fn timers_len(&self) -> usize {
-        lock(&self.wheel).wheel.len()
+        lock(&self.timers).queue.len()
     }
 
     pub(crate) fn io_len(&self) -> usize {
@@ -135,8 +238,12 @@ impl Driver {
     /// after it has put the timer in, both under the wheel's lock. So the sleeper sees the timer, or the
     /// other sees the sleeper.
     fn announce_sleep(&self, timeout: Option<Duration>) -> Option<Duration> {
-        let timers = lock(&self.wheel);
-        let next = timers.wheel.next_tick();
+        let timers = lock(&self.timers);
+        let next = match &timers.queue {
+            Queue::Wheel(wheel) => wheel.next_tick(),
+            // Its timers fire in jumps.
+            Queue::Exact(_) => None,
+        };
         self.sleeps_to.store(next.unwrap_or(NO_DEADLINE), SeqCst);
         drop(timers);
         let until_next = next
@@ -148,11 +255,44 @@ impl Driver {
     }
 
     fn fire_timers(&self, woken: &mut Vec<Waker>) {
-        let mut timers = lock(&self.wheel);
-        if timers.wheel.len() > 0 {
-            let now = wheel::tick_of(self.clock.now_ns());
-            timers.wheel.advance(now, woken);
+        let mut timers = lock(&self.timers);
+        if timers.queue.len() > 0 {
+            timers.queue.advance(self.clock.now_ns(), woken);
         }
+    }
+
+    // ---- a paused clock -----------------------------------------------------------------------
+
+    /// If nothing can run, moves the clock to the next timer and takes out who is due. The caller holds the clock then.
+    fn jump(&self, woken: &mut Vec<Waker>, can_run: impl Fn() -> bool) -> bool {
+        let mut timers = lock(&self.timers);
+        let Queue::Exact(exact) = &mut timers.queue else { return false };
+        let jumped = self.clock.jump(|| if can_run() { None } else { exact.next_ns() });
+        if jumped {
+            exact.advance(self.clock.now_ns(), woken);
+        }
+        jumped
+    }
+
+    /// Holds a paused clock still until [`let_go`](Driver::let_go).
+    #[inline]
+    pub(crate) fn hold(&self) {
+        self.clock.hold();
+    }
+
+    /// Gives a hold up, and has the clock looked at if it was the last.
+    #[inline]
+    pub(crate) fn let_go(&self) {
+        if self.clock.let_go() {
+            self.unpark();
+        }
+    }
+
+    /// This thread goes into `block_on`, or waits for what others do. It holds a paused clock; `has_hold`: it did so
+    /// already, and does so afterwards.
+    pub(crate) fn enter(&self, has_hold: bool) -> Inside<'_> {
+        self.clock.enter(has_hold);
+        Inside { driver: self, keeps_hold: has_hold }
     }
 
     /// Wakes the thread that is inside, or the next one that goes in to sleep: the wake is kept.
@@ -163,19 +303,18 @@ impl Driver {
 
     /// Arms a timer for `deadline_ns` on the runtime's clock. `None` if the runtime has been shut down.
     pub(crate) fn arm(&self, deadline_ns: u64, waker: Waker) -> Option<Key> {
-        let mut timers = lock(&self.wheel);
+        let mut timers = lock(&self.timers);
         if timers.shut_down {
             drop(timers);
             drop(waker);
             return None;
         }
-        let idle = timers.wheel.len() == 0;
-        if idle {
+        if timers.queue.len() == 0 {
             // An empty wheel may be far behind: nothing to fire on the way.
-            timers.wheel.advance(wheel::tick_of(self.clock.now_ns()), &mut Vec::new());
+            timers.queue.advance(self.clock.now_ns(), &mut Vec::new());
         }
-        let tick = wheel::tick_after(deadline_ns);
-        let key = timers.wheel.insert(tick, waker);
+        let tick = timers.queue.tick_after(deadline_ns);
+        let key = either!(&mut timers.queue, timers => timers.insert(tick, waker));
         let sleeps_to = self.sleeps_to.load(SeqCst);
         drop(timers);
         if sleeps_to != 0 && tick < sleeps_to {
@@ -191,8 +330,8 @@ impl Driver {
         keep: impl FnOnce(&Waker) -> bool,
         new: impl FnOnce() -> Waker,
     ) -> bool {
-        let mut timers = lock(&self.wheel);
-        let old = match timers.wheel.waker_mut(key) {
+        let mut timers = lock(&self.timers);
+        let old = match either!(&mut timers.queue, timers => timers.waker_mut(key)) {
             None => return false,
             Some(waker) if keep(waker) => None,
             Some(waker) => Some(std::mem::replace(waker, new())),
@@ -204,7 +343,7 @@ impl Driver {
 
     /// Disarms a timer, if it has not fired.
     pub(crate) fn disarm(&self, key: Key) {
-        let waker = lock(&self.wheel).wheel.remove(key);
+        let waker = either!(&mut lock(&self.timers).queue, timers => timers.remove(key));
         drop(waker);
     }
 
@@ -212,9 +351,9 @@ impl Driver {
     /// or wake outside all locks.
     pub(crate) fn shutdown(&self) -> Vec<Waker> {
         let mut wakers = self.sources.shut_down();
-        let mut timers = lock(&self.wheel);
+        let mut timers = lock(&self.timers);
         timers.shut_down = true;
-        wakers.extend(timers.wheel.clear());
+        wakers.extend(either!(&mut timers.queue, timers => timers.clear()));
         wakers
     }
 }

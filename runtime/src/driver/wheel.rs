@@ -36,8 +36,9 @@ pub(crate) fn tick_start(tick: u64) -> u64 {
 /// A timer in the wheel. Good until it fires or is removed; after that it names nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Key {
-    index: usize,
-    generation: u64,
+    /// The node's index, or in an `Exact` the deadline.
+    pub(super) place: u64,
+    pub(super) generation: u64,
 }
 
 #[derive(Debug)]
@@ -95,20 +96,21 @@ impl Wheel {
             next: None,
         });
         self.link(index);
-        Key { index, generation }
+        Key { place: index as u64, generation }
     }
 
     /// The timer's waker, to replace it; `None` if it has fired.
     pub(crate) fn waker_mut(&mut self, key: Key) -> Option<&mut Waker> {
-        let node = self.nodes.get_mut(key.index)?;
+        let node = self.nodes.get_mut(key.place as usize)?;
         (node.generation == key.generation).then_some(&mut node.waker)
     }
 
     /// Disarms a timer and gives its waker back; `None` if it has fired.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Waker> {
-        self.nodes.get(key.index).filter(|node| node.generation == key.generation)?;
-        self.unlink(key.index);
-        Some(self.nodes.remove(key.index).waker)
+        let index = key.place as usize;
+        self.nodes.get(index).filter(|node| node.generation == key.generation)?;
+        self.unlink(index);
+        Some(self.nodes.remove(index).waker)
     }
 
     /// Disarms all timers.

@@ -54,6 +54,8 @@ impl Pool {
 /// Queues a closure's task, and starts a thread for it if none is free.
 pub(crate) fn push(shared: &Arc<Shared>, task: Runnable) {
     let pool = &shared.blocking;
+    // A call holds a paused clock until it has returned and its joiner is woken.
+    shared.driver.hold();
     let mut state = pool.lock();
     state.queue.push_back(task);
     if state.idle > state.notified {
@@ -91,6 +93,7 @@ fn run(weak: &Weak<Shared>) {
             let _entered = context::enter(&shared, None, false);
             frame::set_now_ms(super::shared::now_ms(&shared.driver));
             task.run();
+            shared.driver.let_go();
             continue;
         }
         if state.shutdown {

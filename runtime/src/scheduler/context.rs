@@ -47,6 +47,13 @@ pub(crate) fn enter<'a>(shared: &'a Arc<Shared>, worker: Option<&'a Worker>, pol
     })
 }
 
+impl Entered<'_> {
+    /// Whether the thread was in the same runtime before: then it is in a blocking call of it.
+    pub(crate) fn was_inside(&self) -> bool {
+        CONTEXT.with(|context| ptr::eq(context.shared.get(), self.shared))
+    }
+}
+
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let _ = CONTEXT.try_with(|context| {

@@ -161,6 +161,11 @@ impl Shared {
         !self.injector.is_empty() || self.remotes.iter().any(|remote| !remote.stealer.is_empty())
     }
 
+    /// Whether something waits that no worker has in its hands, and that one will be unparked for.
+    pub(crate) fn has_work_outside(&self) -> bool {
+        !self.injector.is_empty() || self.has_unwakeable()
+    }
+
     /// Every worker sleeps and nothing waits for one.
     pub(crate) fn is_quiet(&self) -> bool {
         self.idle.all_asleep() && self.injector.is_empty()

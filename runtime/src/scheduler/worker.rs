@@ -278,15 +278,25 @@ impl Worker {
     }
 
     /// Blocks in the driver if nobody is there, else on the condvar. What the driver woke is in our queue
-    /// then. True if somebody unparked us.
+    /// then. True if somebody unparked us. A worker holds a paused clock everywhere but here.
     fn park(&self, timeout: Option<Duration>) -> bool {
         let parker = &self.shared.remotes[self.index].parker;
+        let driver = &self.shared.driver;
         let mut woken = self.woken.take();
         // The seat first, the parker's word after: an unpark that finds us in the driver must not be taken by
         // somebody else's turn.
-        let notified = match self.shared.driver.try_enter() {
+        let notified = match driver.try_enter() {
+            Some(seat) if driver.clock().is_paused() => {
+                let can_run = || self.shared.has_work_outside();
+                parker.park_in(|| seat.turn_paused(timeout, &mut woken, can_run))
+            }
             Some(seat) => parker.park_in(|| seat.turn(timeout, &mut woken)),
-            None => parker.park(timeout),
+            None => {
+                driver.let_go();
+                let notified = parker.park(timeout);
+                driver.hold();
+                notified
+            }
         };
         self.read_clock();
         shared::wake_all(&mut woken);

@@ -172,8 +172,10 @@ impl Home {
         Arc::new(Home { scope, ready: Mutex::new(None), parker: Parker::new() })
     }
 
-    /// The task, as soon as it is runnable.
+    /// The task, as soon as it is runnable. The thread gives its hold on a paused clock up, and gets another with the
+    /// task.
     pub(crate) fn next(&self) -> Runnable {
+        self.scope.shared.driver.let_go();
         loop {
             if let Some(task) = lock(&self.ready).take() {
                 return task;
@@ -218,6 +220,8 @@ impl Owner for OnThread {
             Arc::increment_strong_count(self.0.as_ptr());
             Arc::from_raw(self.0.as_ptr())
         };
+        // On behalf of the thread, before it can be seen to run.
+        home.scope.shared.driver.hold();
         *lock(&home.ready) = Some(task);
         home.parker.unpark(|| {});
     }

@@ -4,15 +4,20 @@ use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
 use crate::driver::clock::saturating_ns;
+use crate::scheduler::context;
 
-/// A moment on the runtime's clock, which follows the operating system's monotonic clock.
+/// A moment on the runtime's clock, which follows the operating system's monotonic clock, unless it is
+/// [paused](crate::runtime::Builder::start_paused).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Instant(std::time::Instant);
 
 impl Instant {
-    /// Now.
+    /// Now, on the clock of the runtime that this thread is in; outside, on the operating system's.
     pub fn now() -> Instant {
-        Instant(std::time::Instant::now())
+        Instant(
+            context::try_with_shared(|shared| shared.driver.clock().instant())
+                .unwrap_or_else(std::time::Instant::now),
+        )
     }
 
     /// Time since `earlier`; zero if that is later.

@@ -93,8 +93,8 @@ impl Drop for Timer {
     }
 }
 
-/// Waits for `duration`. It is over no earlier, and as a rule less than 0.2 ms later. `Duration::MAX` is for
-/// ever.
+/// Waits for `duration`. It is over no earlier, and as a rule less than 0.2 ms later; under a paused clock exactly then.
+/// `Duration::MAX` is for ever.
 ///
 /// # Panics
 /// Outside a leakfree runtime.

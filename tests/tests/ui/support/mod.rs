@@ -25,6 +25,9 @@ pub mod runtime {
         pub fn settle(self, _: std::time::Duration) -> Builder {
             self
         }
+        pub fn start_paused(self, _: bool) -> Builder {
+            self
+        }
         pub fn on_leak(self, _: OnLeak) -> Builder {
             self
         }

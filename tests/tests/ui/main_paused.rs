@@ -1,0 +1,2 @@
+#[leakfree::main(paused)]
+async fn main() {}

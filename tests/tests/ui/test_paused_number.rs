@@ -1,0 +1,4 @@
+#[leakfree::test(paused = 1)]
+async fn t() {}
+
+fn main() {}
