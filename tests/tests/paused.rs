@@ -246,7 +246,7 @@ async fn io_works_between_jumps() {
 #[leakfree::test(paused, workers = 2)]
 async fn the_record_is_stamped_by_the_paused_clock() {
     sleep(HOUR).await;
-    let task = leakfree::scope::current().spawn_named("sleeper", async {
+    let task = leakfree::scope::current().task().name("sleeper").spawn(async {
         sleep(HOUR).await;
         sleep(HOUR * 3).await;
     });
