@@ -114,7 +114,7 @@ impl Builder {
     /// The clock jumps when every worker sleeps, no task waits to be run, no call of [`spawn_blocking`](crate::spawn_blocking)
     /// is queued or running, and every thread inside [`block_on`](Runtime::block_on) waits; at least one must be inside: it
     /// stands still between two `block_on`s, and when a shutdown looks for leaks. It jumps again in the shutdown's
-    /// [`grace`](Builder::grace). The waits of the shutdown itself are in real time.
+    /// [`grace`](Builder::grace). The grace is in the clock's time; the other waits of the shutdown are in real time.
     ///
     /// [`Instant::now`](crate::time::Instant::now) follows the paused clock on the threads of the runtime: in tasks,
     /// blocking calls and `block_on`. The standard library's does not.

@@ -176,8 +176,7 @@ fn outside_block_on_the_clock_stands() {
 
 #[test]
 fn tasks_in_the_grace_may_sleep() {
-    let runtime =
-        Builder::new().workers(2).grace(Duration::from_secs(60)).start_paused(true).build().unwrap();
+    let runtime = Builder::new().workers(2).grace(HOUR * 2).start_paused(true).build().unwrap();
     let (tx, rx) = oneshot::channel();
     runtime.handle().spawn(async move {
         let start = Instant::now();
