@@ -92,6 +92,14 @@ impl Bed {
         }
     }
 
+    /// As a cancel with a grace does.
+    pub fn ask(&self) {
+        self.bound.fetch_max(1, SeqCst);
+        for child in self.children() {
+            child.flag_cancelled(false);
+        }
+    }
+
     fn children(&self) -> Vec<TaskRef> {
         let children = self.children.lock().unwrap();
         let header = |&address: &usize| {
@@ -146,7 +154,11 @@ impl Owner for OnBed {
         self.0.queue.lock().unwrap().push(task);
     }
     fn bound(&self) -> Bound {
-        if self.0.bound.load(SeqCst) == 0 { Bound::Open } else { Bound::Dropping }
+        match self.0.bound.load(SeqCst) {
+            0 => Bound::Open,
+            1 => Bound::Cancelled,
+            _ => Bound::Dropping,
+        }
     }
     fn unlink(&self, task: NonNull<Header>) {
         self.0.children.lock().unwrap().retain(|&address| address != task.as_ptr().addr());
