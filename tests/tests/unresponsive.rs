@@ -1,0 +1,172 @@
+//! Who does not go when asked is named, with its class, its cause and how long; the shutdown ends all the same.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use leakfree::report::snapshot::{Phase, TaskKind};
+use leakfree::report::verdict::{Finding, Report, Verdict};
+use leakfree::runtime::Runtime;
+use leakfree::{scope, shield, shield_for};
+use leakfree_tests::{Drops, Holding, parked, runtime, until};
+
+/// The task of that name in the report, as unresponsive.
+#[track_caller]
+fn unresponsive<'a>(report: &'a Report, name: &str) -> &'a Finding {
+    let named = |finding: &&Finding| {
+        finding.verdict == Verdict::Unresponsive && finding.task.name.as_deref() == Some(name)
+    };
+    report.findings.iter().find(named).unwrap_or_else(|| panic!("{name} is not in the report:\n{report}"))
+}
+
+/// Shuts down, and checks that it was quick: no grace, no cleanups, 100 ms for who does not respond; the rest is
+/// for a machine under load.
+fn shut_down(runtime: Runtime) -> Report {
+    let start = Instant::now();
+    let report = runtime.shutdown();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    report
+}
+
+#[test]
+fn a_loop_without_an_await_is_running_on_a_worker() {
+    let runtime = runtime(2);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (looping, theirs) = (Arc::new(AtomicBool::new(false)), Arc::clone(&stop));
+    let inside = Arc::clone(&looping);
+    runtime.block_on(async {
+        leakfree::scope::current().task().name("loop").spawn(async move {
+            // Parked once, so that it is known by name.
+            leakfree::time::sleep(Duration::from_millis(1)).await;
+            inside.store(true, Ordering::SeqCst);
+            while !theirs.load(Ordering::SeqCst) {
+                std::hint::spin_loop();
+            }
+        });
+        until(|| looping.load(Ordering::SeqCst)).await;
+    });
+    let report = shut_down(runtime);
+    let finding = unresponsive(&report, "loop");
+    assert_eq!(finding.task.phase, Phase::Running);
+    let running = finding.task.running.expect("a worker polls it");
+    assert!(running.worker < 2);
+    let text = report.to_string();
+    assert!(text.contains(&format!("running on worker {} for ", running.worker)), "{text}");
+    assert!(text.contains("it blocks its worker or loops without an await"), "{text}");
+    assert!(text.contains("cancelled ") && text.contains("ago: shutdown"), "{text}");
+    stop.store(true, Ordering::SeqCst);
+}
+
+#[test]
+fn a_shield_that_never_ends_is_named_with_its_place() {
+    let runtime = runtime(1);
+    let line = line!() + 3;
+    runtime.block_on(async {
+        leakfree::scope::current().task().name("shielded").spawn(async {
+            shield(pending::<()>()).await;
+        });
+        parked("shielded").await;
+    });
+    let report = shut_down(runtime);
+    let finding = unresponsive(&report, "shielded");
+    let [shield] = finding.task.shields.as_slice() else { panic!("{:?}", finding.task.shields) };
+    assert_eq!((shield.site.file, shield.site.line), (file!(), line));
+    let text = report.to_string();
+    assert!(text.contains(&format!("at {}:{line}:", file!())), "{text}");
+    assert!(text.contains("the shield holds its drop off"), "{text}");
+}
+
+#[test]
+fn a_scope_inside_a_shield_is_seen_with_what_is_below_it() {
+    let runtime = runtime(1);
+    runtime.block_on(async {
+        leakfree::scope::current().task().name("outer").spawn(async {
+            shield(scope(async |s| {
+                s.task().name("inner").spawn(pending::<()>());
+            }))
+            .await;
+        });
+        parked("inner").await;
+        parked("outer").await;
+    });
+    let report = shut_down(runtime);
+    unresponsive(&report, "outer");
+    // Fresh in its shield: never cancelled, and still there.
+    let inner = unresponsive(&report, "inner");
+    assert_eq!(inner.task.cancelled, None);
+}
+
+#[test]
+fn a_blocking_call_is_left_on_its_thread() {
+    let runtime = runtime(1);
+    let (tx, rx) = std::sync::mpsc::channel::<()>();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    runtime.block_on(async {
+        leakfree::scope::current().task().name("blocking").spawn_blocking(move || {
+            begun.send(()).unwrap();
+            let _ = rx.recv();
+        });
+    });
+    has_begun.recv().unwrap();
+    let report = shut_down(runtime);
+    let finding = unresponsive(&report, "blocking");
+    assert_eq!(finding.task.kind, TaskKind::Blocking);
+    assert!(report.to_string().contains("a blocking call cannot be stopped from outside"), "{report}");
+    drop(tx);
+}
+
+#[test]
+fn one_parked_in_a_foreign_future_is_simply_dropped() {
+    let runtime = runtime(2);
+    let drops = Drops::new();
+    let (guard, other) = (drops.guard(), drops.guard());
+    let (kept, foreign) = futures::channel::oneshot::channel::<()>();
+    runtime.block_on(async {
+        leakfree::scope::current().task().name("foreign").spawn(async move {
+            let _guard = guard;
+            let _ = foreign.await;
+        });
+        leakfree::scope::current().task().name("holding").spawn(Holding(other));
+        parked("foreign").await;
+        parked("holding").await;
+    });
+    let report = shut_down(runtime);
+    assert_eq!(drops.count(), 2);
+    assert!(report.findings.iter().all(|finding| finding.verdict != Verdict::Unresponsive), "{report}");
+    drop(kept);
+}
+
+#[test]
+fn a_bounded_shield_lapses_and_its_task_is_gone() {
+    let runtime = runtime(1);
+    let drops = Drops::new();
+    let guard = drops.guard();
+    runtime.block_on(async {
+        leakfree::scope::current().task().name("bounded").spawn(async move {
+            let _guard = guard;
+            shield_for(Duration::from_millis(5), pending::<()>()).await;
+        });
+        parked("bounded").await;
+    });
+    let report = shut_down(runtime);
+    assert_eq!(drops.count(), 1);
+    assert_eq!(report.findings.len(), 1, "outlived main, and no more: {report}");
+}
+
+/// A task that yields for ever behind a shield is not waited for: only ends count as getting on.
+#[test]
+fn a_shielded_task_that_goes_round_and_round_does_not_hold_the_shutdown_up() {
+    let runtime = runtime(1);
+    runtime.block_on(async {
+        leakfree::scope::current().task().name("round").spawn(shield(async {
+            leakfree::time::sleep(Duration::from_millis(1)).await;
+            loop {
+                leakfree::yield_now().await;
+            }
+        }));
+        parked("round").await;
+    });
+    let report = shut_down(runtime);
+    unresponsive(&report, "round");
+}
