@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
+use leakfree::report::snapshot::IncidentKind;
 use leakfree::report::verdict::Verdict;
 use leakfree::runtime::Handle;
+use leakfree::scope::OnStuck;
 use leakfree::sync::oneshot;
-use leakfree::{CancelKind, scope};
+use leakfree::{CancelKind, Scope, scope};
 use leakfree_tests::{Drops, Holding, parked, runtime, until};
 
 /// Events in the order in which they happened.
@@ -103,7 +105,9 @@ async fn cancel_goes_down_the_tree_with_its_reason() {
     assert_eq!(drops.count(), 3);
     let inner = outer.lock().unwrap().take().unwrap();
     assert!(inner.is_cancelled());
-    assert_eq!(inner.cancel_reason().unwrap().kind(), CancelKind::Explicit, "the first reason wins");
+    let reason = inner.cancel_reason().unwrap();
+    assert_eq!((reason.kind(), reason.cause()), (CancelKind::ParentCancelled, CancelKind::Explicit));
+    assert_eq!(reason.message(), Some("enough"));
 }
 
 #[leakfree::test(workers = 2)]
@@ -250,21 +254,31 @@ async fn spawning_after_the_end_gives_a_cancelled_handle_and_drops_the_future_un
     .await;
 }
 
-#[leakfree::test]
-async fn a_forgotten_scope_is_cancelled_when_its_task_ends() {
+#[test]
+fn a_forgotten_scope_is_cancelled_when_its_task_ends_and_told() {
+    let runtime = runtime(1);
     let drops = Drops::new();
     let guard = drops.guard();
-    leakfree::spawn(async move {
-        let mut forgotten = Box::pin(scope(async |s| {
-            s.spawn(Holding(guard));
-            pending::<()>().await;
-        }));
-        assert!(futures::poll!(&mut forgotten).is_pending());
-        std::mem::forget(forgotten);
-    })
-    .await
-    .unwrap();
+    let line = line!() + 3;
+    runtime.block_on(async move {
+        let task = leakfree::spawn(async move {
+            let mut forgotten = Box::pin(scope(async |s| {
+                s.spawn(Holding(guard));
+                pending::<()>().await;
+            }));
+            assert!(futures::poll!(&mut forgotten).is_pending());
+            std::mem::forget(forgotten);
+        });
+        task.await.unwrap();
+    });
     assert_eq!(drops.count(), 1);
+    let report = runtime.shutdown();
+    assert_eq!(report.leaked(), 0);
+    assert!(!report.is_clean(), "a test that forgets a scope fails");
+    let [incident] = report.incidents.as_slice() else { panic!("{report}") };
+    assert_eq!(incident.kind, IncidentKind::ScopeForgotten);
+    assert_eq!(incident.site.unwrap().line, line);
+    assert!(report.to_string().contains(&format!("FORGOTTEN SCOPE opened {}:{line}:", file!())), "{report}");
 }
 
 #[leakfree::test]
@@ -376,4 +390,50 @@ fn a_panic_in_main_is_resumed_in_the_caller() {
     let caught = catch_unwind(AssertUnwindSafe(|| runtime.block_on(async { panic!("main's") })));
     assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"main's"));
     assert!(runtime.shutdown().is_clean());
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_stuck_child_is_dropped_or_ends_its_scope_if_the_scope_says_so() {
+    let reason = Scope::builder()
+        .on_stuck(OnStuck::DropChild)
+        .scope(async |s| {
+            let bystander = s.spawn(async { 7 });
+            let reason = s.spawn(pending::<()>()).await.unwrap_err().cancel_reason().unwrap();
+            assert_eq!(bystander.await.unwrap(), 7);
+            assert!(!s.is_cancelled());
+            reason
+        })
+        .await;
+    assert_eq!(reason.kind(), CancelKind::Stuck);
+
+    let error = Scope::builder()
+        .on_stuck(OnStuck::CancelScope)
+        .try_scope(async |s: Scope<()>| {
+            s.spawn(pending::<()>());
+            leakfree::time::sleep(Duration::from_secs(3600)).await;
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(error.cancel_reason().unwrap().kind(), CancelKind::Stuck);
+}
+
+/// A scope's future goes to a task that one of its children waits for: from then on that wait would never end.
+#[leakfree::test(workers = 2)]
+async fn a_join_is_looked_at_again_when_its_task_becomes_an_ancestor() {
+    let (give, get) = oneshot::channel::<std::pin::Pin<Box<dyn Future<Output = bool> + Send>>>();
+    let new_owner = leakfree::spawn(async move { get.await.unwrap().await });
+    let scope = leakfree::scope::current();
+    let mut scoped: std::pin::Pin<Box<dyn Future<Output = bool> + Send>> =
+        Box::pin(leakfree::scope(async move |s| {
+            let child = s.task().name("joins").spawn(async move { new_owner.await.unwrap_err() });
+            child.await.unwrap().is_would_deadlock()
+        }));
+    assert_eq!(scoped.as_mut().now_or_never(), None);
+    parked("joins").await;
+    assert!(give.send(scoped).is_ok());
+    // The new owner polls the scope, its child's wait turns into an error, and all of it ends.
+    until(|| Handle::current().snapshot().tasks.iter().all(|task| task.name.as_deref() != Some("joins")))
+        .await;
+    drop(scope);
 }

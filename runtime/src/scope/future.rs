@@ -336,6 +336,20 @@ pub(super) struct Settings {
     grace: Option<Duration>,
     deadline: Option<Deadline>,
     max_concurrent: Option<usize>,
+    on_stuck: OnStuck,
+}
+
+/// What a scope does about a child at the moment when it is proven that nothing can ever wake it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub enum OnStuck {
+    /// It stays, and is reported. A program that waits for it waits for ever.
+    #[default]
+    Report,
+    /// It is dropped, as if it was aborted; its handle's error says why.
+    DropChild,
+    /// The whole scope is cancelled.
+    CancelScope,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -357,7 +371,7 @@ impl Settings {
             })
         });
         let limit = self.max_concurrent.map(|most| Box::new(Limit::new(most)));
-        Options { name: self.name, grace: self.grace, deadline_ns, limit }
+        Options { name: self.name, grace: self.grace, deadline_ns, limit, on_stuck: self.on_stuck }
     }
 }
 
@@ -422,6 +436,13 @@ impl ScopeBuilder {
     pub fn max_concurrent(mut self, children: usize) -> Self {
         assert!(children > 0, "a scope must let at least one child run: `max_concurrent` was 0");
         self.0.max_concurrent = Some(children);
+        self
+    }
+
+    /// What to do about a child that is proven stuck; without it, it is only reported. It is about the scope's own
+    /// children, not about what is further down.
+    pub fn on_stuck(mut self, on_stuck: OnStuck) -> Self {
+        self.0.on_stuck = on_stuck;
         self
     }
 

@@ -29,7 +29,7 @@ use std::task::{Context, Poll, ready};
 pub use self::children::{Children, NextChild};
 pub use self::cleanup::{DeferAsync, OnCancel, RunCleanup, defer_async, on_cancel};
 pub use self::error::{ScopeError, ScopeFailure, TryHandle};
-pub use self::future::{ScopeBuilder, ScopeFuture, TryScopeFuture};
+pub use self::future::{OnStuck, ScopeBuilder, ScopeFuture, TryScopeFuture};
 pub use self::shield::{Shield, deadline, shield, shield_for};
 
 use self::error::TryChild;

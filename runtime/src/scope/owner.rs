@@ -52,7 +52,7 @@ macro_rules! bound_to_scope {
             fn unwakeable(&self, task: TaskRef) {
                 let scope = self.child().arc();
                 if !super::tree::may_go_on(&scope, &task) {
-                    scope.shared.note_unwakeable(task);
+                    scope.child_stuck(task);
                 }
             }
             fn scope(&self) -> *const () {

@@ -27,6 +27,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use super::count::ChildCount;
+use super::future::OnStuck;
 use super::limit::Limit;
 use crate::driver::wheel::Key;
 use crate::report::snapshot::{IncidentKind, ScopeKind};
@@ -38,6 +39,7 @@ use crate::task::hooks::{Bound, Branch, OwnerLink};
 use crate::task::join::panic_message;
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
+use crate::task::wait::WaitReason;
 use crate::task::waker;
 use crate::util::linked_list::{Cursor, Links, List};
 
@@ -85,6 +87,7 @@ pub(crate) struct Options {
     /// On the runtime's clock.
     pub(crate) deadline_ns: Option<u64>,
     pub(crate) limit: Option<Box<Limit>>,
+    pub(crate) on_stuck: OnStuck,
 }
 
 /// Where a scope is in the tree. It changes when the scope's future moves to another task.
@@ -267,6 +270,38 @@ impl ScopeInner {
         let waiting = lock(&self.end).waker.take().map(waker::fire);
         self.settle_in(task);
         drop(waiting);
+        self.look_at_joins_again();
+    }
+
+    /// Has every task below polled that waits for another's end: with the scope's place its ancestors have changed, and it
+    /// may be waiting for one of them now.
+    fn look_at_joins_again(self: &Arc<ScopeInner>) {
+        let mut todo = vec![Arc::clone(self)];
+        while let Some(scope) = todo.pop() {
+            todo.extend(scope.inner_scopes());
+            scope.for_each_child(|task| {
+                let header = task.header();
+                let parked = header.record.read(|| header.state.load().is_idle());
+                let joins = parked.is_some_and(|copy| {
+                    copy.waits > 1 || copy.first.is_some_and(|wait| wait.reason == WaitReason::Join)
+                });
+                if joins {
+                    task.nudge();
+                }
+                todo.extend(scopes_of(task));
+            });
+        }
+    }
+
+    /// A child is proven stuck, at this moment.
+    pub(super) fn child_stuck(self: &Arc<ScopeInner>, task: TaskRef) {
+        let reason = || CancelReason::of(CancelKind::Stuck).site(Some(task.header().record.spawned_at()));
+        match self.options.on_stuck {
+            OnStuck::Report => {}
+            OnStuck::DropChild => task.cancel(reason()),
+            OnStuck::CancelScope => self.cancel_all(reason(), false),
+        }
+        self.shared.note_unwakeable(task);
     }
 
     /// The scope at this one's side, made at first use. The caller is counted in here, so that this one's end has not

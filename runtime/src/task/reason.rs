@@ -28,6 +28,8 @@ pub enum CancelKind {
     ScopeForgotten,
     /// It was a daemon, and the scope's body and its other children had ended.
     DaemonsEnd,
+    /// Nothing could wake it any more, and its scope was opened with `OnStuck::DropChild` or `OnStuck::CancelScope`.
+    Stuck,
     /// The scope had ended before the task was spawned into it.
     ScopeClosed,
     /// The runtime shut down.
@@ -45,6 +47,7 @@ impl CancelKind {
             CancelKind::ScopeDropped => "its scope was dropped",
             CancelKind::ScopeForgotten => "its scope was forgotten",
             CancelKind::DaemonsEnd => "a daemon whose scope had ended",
+            CancelKind::Stuck => "nothing could ever wake it",
             CancelKind::ScopeClosed => "spawned into a scope that had ended",
             CancelKind::Shutdown => "shutdown",
         }

@@ -447,8 +447,8 @@ impl State {
         })
     }
 
-    /// Wakes a task without holding a waker. Only for what is a cancellation in itself: a scope's body that
-    /// ends because a child panicked.
+    /// Wakes a task without holding a waker. Only for what is a cancellation in itself (a scope's body that ends because a
+    /// child failed), and to have a join looked at again whose task has become an ancestor.
     pub(crate) fn nudge(&self) -> OnWake {
         self.update(|bits| {
             if bits & COMPLETE != 0 || bits >= WAKES_HIGH {
