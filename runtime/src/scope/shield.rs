@@ -100,7 +100,7 @@ impl Guard {
         let note = ShieldNote { id, site, since_ms: frame::now_ms() };
         let around = innermost_of(task.owner_if_polled().expect("the task is the one being polled"));
         task.header().extra().shields.push(note);
-        let innermost = around.lives_in(&task).then(|| Arc::clone(&around));
+        let innermost = around.lives_in(task.as_ptr().as_ptr()).then(|| Arc::clone(&around));
         let guard = Guard {
             task,
             id,
@@ -117,7 +117,7 @@ impl Guard {
     /// The scopes of this task whose bodies the shield is in.
     fn for_each_body(&self, mut f: impl FnMut(&ScopeInner)) {
         let mut next = self.innermost.clone();
-        while let Some(scope) = next.filter(|scope| scope.lives_in(&self.task)) {
+        while let Some(scope) = next.filter(|scope| scope.lives_in(self.task.as_ptr().as_ptr())) {
             f(&scope);
             next = scope.enclosing();
         }

@@ -264,6 +264,8 @@ impl ScopeInner {
     }
 
     /// The scope's future is polled by another task than before: that one is its owner from now on.
+    ///
+    /// What is open in its body goes along when it is polled there itself; up to then it hangs on where it was.
     pub(super) fn follow(self: &Arc<ScopeInner>, task: TaskRef) {
         self.unbranch();
         // The owner before may be waiting for our end, for its own body has ended: it need not any more.
@@ -357,13 +359,9 @@ impl ScopeInner {
         matches!(self.kind, ScopeKind::Daemons | ScopeKind::Cleanups)
     }
 
-    fn is_owned_by(&self, task: &TaskRef) -> bool {
-        lock(&self.place).owner.as_ref().is_some_and(|owner| owner.as_ptr() == task.as_ptr())
-    }
-
     /// Whether the task is the one that the scope lives in.
-    pub(super) fn lives_in(&self, task: &TaskRef) -> bool {
-        self.is_owned_by(task)
+    pub(super) fn lives_in(&self, task: *const Header) -> bool {
+        lock(&self.place).owner.as_ref().is_some_and(|owner| std::ptr::eq(owner.as_ptr().as_ptr(), task))
     }
 
     /// Whether a task that this scope bounds is below `other`.
@@ -491,17 +489,18 @@ impl ScopeInner {
         if self.is_over() {
             return false;
         }
-        let old = {
+        let other = {
             let mut end = lock(&self.end);
             if self.is_over() {
                 return false;
             }
             match &end.waker {
                 Some(waker) if waker::will_wake(waker, cx) => None,
-                _ => end.waker.replace(waker::register(cx)),
+                _ => end.waker.replace(waker::register(cx)).map(waker::fire),
             }
         };
-        drop(old);
+        // A task that waited here before, for the scope has moved from it to us: it looks again, and goes on.
+        drop(other);
         true
     }
 
@@ -517,7 +516,7 @@ impl ScopeInner {
         let Some(owner) = self.owner() else { return };
         let mut next = self.enclosing();
         while let Some(scope) = next {
-            if !scope.is_owned_by(&owner) {
+            if !scope.lives_in(owner.as_ptr().as_ptr()) {
                 return;
             }
             if scope.count.enter(None).is_some() {
