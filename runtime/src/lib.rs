@@ -70,6 +70,12 @@ mod waiting;
 #[cfg(feature = "macros")]
 pub use leakfree_macros::{main, test};
 
+pub use scope::join_scope::{
+    JoinScope, JoinScopeFuture, JoinScopeHandle, JoinScopeSend, LocalChild, SendChild, join_scope,
+    join_scope_send,
+};
+pub use scope::scope_blocking::{BlockingScope, ScopedJoinHandle};
+pub use scope::scope_with::{DataJoinHandle, DataScope, scope_with};
 pub use scope::{Scope, cancelled, is_cancelled, scope, scope_named, spawn, spawn_blocking};
 pub use task::{CancelKind, CancelReason, JoinError, JoinHandle, TaskId, YieldNow, yield_now};
 pub use waiting::{Waiting, waiting};

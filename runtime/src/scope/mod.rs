@@ -5,7 +5,10 @@
 //! future is dropped half-way cancels its children at once; the next scope out waits for them.
 
 mod count;
+pub(crate) mod join_scope;
 pub(crate) mod owner;
+pub(crate) mod scope_blocking;
+pub(crate) mod scope_with;
 pub(crate) mod tree;
 
 use std::fmt;
