@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
 use leakfree::runtime::Handle;
 use leakfree::sync::oneshot;
 use leakfree::time::sleep;
-use leakfree::{JoinScope, JoinScopeHandle, join_scope, join_scope_send, yield_now};
+use leakfree::{JoinScope, JoinScopeHandle, join_scope, join_scope_send, scope_with, yield_now};
 use leakfree_tests::{Drops, Holding, runtime, until};
 
 // ---- join_scope ---------------------------------------------------------------------------------
@@ -410,7 +411,7 @@ fn a_panic_of_the_closure_waits_for_the_children() {
 #[test]
 fn a_forgotten_scoped_handle_is_harmless_and_wakers_may_outlive_their_task() {
     let runtime = runtime(2);
-    let wakers = std::sync::Mutex::new(Vec::new());
+    let wakers = Mutex::new(Vec::new());
     let handle = runtime.handle();
     let snapshot = {
         let text = "borrowed".to_string();
@@ -445,7 +446,7 @@ fn a_forgotten_scoped_handle_is_harmless_and_wakers_may_outlive_their_task() {
 
 #[test]
 fn blocking_scopes_nest_and_run_on_the_blocking_pool() {
-    let runtime = std::sync::Arc::new(runtime(2));
+    let runtime = Arc::new(runtime(2));
     let (a, b) = (1, 2);
     let sum = runtime.scope_blocking(|outer| {
         let first = outer.spawn(async { a });
@@ -453,7 +454,7 @@ fn blocking_scopes_nest_and_run_on_the_blocking_pool() {
         first.join().unwrap() + second
     });
     assert_eq!(sum, 4);
-    let theirs = std::sync::Arc::clone(&runtime);
+    let theirs = Arc::clone(&runtime);
     let sum = runtime.block_on(async {
         leakfree::spawn_blocking(move || {
             let local = 5;
@@ -492,4 +493,191 @@ fn a_blocking_scope_cancels_and_aborts() {
         s.cancel();
     });
     assert_eq!(dropped.load(SeqCst), 2);
+}
+
+// ---- scope_with ---------------------------------------------------------------------------------
+
+#[leakfree::test(workers = 4)]
+async fn children_of_a_scope_with_data_have_disjoint_parts_in_parallel() {
+    let note = "the body borrows".to_string();
+    let (len, numbers) = scope_with(vec![0u64; 1000], async |s, numbers| {
+        let handles: Vec<_> = numbers
+            .chunks_mut(10)
+            .enumerate()
+            .map(|(at, chunk)| {
+                s.spawn(async move {
+                    yield_now().await;
+                    chunk.fill(at as u64);
+                    chunk
+                })
+            })
+            .collect();
+        for handle in handles {
+            // The part comes back as the output.
+            handle.await.unwrap()[0] += 1;
+        }
+        note.len()
+    })
+    .await;
+    assert_eq!(len, 16);
+    assert_eq!(numbers.iter().sum::<u64>(), 10 * (99 * 100 / 2) + 100);
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_scope_with_data_is_send_and_its_children_spawn_siblings() {
+    let task = leakfree::spawn(async {
+        let base = 1;
+        scope_with((1, 2), async |s, data| {
+            let (a, b) = data;
+            let siblings = s.clone();
+            s.spawn(async move {
+                sleep(Duration::from_millis(1)).await;
+                *a += 10;
+                siblings.spawn(async move {
+                    sleep(Duration::from_millis(1)).await;
+                    *b += *a;
+                });
+            });
+            base
+        })
+        .await
+    });
+    assert_eq!(task.await.unwrap(), (1, (11, 13)));
+}
+
+/// Says when it is dropped, and how much its value then is.
+struct Watched(u32, Arc<Mutex<Vec<u32>>>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.1.lock().unwrap().push(self.0);
+    }
+}
+
+/// Adds to what it borrows when it is dropped.
+struct AddOnDrop<'a>(&'a mut u32);
+
+impl Drop for AddOnDrop<'_> {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(2));
+        *self.0 += 1;
+    }
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_scope_with_data_dropped_half_way_keeps_the_data_for_its_children() {
+    let dropped = Arc::new(Mutex::new(Vec::new()));
+    let data = Watched(1, Arc::clone(&dropped));
+    leakfree::scope(async |_| {
+        let mut future = Box::pin(scope_with(data, async |s, data| {
+            s.spawn_named("holds", Holding(AddOnDrop(&mut data.0)));
+            pending::<()>().await;
+        }));
+        assert!(futures::poll!(&mut future).is_pending());
+        leakfree_tests::parked("holds").await;
+        drop(future);
+    })
+    .await;
+    assert_eq!(*dropped.lock().unwrap(), [2], "after the child had written into it");
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_forgotten_scope_with_data_leaks_the_data() {
+    let dropped = Arc::new(Mutex::new(Vec::new()));
+    let data = Watched(1, Arc::clone(&dropped));
+    let children = Drops::new();
+    let guard = children.guard();
+    leakfree::spawn(async move {
+        let mut future = Box::pin(scope_with(data, async |s, data| {
+            s.spawn(Holding((guard, AddOnDrop(&mut data.0))));
+            pending::<()>().await;
+        }));
+        assert!(futures::poll!(&mut future).is_pending());
+        std::mem::forget(future);
+    })
+    .await
+    .unwrap();
+    assert_eq!(children.count(), 1, "the task's end cancels what is below");
+    assert!(dropped.lock().unwrap().is_empty());
+}
+
+#[leakfree::test(workers = 2)]
+async fn panics_in_a_scope_with_data_drop_the_data_last() {
+    let dropped = Arc::new(Mutex::new(Vec::new()));
+    for in_child in [true, false] {
+        let data = Watched(1, Arc::clone(&dropped));
+        let future = scope_with(data, async |s, data| {
+            s.spawn(Holding(AddOnDrop(&mut data.0)));
+            if in_child {
+                s.spawn(async { panic!("told") });
+                pending::<()>().await;
+            }
+            panic!("told")
+        });
+        let payload = AssertUnwindSafe(future).catch_unwind().await.map(|((), _)| ()).unwrap_err();
+        assert_eq!(payload.downcast_ref::<&str>(), Some(&"told"));
+    }
+    assert_eq!(*dropped.lock().unwrap(), [2, 2]);
+}
+
+#[leakfree::test(workers = 2)]
+async fn outputs_of_a_scope_with_data_are_dropped_before_it_or_leaked() {
+    for _ in 0..50 {
+        let (_, data) = scope_with(vec![0; 4], async |s, data| {
+            let mut parts = data.iter_mut();
+            let mut next = || parts.next().unwrap();
+            let (a, b, c, d) = (next(), next(), next(), next());
+            s.spawn(async move { AddOnDrop(a) });
+            let awaited = s.spawn(async move { AddOnDrop(b) });
+            s.spawn(async move { awaited.await.unwrap() });
+            let held = s.spawn(async move { AddOnDrop(c) });
+            s.spawn(async move { drop(held) });
+            std::mem::forget(s.spawn(async move { AddOnDrop(d) }));
+        })
+        .await;
+        assert_eq!(data, [1, 1, 1, 0]);
+    }
+}
+
+#[leakfree::test(workers = 2)]
+async fn scopes_with_data_nest_cancel_and_refuse() {
+    let (sum, outer) = scope_with([1, 2], async |s, outer| {
+        let [a, b] = outer;
+        let child = s.spawn(async move {
+            let (_, inner) = scope_with([10], async |s, inner| {
+                s.spawn(async move { inner[0] += 1 }).await.unwrap();
+            })
+            .await;
+            *a += inner[0];
+            *a
+        });
+        let sum = child.await.unwrap();
+        s.cancel();
+        assert!(s.is_cancelled());
+        assert!(s.spawn(async move { *b += 1 }).await.unwrap_err().is_cancelled());
+        sum
+    })
+    .await;
+    assert_eq!((sum, outer), (12, [12, 2]));
+}
+
+#[test]
+fn scopes_with_data_are_dropped_by_a_shutdown() {
+    let dropped = Arc::new(Mutex::new(Vec::new()));
+    for _ in 0..20 {
+        let data = Watched(1, Arc::clone(&dropped));
+        let runtime = runtime(4);
+        runtime.block_on(async {
+            leakfree::spawn(async move {
+                scope_with(data, async |s, data| {
+                    s.spawn_named("holds", Holding(AddOnDrop(&mut data.0)));
+                    pending::<()>().await;
+                })
+                .await;
+            });
+            leakfree_tests::parked("holds").await;
+        });
+        runtime.shutdown();
+    }
+    assert_eq!(*dropped.lock().unwrap(), [2; 20]);
 }

@@ -15,8 +15,7 @@
 //!    `D: 'static` makes that empty. The output `T` is chosen outside the `for`, so it cannot name `'scope`.
 //! 2. **`'scope` is invariant** in `DataScope` and in the handles. Else a child could have it shortened to a borrow of the body's
 //!    own frame.
-//! 3. **Each value that may hold a borrow lies next to a count of the data and is dropped before it**: the body's future (a local in the frame
-//!    around it), a child's future ([`Held`]), a child's output until it is taken ([`Output`]). An output that is taken goes to the
+//! 3. **Each value that may hold a borrow lies next to a count of the data and is dropped before it**: the body's future ([`Body`]), a child's future ([`Held`]), a child's output until it is taken ([`Output`]). An output that is taken goes to the
 //!    body or to a child, for a handle has `'scope` in its type and can lie nowhere else. So while any of them runs
 //!    or is dropped, the data is there. This holds for a scope dropped half-way or cancelled, for one whose task was left behind by a
 //!    shutdown, and for a forgotten one, whose counts are never given up.
@@ -59,7 +58,8 @@ impl<D> Data<D> {
     /// # Safety
     /// (4) Called once, when no borrow of the data can be used any more.
     unsafe fn take(&self) -> D {
-        self.taken.store(true, std::sync::atomic::Ordering::Release);
+        // Not left to the caller, for it costs nothing to know.
+        assert!(!self.taken.swap(true, std::sync::atomic::Ordering::AcqRel), "the data is moved out once");
         // SAFETY: the caller's word; `taken` keeps the drop away.
         unsafe { ManuallyDrop::take(&mut *self.value.get()) }
     }
@@ -249,18 +249,51 @@ where
 {
     let data = Arc::new(Data::new(data));
     let theirs = Arc::clone(&data);
-    let scoped = scope(move |scope: Scope| async move {
-        // (3) Declared before the body's future, hence dropped after it.
-        let data = theirs;
-        let count: Count = data.clone();
-        let s = DataScope { scope, data: count, within: PhantomData };
-        // SAFETY: (5) the only reference, made once; (3, 4) the data stays as long as the body, and whoever it hands parts to.
-        let borrowed = unsafe { &mut **data.value.get() };
-        body(s, borrowed).await
+    // No async blocks here: what one of them holds is `Send` only if it is for any lifetimes that the compiler makes
+    // up for it. The lifetime that we give the body is 'static, and the types below say so.
+    let scoped = scope(move |scope: Scope| {
+        let data: Count = theirs.clone();
+        let s = DataScope::<'static> { scope, data: Arc::clone(&data), within: PhantomData };
+        // SAFETY: (5) the only reference, made once; (3, 4) the data stays as long as the body, and whoever it hands
+        // parts to. (1) The body must be right for every lifetime, so it cannot use that this one is 'static.
+        let borrowed: &'static mut D = unsafe { &mut *theirs.value.get().cast::<D>() };
+        Body { future: body(s, borrowed), _data: data }
     });
-    async move {
-        let value = scoped.await;
-        // SAFETY: (4) the scope has ended without a panic; this code runs once.
-        (value, unsafe { data.take() })
+    ScopeWith { scoped, data }
+}
+
+/// The body's future, with a count (3).
+struct Body<F> {
+    /// Dropped first.
+    future: F,
+    _data: Count,
+}
+
+impl<F: Future> Future for Body<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: `future` is pinned with us and never moved.
+        unsafe { self.map_unchecked_mut(|this| &mut this.future) }.poll(cx)
+    }
+}
+
+/// Takes the data back at the end.
+struct ScopeWith<S, D> {
+    scoped: S,
+    data: Arc<Data<D>>,
+}
+
+impl<S: Future, D> Future for ScopeWith<S, D> {
+    type Output = (S::Output, D);
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `scoped` is pinned with us and never moved; `data` is not pinned.
+        let (scoped, data) = unsafe {
+            let this = self.get_unchecked_mut();
+            (Pin::new_unchecked(&mut this.scoped), &this.data)
+        };
+        // SAFETY: (4) the scope has ended without a panic; polled once more, it panics.
+        scoped.poll(cx).map(|value| (value, unsafe { data.take() }))
     }
 }
