@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
-use leakfree::runtime::Handle;
+use leakfree::runtime::{Handle, Runtime};
 use leakfree::sync::oneshot;
 use leakfree::time::sleep;
 use leakfree::{JoinScope, JoinScopeHandle, join_scope, join_scope_send, scope_with, yield_now};
@@ -248,7 +248,7 @@ async fn join_scopes_nest_and_hold_scopes() {
 #[leakfree::test(workers = 2)]
 async fn a_join_scope_of_send_children_is_send() {
     let task = leakfree::spawn(async {
-        let words = vec!["a".to_string(), "bc".to_string()];
+        let words = ["a".to_string(), "bc".to_string()];
         join_scope_send(async |j| {
             let mut sum = 0;
             let handles: Vec<_> = words
@@ -493,6 +493,72 @@ fn a_blocking_scope_cancels_and_aborts() {
         s.cancel();
     });
     assert_eq!(dropped.load(SeqCst), 2);
+}
+
+#[test]
+fn a_blocking_scope_may_be_opened_by_a_drop_during_a_panic() {
+    struct OnDrop<'a>(&'a Runtime, &'a AtomicUsize);
+    impl Drop for OnDrop<'_> {
+        fn drop(&mut self) {
+            let one = self.0.scope_blocking(|s| s.spawn(async { 1 }).join().unwrap());
+            self.1.fetch_add(one, SeqCst);
+        }
+    }
+    let runtime = runtime(1);
+    let count = AtomicUsize::new(0);
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        let _opens = OnDrop(&runtime, &count);
+        panic!("unwinding");
+    }));
+    assert!(caught.map(|(): ()| ()).is_err());
+    assert_eq!(count.load(SeqCst), 1);
+}
+
+#[test]
+fn a_blocking_scope_is_cancelled_with_the_root_and_refused_after() {
+    let runtime = runtime(2);
+    let local = AtomicUsize::new(0);
+    runtime.scope_blocking(|s| {
+        let child = s.spawn(Holding(WriteOnDrop(&local)));
+        s.spawn(async { drop(leakfree::spawn(async { leakfree::scope::current().cancel() })) });
+        assert!(child.join().unwrap_err().is_cancelled());
+        while !s.is_cancelled() {
+            std::thread::yield_now();
+        }
+        assert!(s.spawn(async {}).join().unwrap_err().is_cancelled());
+    });
+    assert_eq!(local.load(SeqCst), 1);
+    let caught = catch_unwind(AssertUnwindSafe(|| runtime.scope_blocking(|_| ())));
+    assert!(caught.unwrap_err().downcast_ref::<&str>().unwrap().contains("root scope has been cancelled"));
+}
+
+#[test]
+fn blocking_scopes_under_load_leave_nothing_behind() {
+    let runtime = runtime(4);
+    for round in 0..200 {
+        let counts: Vec<AtomicUsize> = (0..8).map(|_| AtomicUsize::new(0)).collect();
+        runtime.scope_blocking(|s| {
+            for (at, count) in counts.iter().enumerate() {
+                s.spawn(async move {
+                    let output = s.spawn(async move { WriteNow(count) });
+                    if (at + round) % 3 == 0 {
+                        yield_now().await;
+                    }
+                    if (at + round) % 2 == 0 { output.await.map(drop).unwrap() } else { drop(output) }
+                });
+            }
+        });
+        assert!(counts.iter().all(|count| count.load(SeqCst) == 1));
+    }
+}
+
+/// As [`WriteOnDrop`], at once.
+struct WriteNow<'a>(&'a AtomicUsize);
+
+impl Drop for WriteNow<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+    }
 }
 
 // ---- scope_with ---------------------------------------------------------------------------------

@@ -229,9 +229,7 @@ struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
-        if thread::panicking() {
-            std::process::abort();
-        }
+        std::process::abort();
     }
 }
 
@@ -294,7 +292,7 @@ impl Runtime {
         }
         drop(closed);
         let kept = wait(keeper);
-        drop(guard);
+        std::mem::forget(guard);
 
         let child = kept.err().and_then(|error| error.try_into_panic().ok());
         match (result, child) {
