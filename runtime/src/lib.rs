@@ -44,6 +44,7 @@
 //! # Where to find what
 //!
 //! - [`spawn`], [`scope()`], [`JoinHandle`], [`cancelled`]: tasks and their bounds
+//! - [`join_scope`], [`scope_with`], [`Runtime::scope_blocking`](runtime::Runtime::scope_blocking): scopes whose children may borrow
 //! - [`sync`], [`time`], [`net`]: what tasks wait for; every wait there records itself
 //! - [`runtime`]: builder, handle, shutdown
 //! - [`report`]: snapshots, verdicts, and how they are printed

@@ -293,7 +293,7 @@ impl<S: Future, D> Future for ScopeWith<S, D> {
             let this = self.get_unchecked_mut();
             (Pin::new_unchecked(&mut this.scoped), &this.data)
         };
-        // SAFETY: (4) the scope has ended without a panic; polled once more, it panics.
+        // SAFETY: (4) the scope has ended without a panic; polled once more, it panics, and so would `take`.
         scoped.poll(cx).map(|value| (value, unsafe { data.take() }))
     }
 }
