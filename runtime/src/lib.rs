@@ -45,6 +45,7 @@
 //! # Where to find what
 //!
 //! - [`spawn`], [`scope()`], [`JoinHandle`], [`cancelled`]: tasks and their bounds
+//! - [`join_scope`], [`scope_with`], [`Runtime::scope_blocking`](runtime::Runtime::scope_blocking): scopes whose children may borrow
 //! - [`sync`], [`time`], [`net`]: what tasks wait for; every wait there records itself
 //! - [`runtime`]: builder, handle, shutdown
 //! - [`report`]: snapshots, verdicts, and how they are printed
@@ -71,6 +72,12 @@ mod waiting;
 #[cfg(feature = "macros")]
 pub use leakfree_macros::{main, test};
 
+pub use scope::join_scope::{
+    JoinScope, JoinScopeFuture, JoinScopeHandle, JoinScopeSend, LocalChild, SendChild, join_scope,
+    join_scope_send,
+};
+pub use scope::scope_blocking::{BlockingScope, ScopedJoinHandle};
+pub use scope::scope_with::{DataJoinHandle, DataScope, scope_with};
 pub use scope::{
     CancelToken, Scope, ScopeError, ScopeFailure, TryHandle, cancelled, defer_async, is_cancelled, on_cancel,
     scope, shield, shield_for, spawn, spawn_blocking, supervisor_scope, try_scope,

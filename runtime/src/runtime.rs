@@ -164,7 +164,7 @@ impl Drop for Runtime {
     }
 }
 
-fn assert_not_polling(what: &str) {
+pub(crate) fn assert_not_polling(what: &str) {
     assert!(
         !context::is_polling(),
         "{what} was called from within a future of a leakfree runtime, whose thread it would block. \
@@ -281,7 +281,7 @@ impl Handle {
         Handle { shared, root }
     }
 
-    fn scope(&self) -> Scope {
+    pub(crate) fn root_scope(&self) -> Scope {
         Scope::from_inner(Arc::clone(&self.root))
     }
 
@@ -292,7 +292,7 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.scope().spawn(future)
+        self.root_scope().spawn(future)
     }
 
     /// Runs a closure that blocks, as [`leakfree::spawn_blocking`](crate::spawn_blocking) does.
@@ -305,7 +305,7 @@ impl Handle {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.scope().spawn_blocking(f)
+        self.root_scope().spawn_blocking(f)
     }
 
     /// As [`Runtime::block_on`].

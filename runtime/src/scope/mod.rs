@@ -10,8 +10,11 @@ pub(crate) mod cleanup;
 mod count;
 mod error;
 mod future;
+pub(crate) mod join_scope;
 mod limit;
 pub(crate) mod owner;
+pub(crate) mod scope_blocking;
+pub(crate) mod scope_with;
 mod shield;
 pub(crate) mod tree;
 
