@@ -490,7 +490,7 @@ fn a_blocking_scope_cancels_and_aborts() {
         aborted.abort();
         assert!(aborted.join().unwrap_err().is_cancelled());
         s.spawn(Holding(WriteOnDrop(&dropped)));
-        s.cancel();
+        s.cancel("enough");
     });
     assert_eq!(dropped.load(SeqCst), 2);
 }
@@ -520,7 +520,7 @@ fn a_blocking_scope_is_cancelled_with_the_root_and_refused_after() {
     let local = AtomicUsize::new(0);
     runtime.scope_blocking(|s| {
         let child = s.spawn(Holding(WriteOnDrop(&local)));
-        s.spawn(async { drop(leakfree::spawn(async { leakfree::scope::current().cancel() })) });
+        s.spawn(async { drop(leakfree::spawn(async { leakfree::scope::current().cancel("enough") })) });
         assert!(child.join().unwrap_err().is_cancelled());
         while !s.is_cancelled() {
             std::thread::yield_now();
@@ -647,7 +647,8 @@ async fn a_scope_with_data_dropped_half_way_keeps_the_data_for_its_children() {
     assert_eq!(*dropped.lock().unwrap(), [2], "after the child had written into it");
 }
 
-#[leakfree::test(workers = 2)]
+// Forgetting a scope fails a test: this one does it on purpose.
+#[leakfree::test(workers = 2, on_leak = report)]
 async fn a_forgotten_scope_with_data_leaks_the_data() {
     let dropped = Arc::new(Mutex::new(Vec::new()));
     let data = Watched(1, Arc::clone(&dropped));
@@ -718,7 +719,7 @@ async fn scopes_with_data_nest_cancel_and_refuse() {
             *a
         });
         let sum = child.await.unwrap();
-        s.cancel();
+        s.cancel("enough");
         assert!(s.is_cancelled());
         assert!(s.spawn(async move { *b += 1 }).await.unwrap_err().is_cancelled());
         sum

@@ -126,10 +126,10 @@ impl<'scope> BlockingScope<'scope, '_> {
         ScopedJoinHandle { handle, within: PhantomData }
     }
 
-    /// Cancels every child and everything below them, at once. The closure goes on; what it spawns from here on is not run.
+    /// Cancels every child and everything below them, and says why. The closure goes on; what it spawns from here on is not run.
     #[track_caller]
-    pub fn cancel(&self) {
-        self.scope.inner.cancel_all(CancelReason::here(CancelKind::Explicit), true);
+    pub fn cancel(&self, message: impl Into<Arc<str>>) {
+        self.scope.cancel(message);
     }
 
     /// Whether the scope has been cancelled, by whomever.

@@ -39,7 +39,6 @@ use std::task::{Context, Poll};
 use super::scope_blocking::spawn_borrowing;
 use super::{Scope, scope};
 use crate::task::join::{JoinError, JoinHandle};
-use crate::task::reason::{CancelKind, CancelReason};
 
 /// The data's place. Counted by an `Arc`; dropped with the last count, unless it was moved out.
 struct Data<D> {
@@ -152,10 +151,10 @@ impl<'scope> DataScope<'scope> {
         DataJoinHandle { handle, within: PhantomData }
     }
 
-    /// Cancels every child and everything below them, at once. The body goes on.
+    /// Cancels every child and everything below them, and says why. The body goes on.
     #[track_caller]
-    pub fn cancel(&self) {
-        self.scope.inner.cancel_all(CancelReason::here(CancelKind::Explicit), true);
+    pub fn cancel(&self, message: impl Into<Arc<str>>) {
+        self.scope.cancel(message);
     }
 
     /// Whether the scope has been cancelled, by whomever. Does not wait.
