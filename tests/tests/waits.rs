@@ -30,6 +30,9 @@ fn check((task, line): (TaskInfo, u32), reason: WaitReason, created: Option<u32>
     assert!(wait.site.column > 1);
     match (wait.object, created) {
         (WaitObject::Created(site), Some(line)) => assert_eq!((site.file, site.line), (file!(), line)),
+        (WaitObject::Lock(lock), Some(line)) => {
+            assert_eq!((lock.created.file, lock.created.line), (file!(), line));
+        }
         (WaitObject::Created(_), None) => panic!("{wait:?}"),
         (_, Some(_)) => panic!("{wait:?}"),
         _ => {}

@@ -72,7 +72,7 @@ impl<S: Source> Registration<S> {
         let polled = self.poll(cx, direction, place, || operation(&self.source));
         drop(places);
         match polled {
-            Poll::Pending => Leaf::new(reason, self.object()).pending_detached(),
+            Poll::Pending => Leaf::new(reason, self.object()).pending_detached(cx),
             Poll::Ready(_) => frame::take_back_once(reason, self.object()),
         }
         polled

@@ -3,48 +3,65 @@
 //! It walks the tree in bounded batches and holds no lock across them; a task that is looked at is held by
 //! a reference. Nothing is polled or woken, no worker stops.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::snapshot::{
-    CancelInfo, LastWaker, Phase, RunningInfo, ScopeInfo, ShieldInfo, Snapshot, TaskInfo, WaitInfo,
-    WaitObject,
+    CancelInfo, HolderInfo, LastWaker, LockInfo, Phase, RunningInfo, ScopeInfo, ShieldInfo, Snapshot,
+    TaskInfo, WaitInfo, WaitObject,
 };
 use crate::scheduler::shared::{Shared, now_ms};
 use crate::scope::tree::{ScopeInner, scopes_of};
+use crate::task::facts::{self, Holder};
 use crate::task::header::{self, Stage};
 use crate::task::hooks::Bound;
-use crate::task::meta::TaskId;
+use crate::task::meta::{RecordCopy, TaskId};
 use crate::task::raw::TaskRef;
+use crate::task::state::Bits;
 use crate::task::wait::{Object, Wait};
 
 /// How often a task that keeps moving is read again before it is reported without its waits.
 const READS_MAX: usize = 8;
 
+/// What a parked task looked like in the first pass.
+struct Before {
+    polls: u64,
+    /// Versions of the locks that it waits for, added up.
+    locks: u64,
+}
+
 pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
+    // The first pass ends before the second begins. What is the same in both was so at every moment in between.
+    let mut before = HashMap::new();
+    walk(
+        root,
+        |_, _| (),
+        |task, _| {
+            if let Some((_, copy, waits)) = parked(task) {
+                before.insert(
+                    task.header().record.id(),
+                    Before { polls: copy.polls, locks: lock_versions(&waits) },
+                );
+            }
+        },
+    );
+
     let now = now_ms(&shared.driver);
     let now_ns = shared.driver.clock().now_ns();
-    let mut tasks = Vec::new();
-    let mut scopes = Vec::new();
-    let mut newborn = 0;
     let running = shared.running();
-    // Each scope with the least deadline above it: a long way up is not walked for each.
-    let mut todo = vec![(Arc::clone(root), None)];
-    while let Some((scope, above)) = todo.pop() {
-        let above = if scope.is_sealed() { None } else { above };
-        let deadline = [above, scope.options.deadline_ns].into_iter().flatten().min();
-        let linked = scope.linked();
-        newborn += scope.count.live().saturating_sub(linked);
-        scopes.push(scope_info(&scope, deadline.map(|at| Duration::from_nanos(at.saturating_sub(now_ns)))));
-        todo.extend(scope.sides().into_iter().map(|side| (side, deadline)));
-        scope.for_each_child(|task| {
-            let branches = scopes_of(task);
-            if let Some(info) = task_info(task, &scope, now, &running) {
-                tasks.push(info);
-            }
-            todo.extend(branches.into_iter().map(|branch| (branch, deadline)));
-        });
-    }
+    let (mut tasks, mut scopes, mut newborn) = (Vec::new(), Vec::new(), 0);
+    walk(
+        root,
+        |scope, deadline_ns| {
+            newborn += scope.count.live().saturating_sub(scope.linked());
+            let until = |at: u64| Duration::from_nanos(at.saturating_sub(now_ns));
+            scopes.push(scope_info(scope, deadline_ns.map(until)));
+        },
+        |task, scope| {
+            tasks.extend(task_info(task, scope, now, &running, before.get(&task.header().record.id())))
+        },
+    );
     tasks.sort_by_key(|task| task.id);
     scopes.sort_by_key(|scope| scope.id);
     Snapshot {
@@ -56,6 +73,66 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         unwakeable_total: shared.unwakeable_total(),
         incidents: shared.incidents.copy(),
     }
+}
+
+/// Goes over the tree: each scope, with the least deadline on the way to it, before its tasks.
+fn walk(
+    root: &Arc<ScopeInner>,
+    mut on_scope: impl FnMut(&Arc<ScopeInner>, Option<u64>),
+    mut on_task: impl FnMut(&TaskRef, &ScopeInner),
+) {
+    let mut todo = vec![(Arc::clone(root), None)];
+    while let Some((scope, above)) = todo.pop() {
+        let above = if scope.is_sealed() { None } else { above };
+        let deadline = [above, scope.options.deadline_ns].into_iter().flatten().min();
+        on_scope(&scope, deadline);
+        todo.extend(scope.sides().into_iter().map(|side| (side, deadline)));
+        scope.for_each_child(|task| {
+            let branches = scopes_of(task);
+            on_task(task, &scope);
+            todo.extend(branches.into_iter().map(|branch| (branch, deadline)));
+        });
+    }
+}
+
+/// The word, the record and all waits of a task's last park, of one piece; `None` if it is not parked, or does not come to
+/// rest.
+fn parked(task: &TaskRef) -> Option<(Bits, RecordCopy, Vec<Wait>)> {
+    let header = task.header();
+    for _ in 0..READS_MAX {
+        let (mut bits, mut several) = (header.state.load(), Vec::new());
+        // The several waits of one poll lie out of line; read between the two looks at the word, they are of
+        // the same park.
+        let copy = header.record.read(|| {
+            bits = header.state.load();
+            let idle = bits.is_idle();
+            if idle {
+                several = header.existing_extra().map(|extra| extra.waits.clone()).unwrap_or_default();
+            }
+            idle
+        });
+        if let Some(copy) = copy {
+            let waits = match (copy.waits, copy.first) {
+                (0, _) | (_, None) => Vec::new(),
+                (1, Some(first)) => vec![first],
+                _ => several,
+            };
+            return Some((bits, copy, waits));
+        }
+        if !bits.is_idle() {
+            return None;
+        }
+    }
+    None
+}
+
+fn lock_versions(waits: &[Wait]) -> u64 {
+    let version = |wait: &Wait| match wait.object {
+        // A lock that is gone has no holder to wait for either.
+        Object::Lock(id) => facts::copy(id).map_or(u64::MAX / 2, |facts| facts.version),
+        _ => 0,
+    };
+    waits.iter().map(version).fold(0, u64::wrapping_add)
 }
 
 fn scope_info(scope: &Arc<ScopeInner>, deadline: Option<Duration>) -> ScopeInfo {
@@ -80,50 +157,32 @@ fn task_info(
     scope: &ScopeInner,
     now: u64,
     running: &[(usize, TaskId, u64)],
+    before: Option<&Before>,
 ) -> Option<TaskInfo> {
     let header = task.header();
     let record = &header.record;
-    let mut bits = header.state.load();
-    let mut extra_waits = Vec::new();
-    let mut copy = None;
-    for _ in 0..READS_MAX {
-        bits = header.state.load();
-        // The several waits of one poll lie out of line; read between the two looks at the word, they are of
-        // the same park.
-        copy = record.read(|| {
-            let idle = header.state.load().is_idle();
-            if idle {
-                extra_waits = header.existing_extra().map(|e| e.waits.clone()).unwrap_or_default();
-            }
-            idle
-        });
-        if copy.is_some() || !bits.is_idle() {
-            break;
-        }
-    }
+    let found = parked(task);
+    let bits = found.as_ref().map_or_else(|| header.state.load(), |(bits, ..)| *bits);
     if bits.is_complete() {
         return None;
     }
-    let phase = match (&copy, header.stage()) {
+    let phase = match (&found, header.stage()) {
         (_, Stage::Ending) => Phase::Ending,
         (Some(_), Stage::Future) => Phase::Parked,
-        (None, Stage::Future) if header.kind() == super::snapshot::TaskKind::Blocking => Phase::Running,
         (None, Stage::Future) => Phase::Running,
     };
     let since = |then: u64| Duration::from_millis(now.saturating_sub(then));
-    let (mut waits, mut parked, mut polls) = (Vec::new(), None, record.polls());
-    if let Some(copy) = &copy {
+    let (mut waits, mut parked, mut polls, mut settled) = (Vec::new(), None, record.polls(), false);
+    if let Some((_, copy, found)) = &found {
         polls = copy.polls;
         parked = Some(since(copy.parked_ms));
-        waits = match (copy.waits, copy.first) {
-            (0, _) | (_, None) => Vec::new(),
-            (1, Some(first)) => vec![wait_info(&first)],
-            _ => extra_waits.iter().map(wait_info).collect(),
-        };
+        waits = found.iter().map(wait_info).collect();
+        settled =
+            before.is_some_and(|before| before.polls == copy.polls && before.locks == lock_versions(found));
     }
     let extra = header.existing_extra();
     let extra = extra.as_deref();
-    let unwakeable = copy.is_some() && bits.is_unwakeable();
+    let unwakeable = found.is_some() && bits.is_unwakeable();
     let reason = extra
         .and_then(|extra| extra.cancel.clone())
         .or_else(|| (scope.bound() != Bound::Open).then(|| scope.cancel_reason()));
@@ -140,6 +199,8 @@ fn task_info(
         waits,
         own_wakers: bits.own(),
         foreign_wakers: bits.foreign(),
+        astray: bits.is_astray(),
+        settled,
         unwakeable,
         last_waker: extra.filter(|_| unwakeable).and_then(|extra| extra.last_waker).map(last_waker),
         cancelled: reason.filter(|_| bits.is_cancelled()).map(|reason| CancelInfo {
@@ -169,8 +230,21 @@ fn wait_info(wait: &Wait) -> WaitInfo {
             Object::Task(id) => WaitObject::Task(id.0),
             Object::Scope(id) => WaitObject::Scope(id),
             Object::Label(label) => WaitObject::Label(label),
+            Object::Lock(id) => match facts::copy(id) {
+                None => WaitObject::None,
+                Some(facts) => WaitObject::Lock(LockInfo {
+                    id,
+                    created: facts.created.into(),
+                    holder: match facts.holder {
+                        Holder::Free => HolderInfo::Free,
+                        Holder::Unknown => HolderInfo::Unknown,
+                        Holder::Task { id, site } => HolderInfo::Task { id: id.0, site: site.into() },
+                    },
+                }),
+            },
         },
         site: wait.location.into(),
+        own: wait.own,
     }
 }
 

@@ -18,14 +18,16 @@
 //! | field | what |
 //! |---|---|
 //! | `leak_id` | the same for the same leak in every run |
-//! | `verdict` | `"proven_unwakeable"`, `"held_open"`, `"outlived"` or `"unresponsive"` |
+//! | `verdict` | `"proven_unwakeable"`, `"proven_stuck"`, `"deadlocked"`, `"held_open"`, `"outlived"` or `"unresponsive"` |
 //! | `count`, `ids`, `bytes` | tasks alike: how many, which, their allocations together |
 //! | `name`, `kind`, `spawned_at`, `phase` | of the oldest: name, `"async"`, `"main"` or `"blocking"`, site, `"parked"` and so on |
 //! | `lived_ms`, `parked_ms`, `polls` | of the oldest |
 //! | `own_wakers`, `foreign_wakers` | of the oldest: wakers in our own queues, and elsewhere |
-//! | `waits` | `[{ "reason", "site", "created_at", "task", "scope", "label" }]` |
+//! | `waits` | `[{ "reason", "site", "created_at", "task", "scope", "label", "held_by" }]`; `held_by`: `null`, or `{ "task", "site" }` |
 //! | `last_waker` | `null`, or `{ "how", "task", "spawned_at", "last_wait" }` |
 //! | `cancelled` | `null`, or `{ "reason", "site", "since_ms" }` |
+//! | `knots`, `knot` | how many knots alike, and the other tasks of the first: id, name, sites, times, waits, scopes |
+//! | `waits_for` | of a task that waits for stuck ones: the way to the one to blame, that one last |
 //! | `running` | `null`, or `{ "worker", "since_ms" }`: of the oldest |
 //! | `shields` | `[{ "site", "since_ms" }]`: pending shields of the oldest |
 //! | `deadline_ms` | time until a deadline cancels it |
@@ -35,8 +37,10 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::snapshot::{Incident, IncidentKind, LastWaker, Phase, Site, TaskKind, WaitInfo, WaitObject};
-use super::verdict::{Finding, Occasion, PathScope, Report, Verdict};
+use super::snapshot::{
+    HolderInfo, Incident, IncidentKind, LastWaker, Phase, Site, TaskKind, WaitInfo, WaitObject,
+};
+use super::verdict::{Finding, Member, Occasion, PathScope, Report, Verdict};
 
 impl Report {
     /// The report as JSON; see [`json`](crate::report::json) for the schema.
@@ -91,6 +95,8 @@ fn finding(json: &mut Json, finding: &Finding) {
             "verdict",
             match finding.verdict {
                 Verdict::ProvenUnwakeable => "proven_unwakeable",
+                Verdict::ProvenStuck => "proven_stuck",
+                Verdict::Deadlocked => "deadlocked",
                 Verdict::HeldOpen => "held_open",
                 Verdict::Outlived => "outlived",
                 Verdict::Unresponsive => "unresponsive",
@@ -150,8 +156,25 @@ fn finding(json: &mut Json, finding: &Finding) {
             });
         });
         o.millis("deadline_ms", finding.deadline);
+        o.number("knots", finding.knots as u64);
+        o.field("knot").array(&finding.knot, member);
+        o.field("waits_for").array(&finding.waits_for, |json, id| json.number(*id));
         o.field("scopes").array(&finding.path, scope);
         o.number("scopes_cut", finding.path_cut as u64);
+    });
+}
+
+fn member(json: &mut Json, member: &Member) {
+    json.object(|o| {
+        o.number("id", member.task.id);
+        o.optional("name", member.task.name.as_deref());
+        o.site("spawned_at", Some(member.task.spawned_at));
+        o.millis("lived_ms", Some(member.task.lived));
+        o.millis("parked_ms", member.task.parked);
+        o.number("polls", member.task.polls);
+        o.field("waits").array(&member.task.waits, wait);
+        o.field("scopes").array(&member.path, scope);
+        o.number("scopes_cut", member.path_cut as u64);
     });
 }
 
@@ -159,18 +182,29 @@ fn wait(json: &mut Json, wait: &WaitInfo) {
     json.object(|o| {
         o.text("reason", wait.reason.name());
         o.site("site", Some(wait.site));
-        let (mut created, mut task, mut scope, mut label) = (None, None, None, None);
+        let (mut created, mut task, mut scope, mut label, mut held_by) = (None, None, None, None, None);
         match wait.object {
             WaitObject::None => {}
             WaitObject::Created(site) => created = Some(site),
             WaitObject::Task(id) => task = Some(id),
             WaitObject::Scope(id) => scope = Some(id),
             WaitObject::Label(text) => label = Some(text),
+            WaitObject::Lock(lock) => {
+                created = Some(lock.created);
+                held_by = Some(lock.holder);
+            }
         }
         o.site("created_at", created);
         o.optional_number("task", task);
         o.optional_number("scope", scope);
         o.optional("label", label);
+        match held_by {
+            Some(HolderInfo::Task { id, site }) => o.field("held_by").object(|o| {
+                o.number("task", id);
+                o.site("site", Some(site));
+            }),
+            _ => o.field("held_by").null(),
+        }
     });
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod collect;
 pub mod json;
+mod proof;
 pub mod snapshot;
 mod text;
 pub mod verdict;

@@ -44,6 +44,36 @@ pub enum WaitObject {
     Scope(u64),
     /// A user's label.
     Label(&'static str),
+    /// A lock for which tasks have waited.
+    Lock(LockInfo),
+}
+
+/// A lock, as it was recorded.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LockInfo {
+    /// Its id, unique in the process.
+    pub id: u64,
+    /// Where it was created.
+    pub created: Site,
+    /// Who had it.
+    pub holder: HolderInfo,
+}
+
+/// Who has a lock, as far as it was recorded: a guard that was moved to another task or thread is still told as where
+/// it was taken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum HolderInfo {
+    /// Nobody.
+    Free,
+    /// Code outside a task, or who could not be told.
+    Unknown,
+    /// This task: it took the lock at that place, or waited there, was given its turn, and has not taken it up.
+    Task {
+        /// The task's id.
+        id: u64,
+        /// Where it took the lock, or waited for it.
+        site: Site,
+    },
 }
 
 /// One thing that a parked task waits for.
@@ -55,6 +85,8 @@ pub struct WaitInfo {
     pub object: WaitObject,
     /// The caller's place.
     pub site: Site,
+    /// It was polled with the waker of the task itself: its registration is one of the task's own wakers.
+    pub own: bool,
 }
 
 /// What kind of task.
@@ -140,6 +172,11 @@ pub struct TaskInfo {
     pub own_wakers: u32,
     /// Every other clone of its waker.
     pub foreign_wakers: u32,
+    /// A registration of it was given up by other code than the task's: its waits and its wakers need not match.
+    pub astray: bool,
+    /// It was found parked in both passes of the snapshot, in the same park, with the locks it waits for in the same hands:
+    /// so there was a moment at which all that are settled were as they stand here.
+    pub settled: bool,
     /// One load of its word said: parked, not cancelled, and no waker exists.
     pub unwakeable: bool,
     /// Who dropped its last waker, if it is unwakeable and that is known.

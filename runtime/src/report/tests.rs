@@ -30,13 +30,15 @@ fn task(id: u64) -> TaskInfo {
         last_waker: None,
         cancelled: None,
         shields: Vec::new(),
+        astray: false,
+        settled: true,
         running: None,
         bytes: 160,
     }
 }
 
 fn waits(reason: WaitReason) -> TaskInfo {
-    let wait = WaitInfo { reason, object: WaitObject::Created(MADE), site: WAIT };
+    let wait = WaitInfo { reason, object: WaitObject::Created(MADE), site: WAIT, own: true };
     TaskInfo { waits: vec![wait], own_wakers: 1, ..task(7) }
 }
 

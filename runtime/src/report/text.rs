@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::snapshot::{
-    EndedBy, Incident, IncidentKind, LastWaker, Phase, TaskInfo, TaskKind, WaitInfo, WaitObject,
+    EndedBy, HolderInfo, Incident, IncidentKind, LastWaker, Phase, TaskInfo, TaskKind, WaitInfo, WaitObject,
 };
-use super::verdict::{Finding, Occasion, Report, Verdict};
+use super::verdict::{Finding, Occasion, PathScope, Report, Verdict};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,40 +83,69 @@ impl Report {
         if finding.verdict == Verdict::Outlived {
             write!(f, " {}", self.root_name())?;
         }
-        if alike > 1 {
-            write!(f, ", {} tasks alike", thousands(alike as u64))?;
+        let in_knot = 1 + finding.knot.len();
+        match finding.knots {
+            0 if alike > 1 => write!(f, ", {} tasks alike", thousands(alike as u64))?,
+            0 => {}
+            1 => write!(f, ", knot of {}", thousands(alike as u64))?,
+            knots => write!(
+                f,
+                ", {} knots alike of {}",
+                thousands(knots as u64),
+                thousands((alike / knots) as u64)
+            )?,
         }
         writeln!(f, "   [{}]", finding.leak_id)?;
 
+        let many = finding.knots == 0 && alike > 1;
+        self.task(f, task, &finding.path, finding.path_cut, many.then_some(finding.bytes))?;
+        if let Some(deadline) = finding.deadline {
+            writeln!(f, "     under a deadline that cancels it in {}", duration(deadline))?;
+        }
+        for member in &finding.knot {
+            self.task(f, &member.task, &member.path, member.path_cut, None)?;
+        }
+        if finding.knots == 1 && alike > in_knot {
+            writeln!(f, "   and {} more in the knot", thousands((alike - in_knot) as u64))?;
+        }
+        write!(f, "   why: ")?;
+        self.why(f, finding)
+    }
+
+    /// One task; `bytes` if it stands for many.
+    fn task(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        task: &TaskInfo,
+        path: &[PathScope],
+        path_cut: usize,
+        alike_bytes: Option<usize>,
+    ) -> fmt::Result {
         write!(f, "   {}", kind(task.kind))?;
-        if alike == 1 {
+        if alike_bytes.is_none() {
             write!(f, " {}", task.id)?;
         }
         if let Some(name) = &task.name {
             write!(f, " {name:?}")?;
         }
         write!(f, "   spawned {}   ", task.spawned_at)?;
-        self.path(f, finding)?;
-        if alike > 1 {
-            write!(f, "   {}", bytes(finding.bytes))?;
+        self.path(f, path, path_cut)?;
+        if let Some(alike) = alike_bytes {
+            write!(f, "   {}", bytes(alike))?;
         }
         writeln!(f)?;
 
         self.whereabouts(f, task)?;
-        let oldest = if alike > 1 { "the oldest lived" } else { "lived" };
+        let oldest = if alike_bytes.is_some() { "the oldest lived" } else { "lived" };
         let polls = count(task.polls, "poll", "polls");
         writeln!(f, "     {oldest} {}, {polls}", duration(task.lived))?;
         for shield in &task.shields {
             writeln!(f, "     shielded for {} at {}", duration(shield.since), shield.site)?;
         }
-        if let Some(deadline) = finding.deadline {
-            writeln!(f, "     under a deadline that cancels it in {}", duration(deadline))?;
-        }
         if let Some(cancel) = &task.cancelled {
             writeln!(f, "     cancelled {} ago: {}", duration(cancel.since), cancel.reason)?;
         }
-        write!(f, "   why: ")?;
-        self.why(f, finding)
+        Ok(())
     }
 
     fn root_name(&self) -> &'static str {
@@ -127,11 +156,11 @@ impl Report {
         }
     }
 
-    fn path(&self, f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
+    fn path(&self, f: &mut fmt::Formatter<'_>, path: &[PathScope], path_cut: usize) -> fmt::Result {
         f.write_str("in ")?;
-        for (depth, scope) in finding.path.iter().enumerate() {
-            if depth == 3 && finding.path_cut > 0 {
-                write!(f, "... {} more ... < ", thousands(finding.path_cut as u64))?;
+        for (depth, scope) in path.iter().enumerate() {
+            if depth == 3 && path_cut > 0 {
+                write!(f, "... {} more ... < ", thousands(path_cut as u64))?;
             }
             match scope.opened_at {
                 None => f.write_str(self.root_name())?,
@@ -145,7 +174,7 @@ impl Report {
                     write!(f, "{site}")?;
                 }
             }
-            if depth + 1 < finding.path.len() {
+            if depth + 1 < path.len() {
                 f.write_str(" < ")?;
             }
         }
@@ -204,6 +233,14 @@ impl Report {
             WaitObject::Created(site) => {
                 write!(f, "   {} created {site}", object_name(wait))?;
             }
+            WaitObject::Lock(lock) => {
+                write!(f, "   {} created {}", object_name(wait), lock.created)?;
+                match lock.holder {
+                    HolderInfo::Task { id, site } => write!(f, ", held by task {id} (locked {site})")?,
+                    HolderInfo::Unknown => f.write_str(", held by code outside a task")?,
+                    HolderInfo::Free => f.write_str(", free")?,
+                }
+            }
             WaitObject::Task(id) => {
                 write!(f, "   task {id}")?;
                 if let Some(joined) = self.tasks.iter().find(|task| task.id == id) {
@@ -237,6 +274,7 @@ impl Report {
                 }
                 writeln!(f, ". Only cancellation can end it.")
             }
+            Verdict::ProvenStuck | Verdict::Deadlocked => self.why_stuck(f, finding),
             Verdict::HeldOpen => {
                 let scope = finding.path.first();
                 write!(f, "the body of its scope")?;
@@ -277,6 +315,28 @@ impl Report {
         }
     }
 
+    fn why_stuck(&self, f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
+        match finding.waits_for.as_slice() {
+            [] if finding.ids.len() == finding.knots => {
+                f.write_str("it waits for what only itself could do")?;
+            }
+            [] => f.write_str("every wait is complete, and only tasks of the knot could end them")?,
+            way => {
+                f.write_str("it waits for ")?;
+                for (step, id) in way.iter().enumerate() {
+                    let before = if step == 0 { "" } else { ", which waits for " };
+                    write!(f, "{before}task {id}")?;
+                }
+                f.write_str(", which can never go on: see there")?;
+            }
+        }
+        f.write_str("; no timer, I/O or foreign waker is left. ")?;
+        match finding.verdict {
+            Verdict::Deadlocked => writeln!(f, "Assumes that no guard was moved to another task or thread."),
+            _ => writeln!(f, "Only cancellation can end it."),
+        }
+    }
+
     fn who_can_end(&self, f: &mut fmt::Formatter<'_>, task: &TaskInfo) -> fmt::Result {
         if task.phase == Phase::Running {
             return writeln!(f, "It is still working.");
@@ -306,7 +366,7 @@ fn advice(wait: &WaitInfo) -> &'static str {
         }
         R::MpscSend => "The channel is full, and its receiver does not receive.",
         R::OneshotClosed | R::MpscClosed => "The receiver has neither been closed nor been dropped.",
-        R::MutexLock => "Somebody holds the lock, or was handed it and does not run.",
+        R::MutexLock => "Whoever holds the lock has not let go of it.",
         R::Join => "It waits for the task named above, which has not ended.",
         R::ScopeEnd => "It waits for the children of its scope.",
         R::Cancelled => "It waits to be cancelled.",

@@ -3,6 +3,8 @@
 //! | verdict | said when | on which occasion |
 //! |---|---|---|
 //! | PROVEN unwakeable | one load of the task's word said that no waker exists | all |
+//! | PROVEN stuck | it waits only for itself, or for tasks that can make no progress: joins and scope ends; see [`proof`](super::proof) | all |
+//! | DEADLOCKED | the same with locks on the way, held as recorded | all |
 //! | HELD OPEN | its scope's body has ended and the scope waits for it | at an end |
 //! | OUTLIVED | it is alive when main's body has returned or the test has ended | at an end |
 //! | UNRESPONSIVE | it was cancelled, the grace is over, and it is still there | after an end |
@@ -17,6 +19,7 @@ use std::collections::BTreeMap;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::proof::{self, Proof, Stuck};
 use super::snapshot::{
     Incident, IncidentKind, LastWaker, Phase, ScopeInfo, ScopeKind, Site, Snapshot, TaskInfo, TaskKind,
     WaitObject, WaitReason,
@@ -40,6 +43,10 @@ pub enum Occasion {
 pub enum Verdict {
     /// No waker exists: only cancellation can end it.
     ProvenUnwakeable,
+    /// It waits only for tasks that can make no progress either, and every wait on the way is exact: joins and scope ends.
+    ProvenStuck,
+    /// The same with locks on the way, held as recorded: true unless a guard was moved to another task or thread.
+    Deadlocked,
     /// A scope's end waits for it.
     HeldOpen,
     /// It is alive although its bound has ended.
@@ -53,6 +60,8 @@ impl Verdict {
     pub fn name(self) -> &'static str {
         match self {
             Verdict::ProvenUnwakeable => "PROVEN unwakeable",
+            Verdict::ProvenStuck => "PROVEN stuck",
+            Verdict::Deadlocked => "DEADLOCKED",
             Verdict::HeldOpen => "HELD OPEN",
             Verdict::Outlived => "OUTLIVED",
             Verdict::Unresponsive => "UNRESPONSIVE",
@@ -92,6 +101,23 @@ pub struct Finding {
     pub leak_id: String,
     /// Time until a deadline cancels it, its scope's or one further out.
     pub deadline: Option<Duration>,
+    /// If they are knots: the other tasks of the first of them, each with its path as above.
+    pub knot: Vec<Member>,
+    /// How many knots alike; 0 if these are no knots.
+    pub knots: usize,
+    /// For a task that waits for stuck ones and is in no knot: the way to the one that is to blame, that one last.
+    pub waits_for: Vec<u64>,
+}
+
+/// A task in a knot.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Member {
+    /// The task.
+    pub task: TaskInfo,
+    /// The scopes around it, as in [`Finding::path`].
+    pub path: Vec<PathScope>,
+    /// As [`Finding::path_cut`].
+    pub path_cut: usize,
 }
 
 /// What is left at an end, or proven in between. Plain data; [`Display`](std::fmt::Display) gives the text, [`to_json`](Report::to_json)
@@ -143,7 +169,8 @@ impl Report {
     pub(crate) fn add_unresponsive(&mut self, after: &Snapshot) {
         let scopes = Scopes::new(after);
         let tasks = after.tasks.iter().filter(|task| task.kind != TaskKind::Main);
-        self.findings.extend(fold(tasks.map(|task| (Verdict::Unresponsive, task)), &scopes));
+        let unresponsive: Vec<_> = tasks.map(|task| (Verdict::Unresponsive, task)).collect();
+        self.findings.extend(fold(&unresponsive, &scopes, &Proof::new()));
         self.newborn = self.newborn.min(after.newborn);
         self.incidents.clone_from(&after.incidents);
     }
@@ -151,21 +178,24 @@ impl Report {
 
 /// Whether a parked task's wait set is complete: every waker of it belongs to a wait that was recorded.
 pub(crate) fn is_complete(task: &TaskInfo) -> bool {
-    task.foreign_wakers == 0 && task.own_wakers as usize == task.waits.len()
+    let own_waits = task.waits.iter().filter(|wait| wait.own).count();
+    !task.astray && task.foreign_wakers == 0 && task.own_wakers as usize == own_waits
 }
 
 /// Judges a snapshot.
 pub fn judge(snapshot: &Snapshot, occasion: Occasion) -> Report {
     let scopes = Scopes::new(snapshot);
-    let verdicts = snapshot.tasks.iter().filter_map(|task| {
-        let verdict = judge_task(task, occasion, &scopes)?;
-        Some((verdict, task))
-    });
+    let proof = proof::prove(snapshot);
+    let verdicts: Vec<(Verdict, &TaskInfo)> = snapshot
+        .tasks
+        .iter()
+        .filter_map(|task| Some((judge_task(task, occasion, &scopes, proof.get(&task.id))?, task)))
+        .collect();
     let parked = snapshot.tasks.iter().filter(|task| task.phase == Phase::Parked);
     let complete = parked.clone().filter(|task| is_complete(task)).count() as u64;
     Report {
         occasion,
-        findings: fold(verdicts, &scopes),
+        findings: fold(&verdicts, &scopes, &proof),
         finished: snapshot.finished,
         newborn: snapshot.newborn,
         uptime: snapshot.uptime,
@@ -175,7 +205,12 @@ pub fn judge(snapshot: &Snapshot, occasion: Occasion) -> Report {
     }
 }
 
-fn judge_task(task: &TaskInfo, occasion: Occasion, scopes: &Scopes<'_>) -> Option<Verdict> {
+fn judge_task(
+    task: &TaskInfo,
+    occasion: Occasion,
+    scopes: &Scopes<'_>,
+    stuck: Option<&Stuck>,
+) -> Option<Verdict> {
     let scope = scopes.get(task.scope);
     if occasion != Occasion::Live && scopes.excused.contains(&task.scope) {
         return None;
@@ -186,6 +221,9 @@ fn judge_task(task: &TaskInfo, occasion: Occasion, scopes: &Scopes<'_>) -> Optio
         scope.is_some_and(|scope| scope.deadline.is_some()) || scopes.may_end_body.contains(&task.id);
     if task.unwakeable && parked && !may_go_on {
         return Some(Verdict::ProvenUnwakeable);
+    }
+    if let Some(stuck) = stuck {
+        return Some(if stuck.exact { Verdict::ProvenStuck } else { Verdict::Deadlocked });
     }
     if occasion == Occasion::Live || task.kind == TaskKind::Main {
         return None;
@@ -306,6 +344,7 @@ fn alike(verdict: Verdict, task: &TaskInfo, path: &[PathScope]) -> Alike {
             .map(|wait| {
                 let created = match wait.object {
                     WaitObject::Created(site) => Some(site),
+                    WaitObject::Lock(lock) => Some(lock.created),
                     _ => None,
                 };
                 (wait.reason, created, wait.site)
@@ -322,54 +361,112 @@ fn alike(verdict: Verdict, task: &TaskInfo, path: &[PathScope]) -> Alike {
     }
 }
 
-fn fold<'a>(verdicts: impl Iterator<Item = (Verdict, &'a TaskInfo)>, scopes: &Scopes<'_>) -> Vec<Finding> {
-    let mut findings: BTreeMap<Alike, Finding> = BTreeMap::new();
-    for (verdict, task) in verdicts {
-        let (path, path_cut) = scopes.path(task.scope);
-        let alike = alike(verdict, task, &path);
-        match findings.get_mut(&alike) {
-            Some(finding) => {
-                finding.ids.push(task.id);
-                finding.bytes += task.bytes;
-                if task.lived > finding.task.lived {
-                    finding.task = task.clone();
-                }
-            }
-            None => {
-                let leak_id = leak_id(&alike);
-                findings.insert(
-                    alike,
-                    Finding {
-                        verdict,
-                        task: task.clone(),
-                        path,
-                        path_cut,
-                        ids: vec![task.id],
-                        bytes: task.bytes,
-                        leak_id,
-                        deadline: scopes.get(task.scope).and_then(|scope| scope.deadline),
-                    },
-                );
-            }
+/// Tasks of a knot that a finding names; the others are counted.
+const KNOT_MAX: usize = 16;
+/// Tasks that the way to the one to blame names.
+const WAY_MAX: usize = 8;
+
+fn fold(verdicts: &[(Verdict, &TaskInfo)], scopes: &Scopes<'_>, proof: &Proof) -> Vec<Finding> {
+    let mut findings: BTreeMap<Vec<Alike>, Finding> = BTreeMap::new();
+    let mut knots: BTreeMap<u64, Vec<(Verdict, &TaskInfo)>> = BTreeMap::new();
+    for &(verdict, task) in verdicts {
+        let stuck =
+            proof.get(&task.id).filter(|_| matches!(verdict, Verdict::ProvenStuck | Verdict::Deadlocked));
+        if let Some(knot) = stuck.and_then(|stuck| stuck.knot) {
+            knots.entry(knot).or_default().push((verdict, task));
+            continue;
         }
+        let way = stuck.map(|stuck| way(stuck, proof)).unwrap_or_default();
+        add(&mut findings, vec![(verdict, task)], scopes, 0, way);
     }
-    findings.into_values().collect()
+    for (_, tasks) in knots {
+        add(&mut findings, tasks, scopes, 1, Vec::new());
+    }
+    // The strongest verdict first, and what is to blame before who waits for it.
+    let mut findings: Vec<Finding> = findings.into_values().collect();
+    findings.sort_by_key(|finding| (finding.verdict, !finding.waits_for.is_empty()));
+    findings
+}
+
+/// From a victim to a knot, or to a task that nothing can wake.
+fn way(from: &Stuck, proof: &Proof) -> Vec<u64> {
+    let mut way = Vec::new();
+    let mut next = from.waits_for.first();
+    while let Some(id) = next.filter(|_| way.len() < WAY_MAX) {
+        way.push(*id);
+        next = proof.get(id).filter(|stuck| stuck.knot.is_none()).and_then(|stuck| stuck.waits_for.first());
+    }
+    way
+}
+
+/// Adds one task, or the tasks of one knot, to the finding of their like.
+fn add(
+    findings: &mut BTreeMap<Vec<Alike>, Finding>,
+    tasks: Vec<(Verdict, &TaskInfo)>,
+    scopes: &Scopes<'_>,
+    knots: usize,
+    waits_for: Vec<u64>,
+) {
+    let mut members: Vec<(Alike, Member)> = tasks
+        .into_iter()
+        .map(|(verdict, task)| {
+            let (path, path_cut) = scopes.path(task.scope);
+            (alike(verdict, task, &path), Member { task: task.clone(), path, path_cut })
+        })
+        .collect();
+    members.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let ids: Vec<u64> = members.iter().map(|(_, member)| member.task.id).collect();
+    let bytes: usize = members.iter().map(|(_, member)| member.task.bytes).sum();
+    let (alike, mut members): (Vec<Alike>, Vec<Member>) = members.into_iter().unzip();
+    if let Some(finding) = findings.get_mut(&alike) {
+        finding.ids.extend(ids);
+        finding.bytes += bytes;
+        finding.knots += knots;
+        if knots == 0 && members[0].task.lived > finding.task.lived {
+            finding.task = members.swap_remove(0).task;
+            finding.waits_for = waits_for;
+        }
+        return;
+    }
+    let leak_id = leak_id(&alike);
+    let verdict = alike[0].verdict;
+    let first = members.remove(0);
+    members.truncate(KNOT_MAX - 1);
+    let deadline = scopes.get(first.task.scope).and_then(|scope| scope.deadline);
+    findings.insert(
+        alike,
+        Finding {
+            verdict,
+            task: first.task,
+            path: first.path,
+            path_cut: first.path_cut,
+            ids,
+            bytes,
+            leak_id,
+            deadline,
+            knot: members,
+            knots,
+            waits_for,
+        },
+    );
 }
 
 /// FNV-1a, 64 bits (Fowler, Noll, Vo; <http://www.isthe.com/chongo/tech/comp/fnv/>), over the verdict's name and the
 /// sites of spawn and waits.
-fn leak_id(alike: &Alike) -> String {
+fn leak_id(alike: &[Alike]) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut add = |text: &str| {
         for byte in text.bytes().chain([0]) {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
     };
-    add(alike.verdict.name());
-    add(&alike.spawned_at.to_string());
-    for (reason, _, site) in &alike.waits {
-        add(reason.name());
-        add(&site.to_string());
+    for task in alike {
+        add(task.verdict.name());
+        add(&task.spawned_at.to_string());
+        for (reason, _, site) in &task.waits {
+            add(reason.name());
+            add(&site.to_string());
+        }
     }
     format!("{hash:016x}")
 }

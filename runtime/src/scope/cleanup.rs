@@ -15,6 +15,7 @@ use crate::report::snapshot::{IncidentKind, TaskKind};
 use crate::scheduler::context;
 use crate::scheduler::shared::Shared;
 use crate::task::raw::TaskRef;
+use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::time::sleep::Timer;
 
 /// How long a deferred cleanup may take that outlives its owner.
@@ -171,7 +172,8 @@ where
             let shared = Arc::clone(&scope.shared);
             shared.cleanups.fetch_add(1, AcqRel);
             let timer = Timer::on(&shared.driver, BUDGET);
-            let task = Cleanup { cleanup: Some(cleanup), timer, site, shared };
+            let leaf = Leaf::at(WaitReason::Timeout, Object::None, site);
+            let task = Cleanup { cleanup: Some(cleanup), timer, leaf, site, shared };
             drop(Scope::<std::convert::Infallible>::from_inner(side).spawn_task(
                 TaskKind::Async,
                 site,
@@ -204,6 +206,7 @@ fn nearest() -> Option<Arc<ScopeInner>> {
 struct Cleanup<F> {
     cleanup: Option<F>,
     timer: Timer,
+    leaf: Leaf,
     site: &'static Location<'static>,
     shared: Arc<Shared>,
 }
@@ -223,8 +226,10 @@ impl<F: Future<Output = ()>> Future for Cleanup<F> {
             let message = format!("it had {BUDGET:?}");
             this.shared.incidents.note(IncidentKind::CleanupCut, Some(this.site), &message);
             this.cleanup = None;
+            this.leaf.ready();
             return Poll::Ready(());
         }
+        this.leaf.pending(cx);
         Poll::Pending
     }
 }

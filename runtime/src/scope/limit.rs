@@ -121,7 +121,7 @@ impl Future for Free {
         let Some(limit) = &this.scope.options.limit else { return Poll::Ready(false) };
         let mut state = lock(&limit.state);
         let old = match this.place {
-            Some(place) => match state.waiting.poll(place, cx) {
+            Some(place) => match state.waiting.poll(place, cx, ()) {
                 Ok(()) => {
                     state.waiting.leave(place);
                     this.place = None;
@@ -137,7 +137,7 @@ impl Future for Free {
                 return Poll::Ready(true);
             }
             None => {
-                this.place = Some(state.waiting.join(cx));
+                this.place = Some(state.waiting.join(cx, ()));
                 None
             }
         };

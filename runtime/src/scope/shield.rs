@@ -20,6 +20,7 @@ use crate::task::frame;
 use crate::task::header::ShieldNote;
 use crate::task::hooks::Bound;
 use crate::task::raw::TaskRef;
+use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::time::Instant;
 use crate::time::sleep::Timer;
 
@@ -91,6 +92,7 @@ struct Bounded {
     around: Arc<ScopeInner>,
     key: Option<usize>,
     timer: Option<Timer>,
+    leaf: Leaf,
 }
 
 impl Guard {
@@ -105,7 +107,13 @@ impl Guard {
             task,
             id,
             innermost,
-            bound: most.map(|most| Bounded { most, around, key: None, timer: None }),
+            bound: most.map(|most| Bounded {
+                most,
+                around,
+                key: None,
+                timer: None,
+                leaf: Leaf::at(WaitReason::Timeout, Object::None, site),
+            }),
             up: true,
         };
         guard.for_each_body(|scope| {
@@ -138,10 +146,17 @@ impl Guard {
         let Some(bounded) = &mut self.bound else { return false };
         if !due {
             bounded.key = bounded.around.register_cancelled(cx, bounded.key);
+            bounded.leaf.pending(cx);
             return false;
         }
         let most = bounded.most;
-        bounded.timer.get_or_insert_with(|| Timer::after("leakfree::shield_for", most)).poll(cx)
+        let up = bounded.timer.get_or_insert_with(|| Timer::after("leakfree::shield_for", most)).poll(cx);
+        if up {
+            bounded.leaf.ready();
+        } else {
+            bounded.leaf.pending(cx);
+        }
+        up
     }
 
     fn take_down(&mut self) {

@@ -260,7 +260,7 @@ impl<T> Future for Send<'_, T> {
                 // A free slot is only there when nobody waits: slots that come free go to the first in line.
                 state.free(this.shared.capacity) > 0
             }
-            Some(place) => match state.full.poll(place, cx) {
+            Some(place) => match state.full.poll(place, cx, ()) {
                 Ok(()) => {
                     state.full.leave(place);
                     this.place = None;
@@ -281,7 +281,7 @@ impl<T> Future for Send<'_, T> {
             },
         };
         if !may_send {
-            this.place = Some(state.full.join(cx));
+            this.place = Some(state.full.join(cx, ()));
             drop(state);
             this.leaf.pending(cx);
             return Poll::Pending;
@@ -347,7 +347,7 @@ impl<T> Receiver<T> {
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let polled = self.shared.take_value(Some(cx));
         match polled {
-            Poll::Pending => Leaf::new(WaitReason::MpscRecv, self.shared.object()).pending_detached(),
+            Poll::Pending => Leaf::new(WaitReason::MpscRecv, self.shared.object()).pending_detached(cx),
             Poll::Ready(_) => frame::take_back_once(WaitReason::MpscRecv, self.shared.object()),
         }
         polled
@@ -522,9 +522,9 @@ impl<T> Future for Closed<'_, T> {
             return Poll::Ready(());
         }
         let old = match this.place {
-            Some(place) => state.closed_waiters.poll(place, cx).err().flatten(),
+            Some(place) => state.closed_waiters.poll(place, cx, ()).err().flatten(),
             None => {
-                this.place = Some(state.closed_waiters.join(cx));
+                this.place = Some(state.closed_waiters.join(cx, ()));
                 None
             }
         };

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::PoisonError;
 use std::task::{Context, Poll};
 
+use crate::task::facts::{Holder, LockRecord};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
 
@@ -27,7 +28,8 @@ pub struct Mutex<T: ?Sized> {
 
 struct State {
     locked: bool,
-    waiters: Waiters,
+    waiters: Waiters<Holder>,
+    record: LockRecord,
 }
 
 // SAFETY: (M1) the value is moved between threads, never shared by two at a time.
@@ -40,7 +42,11 @@ impl<T> Mutex<T> {
     #[track_caller]
     pub const fn new(value: T) -> Mutex<T> {
         Mutex {
-            state: std::sync::Mutex::new(State { locked: false, waiters: Waiters::new() }),
+            state: std::sync::Mutex::new(State {
+                locked: false,
+                waiters: Waiters::new(),
+                record: LockRecord::new(),
+            }),
             created: Location::caller(),
             value: UnsafeCell::new(value),
         }
@@ -72,12 +78,14 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Errors
     /// [`TryLockError`] if it is not free.
+    #[track_caller]
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError> {
         let mut state = self.state();
         if state.locked {
             return Err(TryLockError(()));
         }
         state.locked = true;
+        state.record.set(Holder::polled(Location::caller()));
         Ok(MutexGuard { mutex: self })
     }
 
@@ -89,9 +97,10 @@ impl<T: ?Sized> Mutex<T> {
     fn unlock(&self) {
         let woken = {
             let mut state = self.state();
-            let woken = state.waiters.grant();
-            state.locked = woken.is_some();
-            woken
+            let granted = state.waiters.grant();
+            state.locked = granted.is_some();
+            state.record.set(granted.as_ref().map_or(Holder::Free, |(_, holder)| *holder));
+            granted
         };
         drop(woken);
     }
@@ -110,18 +119,25 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<MutexGuard<'a, T>> {
         let this = &mut *self;
+        let site = this.leaf.location();
         let mut state = this.mutex.state();
         let mut old = None;
         match this.place {
             None if !state.locked => {
                 state.locked = true;
+                state.record.set(Holder::polled(site));
                 drop(state);
                 return Poll::Ready(MutexGuard { mutex: this.mutex });
             }
-            None => this.place = Some(state.waiters.join(cx)),
-            Some(place) => match state.waiters.poll(place, cx) {
+            None => {
+                this.place = Some(state.waiters.join(cx, Holder::woken_by(cx, site)));
+                let id = state.record.contended(this.mutex.created);
+                this.leaf.set_object(Object::Lock(id));
+            }
+            Some(place) => match state.waiters.poll(place, cx, Holder::woken_by(cx, site)) {
                 Ok(()) => {
                     state.waiters.leave(place);
+                    state.record.set(Holder::polled(site));
                     drop(state);
                     this.place = None;
                     this.leaf.ready();

@@ -82,7 +82,7 @@ mod on {
         born: u32,
         note: AtomicU32,
         polls: AtomicU64,
-        /// `[parked since, ms: 40 | waits: 8 | object tag: 8 | reason: 8]`
+        /// `[parked since, ms: 40 | waits: 8 | own: 1 | object tag: 7 | reason: 8]`
         parked: AtomicU64,
         /// Identity of the object: what it is says the tag in `parked`.
         object: AtomicU64,
@@ -143,7 +143,7 @@ mod on {
             if let Some(wait) = waits.first {
                 let (tag, object) = pack(wait.object);
                 let n = waits.all.len().clamp(1, 255) as u64;
-                word |= n << 16 | tag << 8 | wait.reason as u64;
+                word |= n << 16 | u64::from(wait.own) << 15 | tag << 8 | wait.reason as u64;
                 self.object.store(object, Relaxed);
                 self.location.store(std::ptr::from_ref(wait.location).cast_mut(), Relaxed);
             }
@@ -171,10 +171,11 @@ mod on {
             }
             let first = WaitReason::from_u8(word as u8).map(|reason| Wait {
                 reason,
-                object: unpack(word >> 8 & 0xff, object),
+                object: unpack(word >> 8 & 0x7f, object),
                 // SAFETY: (I6) `location` was stored by `park` from a `&'static Location` before a reason
                 // was, and the check above says that both are of one and the same park.
                 location: unsafe { &*location },
+                own: word >> 15 & 1 == 1,
             });
             Some(RecordCopy { parked_ms: word >> 24, polls, first, waits: (word >> 16 & 0xff) as usize })
         }
@@ -193,6 +194,7 @@ mod on {
             Object::Created(location) => (1, std::ptr::from_ref(location).expose_provenance() as u64),
             Object::Task(id) => (2, id.0),
             Object::Scope(id) => (3, id),
+            Object::Lock(id) => (5, id),
             Object::Label(label) => (4, std::ptr::from_ref(label).expose_provenance() as u64),
         }
     }
@@ -205,6 +207,7 @@ mod on {
             }
             2 => Object::Task(TaskId(word)),
             3 => Object::Scope(word),
+            5 => Object::Lock(word),
             4 => {
                 // SAFETY: (I6) as above; with tag 4 the word is a `&'static &'static str`.
                 Object::Label(unsafe { &*std::ptr::with_exposed_provenance(word as usize) })

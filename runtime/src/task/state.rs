@@ -48,6 +48,9 @@ const JOIN_HANDLE: u64 = 1 << 3;
 const JOINER: u64 = 1 << 4;
 /// A count reached its bound; counts are void.
 const STUCK: u64 = 1 << 5;
+/// An own registration was given up elsewhere than in a poll of the task, and not by a wake: its wait entry may still
+/// stand, so entries and registrations need not match any more. Never cleared.
+const ASTRAY: u64 = 1 << 6;
 
 const REF: u64 = 1 << 8;
 const OWN: u64 = 1 << 22;
@@ -193,6 +196,10 @@ impl Bits {
         let word = self.0 & (COMPLETE | CANCELLED | DROP | STUCK | WAKES | OWNS | FOREIGNS);
         word == CANCELLED
     }
+    /// Entries and registrations need not match; see `ASTRAY`.
+    pub(crate) fn is_astray(self) -> bool {
+        self.0 & (ASTRAY | STUCK) != 0
+    }
     /// Complete, and neither handle nor reference nor waker is left.
     fn is_free(self) -> bool {
         self.0 & COMPLETE != 0 && self.is_alone()
@@ -211,6 +218,7 @@ impl fmt::Debug for Bits {
             (JOIN_HANDLE, "join handle"),
             (JOINER, "joiner"),
             (STUCK, "stuck"),
+            (ASTRAY, "astray"),
         ]
         .into_iter()
         .filter_map(|(bit, name)| (self.0 & bit != 0).then_some(name))
@@ -378,15 +386,16 @@ impl State {
         );
     }
 
-    /// A waker was dropped.
+    /// A waker was dropped. `elsewhere`: not by the task's own poll.
     ///
     /// Release: whoever frees the task acquires it. Acquire: if this frees.
-    pub(crate) fn drop_waker(&self, count: Count) -> OnWakerDrop {
+    pub(crate) fn drop_waker(&self, count: Count, elsewhere: bool) -> OnWakerDrop {
+        let astray = if count == Count::Own && elsewhere { ASTRAY } else { 0 };
         self.update(|bits| {
             if bits & STUCK != 0 {
                 return (OnWakerDrop::Nothing, None);
             }
-            let new = bits - count.unit();
+            let new = (bits - count.unit()) | astray;
             if Bits(new).is_unwakeable() {
                 (OnWakerDrop::Unwakeable, Some(new + WAKE))
             } else if Bits(new).is_stuck() {
@@ -544,7 +553,7 @@ mod tests {
         assert_eq!(state.end_poll(start), OnPollEnd::Reschedule, "the cancel is a wake");
         let start = state.start_poll();
         assert_eq!(state.end_poll(start), OnPollEnd::Idle);
-        assert_eq!(state.drop_waker(Count::Foreign), OnWakerDrop::Stuck);
+        assert_eq!(state.drop_waker(Count::Foreign, true), OnWakerDrop::Stuck);
         assert_eq!(state.cancel(true), OnWake::Nothing, "the edge kept a wake");
         let start = state.start_poll();
         assert!(start.drop);
@@ -574,7 +583,7 @@ mod tests {
         let start = state.start_poll();
         assert_eq!(state.end_poll(start), OnPollEnd::Idle);
         for _ in 0..200_000 {
-            assert_eq!(state.drop_waker(Count::Foreign), OnWakerDrop::Nothing);
+            assert_eq!(state.drop_waker(Count::Foreign, true), OnWakerDrop::Nothing);
         }
         assert!(state.load().is_idle());
         assert!(!state.load().is_unwakeable());

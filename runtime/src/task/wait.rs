@@ -5,6 +5,7 @@ use std::task::Context;
 
 use super::frame::{self, Stamp};
 use super::meta::TaskId;
+use super::waker;
 
 /// What a parked task waits for. A closed list: every wait future of this crate has its reason here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -164,6 +165,8 @@ pub(crate) enum Object {
     Scope(u64),
     /// A label given by the user.
     Label(&'static &'static str),
+    /// A lock that is or was contended, by the id of its facts; see [`facts`](super::facts).
+    Lock(u64),
 }
 
 /// One wait: reason, object and the caller's location.
@@ -172,6 +175,8 @@ pub(crate) struct Wait {
     pub(crate) reason: WaitReason,
     pub(crate) object: Object,
     pub(crate) location: &'static Location<'static>,
+    /// The leaf was polled with the waker of the task itself: its registration is counted as own.
+    pub(crate) own: bool,
 }
 
 /// The recording half of a leaf future: embed one, call [`pending`](Leaf::pending) each time before
@@ -191,11 +196,20 @@ impl Leaf {
 
     /// The same, at a location found elsewhere.
     pub(crate) fn at(reason: WaitReason, object: Object, location: &'static Location<'static>) -> Leaf {
-        Leaf { wait: Wait { reason, object, location }, stamp: None }
+        Leaf { wait: Wait { reason, object, location, own: false }, stamp: None }
     }
 
     pub(crate) fn reason(&self) -> WaitReason {
         self.wait.reason
+    }
+
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.wait.location
+    }
+
+    /// Says what the wait is about, when that is known at the wait only.
+    pub(crate) fn set_object(&mut self, object: Object) {
+        self.wait.object = object;
     }
 
     /// Corrects the location, for leaves whose caller is only known at the poll. A leaf that was spawned as it is has
@@ -208,14 +222,15 @@ impl Leaf {
 
     /// Records that the task being polled now waits here. Call each time before returning `Pending`.
     #[inline]
-    pub(crate) fn pending(&mut self, _cx: &Context<'_>) {
+    pub(crate) fn pending(&mut self, cx: &Context<'_>) {
+        self.wait.own = waker::is_polled_task(cx);
         self.stamp = frame::note(self.wait, self.stamp);
     }
 
     /// For poll functions without a future of their own: the entry stands until the next poll.
     #[inline]
-    pub(crate) fn pending_detached(self) {
-        frame::note_once(self.wait);
+    pub(crate) fn pending_detached(self, cx: &Context<'_>) {
+        frame::note_once(Wait { own: waker::is_polled_task(cx), ..self.wait });
     }
 
     /// The wait is over: takes the entry of this poll back.

@@ -15,8 +15,9 @@ pub(crate) struct Place {
 }
 
 #[derive(Debug)]
-struct Waiter {
+struct Waiter<T> {
     ticket: u64,
+    tag: T,
     /// `None` once the waiter has been given what it waits for, and has not taken it.
     waker: Option<Waker>,
 }
@@ -25,17 +26,19 @@ struct Waiter {
 ///
 /// A waiter is **queued** until it is **granted**, and leaves by [`leave`](Waiters::leave) in either case, which says
 /// which it was: a grant that was not used is the leaver's to pass on.
+///
+/// `T` is what the primitive knows of each waiter.
 #[derive(Debug)]
-pub(crate) struct Waiters {
-    waiters: Slab<Waiter>,
+pub(crate) struct Waiters<T = ()> {
+    waiters: Slab<Waiter<T>>,
     /// In order; those who left before their turn are skipped when they come up.
     order: VecDeque<Place>,
     queued: usize,
     tickets: u64,
 }
 
-impl Waiters {
-    pub(crate) const fn new() -> Waiters {
+impl<T: Copy> Waiters<T> {
+    pub(crate) const fn new() -> Waiters<T> {
         Waiters { waiters: Slab::new(), order: VecDeque::new(), queued: 0, tickets: 0 }
     }
 
@@ -45,10 +48,10 @@ impl Waiters {
     }
 
     /// Queues the polled task.
-    pub(crate) fn join(&mut self, cx: &Context<'_>) -> Place {
+    pub(crate) fn join(&mut self, cx: &Context<'_>, tag: T) -> Place {
         self.tickets += 1;
         let ticket = self.tickets;
-        let index = self.waiters.insert(Waiter { ticket, waker: Some(waker::register(cx)) });
+        let index = self.waiters.insert(Waiter { ticket, tag, waker: Some(waker::register(cx)) });
         let place = Place { index, ticket };
         self.order.push_back(place);
         self.queued += 1;
@@ -57,21 +60,27 @@ impl Waiters {
 
     /// Whether the waiter has been granted; if not, it is the polled task that is woken, and the waker
     /// that was replaced for it is for the caller to drop outside the lock.
-    pub(crate) fn poll(&mut self, place: Place, cx: &Context<'_>) -> Result<(), Option<Waker>> {
-        match &mut self.waiters[place.index].waker {
+    pub(crate) fn poll(&mut self, place: Place, cx: &Context<'_>, tag: T) -> Result<(), Option<Waker>> {
+        let waiter = &mut self.waiters[place.index];
+        match &mut waiter.waker {
             None => Ok(()),
             Some(waker) if waker::will_wake(waker, cx) => Err(None),
-            Some(waker) => Err(Some(std::mem::replace(waker, waker::register(cx)))),
+            Some(waker) => {
+                waiter.tag = tag;
+                Err(Some(std::mem::replace(waker, waker::register(cx))))
+            }
         }
     }
 
     /// Grants the longest waiting; `None` if nobody waits.
-    pub(crate) fn grant(&mut self) -> Option<Woken> {
+    pub(crate) fn grant(&mut self) -> Option<(Woken, T)> {
         while let Some(place) = self.order.pop_front() {
-            let waiter = self.waiters.get_mut(place.index).filter(|w| w.ticket == place.ticket);
-            if let Some(waker) = waiter.and_then(|waiter| waiter.waker.take()) {
+            let Some(waiter) = self.waiters.get_mut(place.index).filter(|w| w.ticket == place.ticket) else {
+                continue;
+            };
+            if let Some(waker) = waiter.waker.take() {
                 self.queued -= 1;
-                return Some(waker::fire(waker));
+                return Some((waker::fire(waker), waiter.tag));
             }
         }
         None
@@ -79,7 +88,7 @@ impl Waiters {
 
     /// Grants everybody.
     pub(crate) fn grant_all(&mut self) -> Vec<Woken> {
-        std::iter::from_fn(|| self.grant()).collect()
+        std::iter::from_fn(|| self.grant().map(|(woken, _)| woken)).collect()
     }
 
     /// A waiter goes. Its waker, if it was still queued, is for the caller to drop outside the lock; `None`

@@ -95,7 +95,8 @@ fn free(data: *const ()) {
 }
 
 fn drop_waker(data: *const (), count: Count) {
-    match header(data).state.drop_waker(count) {
+    let elsewhere = !std::ptr::eq(data.cast(), frame::header());
+    match header(data).state.drop_waker(count, elsewhere) {
         OnWakerDrop::Nothing => {}
         OnWakerDrop::Free => free(data),
         OnWakerDrop::Stuck => end_grace(runnable(data)),

@@ -1,0 +1,273 @@
+//! Which parked tasks can make no progress: the wait-for fixpoint.
+//!
+//! Pure: from a snapshot to a [`Proof`]. A task is *live* if it may be polled again by anything but a cancellation. All
+//! tasks are taken for live but those that are
+//!
+//! - parked, not cancelled, and settled (found in the same park in both passes, so there was one moment at which all of them
+//!   stood so together),
+//! - with a complete wait set: no foreign waker, and a recorded wait for each of our own registrations,
+//! - waiting only for what a task must end: a join (that task), a scope's end (its children), a lock (its recorded holder);
+//!   and no task at all, if no waker of them exists.
+//!
+//! Such a task is live if any one of its waits can be ended by a live one, or by something that is not in the snapshot. A scope's
+//! end is ended by any live child, and so is the *body* of a scope that a child's failure drops. Under an armed deadline,
+//! its own or one further out, a task is live. What remains when nothing changes any more is *stuck*.
+//!
+//! Joins and scope ends are exact. A lock's holder is as recorded: true unless the guard was moved to another task or thread.
+//! So the fixpoint is taken twice: with locks taken for live, what remains is **proven**; with locks as recorded, the rest of
+//! what remains is **deadlocked**.
+//!
+//! Strongly connected components of the stuck tasks are *knots* (R. E. Tarjan, "Depth-first search and linear graph
+//! algorithms", SIAM J. Comput. 1(2), 1972); the others are *victims*: they wait for a knot, or for a task that no waker exists
+//! for.
+
+use std::collections::{HashMap, HashSet};
+
+use super::snapshot::{HolderInfo, Phase, ScopeKind, Snapshot, TaskInfo, WaitObject, WaitReason};
+use super::verdict::is_complete;
+
+/// What is known of one stuck task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Stuck {
+    /// No lock's holder had to be believed.
+    pub(crate) exact: bool,
+    /// The knot that it is in, by the lowest id in it.
+    pub(crate) knot: Option<u64>,
+    /// The stuck tasks that it waits for.
+    pub(crate) waits_for: Vec<u64>,
+}
+
+/// All stuck tasks, by id.
+pub(crate) type Proof = HashMap<u64, Stuck>;
+
+/// Who can end one wait of a candidate.
+enum Source {
+    Task(usize),
+    /// The same, as a lock's record says.
+    Holder(usize),
+    /// Every child of this scope, for its end.
+    End(u64),
+    /// Every child of this scope, for its body, which a child's failure drops.
+    Body(u64),
+}
+
+/// A candidate's sources, or `None` for a task that is live to begin with.
+type Node = Option<Vec<Source>>;
+
+pub(crate) fn prove(snapshot: &Snapshot) -> Proof {
+    let graph = Graph::new(snapshot);
+    let exact = graph.stuck(false);
+    let all = graph.stuck(true);
+    let knots = graph.knots(&all);
+    let id = |task: usize| snapshot.tasks[task].id;
+    (0..snapshot.tasks.len())
+        .filter(|&task| all[task])
+        .map(|task| {
+            let mut waits_for: Vec<u64> = Vec::new();
+            graph.for_each_target(task, |target| {
+                if all[target] {
+                    waits_for.push(id(target));
+                }
+            });
+            waits_for.sort_unstable();
+            waits_for.dedup();
+            (id(task), Stuck { exact: exact[task], knot: knots[task].map(id), waits_for })
+        })
+        .collect()
+}
+
+struct Graph {
+    nodes: Vec<Node>,
+    /// Tasks in each scope and in those at its side.
+    children: HashMap<u64, Vec<usize>>,
+    /// Scopes with children that are not in the snapshot: newborn, held back, or adopted scopes.
+    has_unseen: HashSet<u64>,
+    /// The scopes whose children each task is one of.
+    scopes_of: Vec<Vec<u64>>,
+}
+
+impl Graph {
+    fn new(snapshot: &Snapshot) -> Graph {
+        let index: HashMap<u64, usize> =
+            snapshot.tasks.iter().enumerate().map(|(at, task)| (task.id, at)).collect();
+        let sides: HashMap<u64, u64> = snapshot
+            .scopes
+            .iter()
+            .filter(|scope| matches!(scope.kind, ScopeKind::Daemons | ScopeKind::Cleanups))
+            .filter_map(|scope| Some((scope.id, scope.parent?)))
+            .collect();
+        let mut children: HashMap<u64, Vec<usize>> = HashMap::new();
+        let mut scopes_of = Vec::with_capacity(snapshot.tasks.len());
+        for (at, task) in snapshot.tasks.iter().enumerate() {
+            let of: Vec<u64> =
+                [Some(task.scope), sides.get(&task.scope).copied()].into_iter().flatten().collect();
+            for &scope in &of {
+                children.entry(scope).or_default().push(at);
+            }
+            scopes_of.push(of);
+        }
+        let seen = |scope: u64| children.get(&scope).map_or(0, |tasks| tasks.len() as u64);
+        let has_unseen = snapshot
+            .scopes
+            .iter()
+            .filter(|scope| scope.children > seen(scope.id) || scope.held_back > 0)
+            .map(|scope| scope.id)
+            .collect();
+
+        // Scopes open in each task that may drop their body when a child fails; `None` if it may come without one.
+        let mut bodies: HashMap<u64, Option<Vec<u64>>> = HashMap::new();
+        for scope in snapshot.scopes.iter().filter(|scope| !scope.closing) {
+            let Some(owner) = scope.owner else { continue };
+            let body = bodies.entry(owner).or_insert_with(|| Some(Vec::new()));
+            match scope.kind {
+                ScopeKind::Try if scope.cancelled || scope.deadline.is_some() => *body = None,
+                ScopeKind::Plain | ScopeKind::Try => {
+                    if let Some(scopes) = body {
+                        scopes.push(scope.id);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let deadlined: HashSet<u64> =
+            snapshot.scopes.iter().filter(|scope| scope.deadline.is_some()).map(|scope| scope.id).collect();
+
+        let node = |task: &TaskInfo| -> Node {
+            let candidate = task.phase == Phase::Parked
+                && task.settled
+                && task.cancelled.is_none()
+                && is_complete(task)
+                && (task.own_wakers > 0 || task.unwakeable)
+                && !deadlined.contains(&task.scope);
+            if !candidate {
+                return None;
+            }
+            let bodies = match bodies.get(&task.id) {
+                None => Vec::new(),
+                Some(scopes) => scopes.clone()?,
+            };
+            let mut sources: Vec<Source> = bodies.into_iter().map(Source::Body).collect();
+            // A leaf that was polled with another waker cannot wake this task.
+            for wait in task.waits.iter().filter(|wait| wait.own) {
+                sources.push(match (wait.reason, wait.object) {
+                    (WaitReason::Join, WaitObject::Task(id)) => Source::Task(*index.get(&id)?),
+                    (WaitReason::ScopeEnd, WaitObject::Scope(id)) => Source::End(id),
+                    (_, WaitObject::Lock(lock)) => match lock.holder {
+                        HolderInfo::Task { id, .. } => Source::Holder(*index.get(&id)?),
+                        HolderInfo::Free | HolderInfo::Unknown => return None,
+                    },
+                    _ => return None,
+                });
+            }
+            Some(sources)
+        };
+        let nodes = snapshot.tasks.iter().map(node).collect();
+        Graph { nodes, children, has_unseen, scopes_of }
+    }
+
+    /// The stuck ones; with `believe`, locks are held as recorded.
+    fn stuck(&self, believe: bool) -> Vec<bool> {
+        let mut waiters: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
+        let mut scope_waiters: HashMap<u64, Vec<usize>> = HashMap::new();
+        let mut stuck = vec![true; self.nodes.len()];
+        let mut live = Vec::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let mut is_live = node.is_none();
+            for source in node.iter().flatten() {
+                match source {
+                    Source::Holder(_) if !believe => is_live = true,
+                    Source::Task(target) | Source::Holder(target) => waiters[*target].push(at),
+                    Source::End(scope) | Source::Body(scope) => {
+                        // An end without children is due: a wake on its way.
+                        let due = matches!(source, Source::End(_)) && !self.children.contains_key(scope);
+                        is_live |= due || self.has_unseen.contains(scope);
+                        scope_waiters.entry(*scope).or_default().push(at);
+                    }
+                }
+            }
+            if is_live {
+                stuck[at] = false;
+                live.push(at);
+            }
+        }
+        while let Some(at) = live.pop() {
+            let of_scopes = self.scopes_of[at].iter().filter_map(|scope| scope_waiters.get(scope)).flatten();
+            for &waiter in waiters[at].iter().chain(of_scopes) {
+                if std::mem::replace(&mut stuck[waiter], false) {
+                    live.push(waiter);
+                }
+            }
+        }
+        stuck
+    }
+
+    fn for_each_target(&self, task: usize, mut f: impl FnMut(usize)) {
+        for source in self.nodes[task].iter().flatten() {
+            match source {
+                Source::Task(target) | Source::Holder(target) => f(*target),
+                Source::End(scope) | Source::Body(scope) => {
+                    self.children.get(scope).into_iter().flatten().for_each(|&child| f(child));
+                }
+            }
+        }
+    }
+
+    /// For each stuck task in a knot, the first task of the knot: Tarjan's components, without recursion.
+    fn knots(&self, stuck: &[bool]) -> Vec<Option<usize>> {
+        const NEW: usize = usize::MAX;
+        let n = self.nodes.len();
+        let (mut number, mut low) = (vec![NEW; n], vec![NEW; n]);
+        let (mut on_stack, mut stack, mut next) = (vec![false; n], Vec::new(), 0);
+        let mut knots = vec![None; n];
+        for start in (0..n).filter(|&at| stuck[at]) {
+            if number[start] != NEW {
+                continue;
+            }
+            // A task, its targets, and how many of them have been looked at.
+            let mut path: Vec<(usize, Vec<usize>, usize)> = Vec::new();
+            let mut enter = Some(start);
+            loop {
+                if let Some(at) = enter.take() {
+                    number[at] = next;
+                    low[at] = next;
+                    next += 1;
+                    stack.push(at);
+                    on_stack[at] = true;
+                    let mut targets = Vec::new();
+                    self.for_each_target(at, |target| targets.push(target));
+                    targets.retain(|&target| stuck[target]);
+                    path.push((at, targets, 0));
+                }
+                let Some((at, targets, seen)) = path.last_mut() else { break };
+                let at = *at;
+                if let Some(&target) = targets.get(*seen) {
+                    *seen += 1;
+                    if number[target] == NEW {
+                        enter = Some(target);
+                    } else if on_stack[target] {
+                        low[at] = low[at].min(number[target]);
+                    }
+                    continue;
+                }
+                let itself = targets.contains(&at);
+                path.pop();
+                if let Some((parent, ..)) = path.last() {
+                    low[*parent] = low[*parent].min(low[at]);
+                }
+                if low[at] == number[at] {
+                    let from =
+                        stack.iter().rposition(|&task| task == at).expect("pushed when it was entered");
+                    let component = stack.split_off(from);
+                    let first = component.iter().copied().min();
+                    for &task in &component {
+                        on_stack[task] = false;
+                        if component.len() > 1 || itself {
+                            knots[task] = first;
+                        }
+                    }
+                }
+            }
+        }
+        knots
+    }
+}
