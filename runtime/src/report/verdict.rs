@@ -3,7 +3,7 @@
 //! | verdict | said when | on which occasion |
 //! |---|---|---|
 //! | PROVEN unwakeable | one load of the task's word said that no waker exists | all |
-//! | PROVEN stuck | it waits only for itself, or for tasks that can make no progress: joins and scope ends; see [`proof`](super::proof) | all |
+//! | PROVEN stuck | it waits only for itself, or for tasks that can make no progress: joins and scope ends; see `report/proof.rs` | all |
 //! | DEADLOCKED | the same with locks on the way, held as recorded | all |
 //! | HELD OPEN | its scope's body has ended and the scope waits for it | at an end |
 //! | OUTLIVED | it is alive when main's body has returned or the test has ended | at an end |

@@ -501,8 +501,8 @@ where
     Scope::builder().try_scope(body)
 }
 
-/// Opens a scope whose children fail alone: a panic arrives at the child's handle, as [`JoinError::is_panic`]
-/// (crate::JoinError::is_panic), and disturbs neither siblings nor body.
+/// Opens a scope whose children fail alone: a panic arrives at the child's handle, as
+/// [`JoinError::is_panic`](crate::JoinError::is_panic), and disturbs neither siblings nor body.
 ///
 /// # Panics
 /// With the panic of the body, after all children have been cancelled and have ended. When polled outside a task of a
