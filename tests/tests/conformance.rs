@@ -2468,7 +2468,7 @@ const CLEANUPS: &[Row] = &[
                 t.log(value);
             })
         },
-        expected: &["0s body ends", "0.5s cleanup done", "0.5s 7"],
+        expected: &["0s body ends", "500ms cleanup done", "500ms 7"],
         ..ROW
     },
     Row {
@@ -3084,7 +3084,7 @@ const HALF_WAY: &[Row] = &[
                     let lost = scope(async |s| {
                         s.spawn(shield(t.work("shielded", 3)));
                     });
-                    drop(timeout(secs(1), lost).await);
+                    let _ = timeout(secs(1), lost).await;
                     scope(async |_later| {}).await;
                     t.log("later over");
                 })
@@ -3105,7 +3105,7 @@ const HALF_WAY: &[Row] = &[
                     let lost = scope(async |s| {
                         s.spawn(shield(u.work("shielded", 3)));
                     });
-                    drop(timeout(secs(1), lost).await);
+                    let _ = timeout(secs(1), lost).await;
                     u.log("task's body ends");
                     7
                 });
@@ -3166,7 +3166,7 @@ const HALF_WAY: &[Row] = &[
                             panic!("row: late");
                         });
                     });
-                    drop(timeout(secs(1), lost).await);
+                    let _ = timeout(secs(1), lost).await;
                 })
                 .await;
                 t.log("after");
@@ -3174,6 +3174,26 @@ const HALF_WAY: &[Row] = &[
         },
         expected: &["2s after"],
         report: &["SparePanic: row: late"],
+        ..ROW
+    },
+    Row {
+        name: "a panic that came before the scope was dropped is not lost",
+        source: "leakfree DESIGN 6 and IncidentKind::SparePanic: a panic that nobody is handed is told in the report",
+        body: |t| {
+            Box::pin(async move {
+                scope(async |_outer| {
+                    let lost = scope(async |s| {
+                        s.spawn(t.panic(1, "row: early"));
+                        s.spawn(shield(t.work("shielded", 3)));
+                    });
+                    let _ = timeout(secs(2), lost).await;
+                })
+                .await;
+                t.log("after");
+            })
+        },
+        expected: &["3s shielded done", "3s after"],
+        report: &["SparePanic: row: early"],
         ..ROW
     },
 ];

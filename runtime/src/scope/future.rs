@@ -25,6 +25,7 @@ use crate::scheduler::context;
 use crate::task::frame;
 use crate::task::header::Header;
 use crate::task::hooks::Bound;
+use crate::task::join::panic_message;
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::wait::{Leaf, Object, WaitReason};
@@ -204,7 +205,7 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
 impl<F, Fut, T> Drop for Engine<F, Fut, T> {
     fn drop(&mut self) {
         let Some(inner) = self.inner.take() else { return };
-        inner.abandoned.store(true, Release);
+        inner.abandon();
         inner.cancel_all(CancelReason::of(CancelKind::ScopeDropped).site(Some(self.opened_at)), false);
         // The body goes first, while the scope is still there for what it drops.
         let within = Within::new(&inner);
@@ -218,7 +219,7 @@ impl<F, Fut, T> Drop for Engine<F, Fut, T> {
         }
         if let Err(payload) = dropped {
             if std::thread::panicking() {
-                inner.keep_panic(payload);
+                inner.spare_panic(panic_message(&*payload));
             } else {
                 panic::resume_unwind(payload);
             }

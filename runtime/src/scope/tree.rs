@@ -103,7 +103,8 @@ pub(super) struct End {
     /// The owner's registration.
     pub(super) waker: Option<Waker>,
     pub(super) then: Option<Then>,
-    pub(super) panic: Option<Box<dyn Any + Send>>,
+    /// The first panic, and where the task that panicked was spawned.
+    pub(super) panic: Option<Panic>,
     /// Errors of a try scope's children and body, in their order.
     pub(super) errors: Vec<Box<dyn Any + Send>>,
     /// The scopes at this one's side: see [`Side`].
@@ -113,6 +114,8 @@ pub(super) struct End {
     /// Dropped when the scope is over.
     pub(super) data: Option<Box<dyn Any + Send>>,
 }
+
+pub(super) type Panic = (Box<dyn Any + Send>, Option<&'static Location<'static>>);
 
 /// What follows the end of a scope.
 pub(super) enum Then {
@@ -424,8 +427,10 @@ impl ScopeInner {
             }
             side = next;
         }
-        let (waker, then, sides, timers, data) = {
+        let (waker, then, sides, timers, data, lost) = {
             let mut end = lock(&self.end);
+            // Abandoned before its end: nobody comes for the panic.
+            let lost = if self.abandoned.load(Acquire) { end.panic.take() } else { None };
             self.over.store(true, Release);
             (
                 end.waker.take().map(waker::fire),
@@ -433,8 +438,10 @@ impl ScopeInner {
                 std::mem::take(&mut end.sides),
                 std::mem::take(&mut end.timers),
                 end.data.take(),
+                lost,
             )
         };
+        self.tell_lost(lost);
         timers.into_iter().flatten().for_each(|key| self.shared.driver.disarm(key));
         drop((sides, data));
         match then {
@@ -643,7 +650,7 @@ impl ScopeInner {
             match end.panic {
                 Some(_) => Some(payload),
                 None => {
-                    end.panic = Some(payload);
+                    end.panic = Some((payload, frame::spawned_at()));
                     None
                 }
             }
@@ -684,7 +691,25 @@ impl ScopeInner {
     }
 
     pub(crate) fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
-        lock(&self.end).panic.take()
+        lock(&self.end).panic.take().map(|(payload, _)| payload)
+    }
+
+    /// The scope's future was dropped: if the end has come nobody takes its panic, if not the end sees to it.
+    pub(super) fn abandon(&self) {
+        // Release: pairs with the acquire where a branch is closed. The end looks under its lock.
+        self.abandoned.store(true, Release);
+        let lost = {
+            let mut end = lock(&self.end);
+            if self.is_over() { end.panic.take() } else { None }
+        };
+        self.tell_lost(lost);
+    }
+
+    fn tell_lost(&self, lost: Option<Panic>) {
+        let Some((payload, site)) = lost else { return };
+        self.shared.incidents.note(IncidentKind::SparePanic, site, panic_message(&*payload));
+        // A payload's own drop may panic.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
     }
 
     pub(super) fn take_errors(&self) -> Vec<Box<dyn Any + Send>> {
