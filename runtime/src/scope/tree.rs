@@ -38,6 +38,7 @@ use crate::task::hooks::{Bound, Branch, OwnerLink};
 use crate::task::join::panic_message;
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
+use crate::task::wait::WaitReason;
 use crate::task::waker;
 use crate::util::linked_list::{Cursor, Links, List};
 
@@ -270,6 +271,21 @@ impl ScopeInner {
         let waiting = lock(&self.end).waker.take().map(waker::fire);
         self.settle_in(task);
         drop(waiting);
+        self.recheck_joins();
+    }
+
+    /// The scope has another owner: who waits for a task, in it and below, looks again whether that one can end.
+    fn recheck_joins(self: &Arc<ScopeInner>) {
+        let mut todo = vec![Arc::clone(self)];
+        while let Some(scope) = todo.pop() {
+            todo.extend(scope.sides());
+            scope.for_each_child(|task| {
+                if may_wait_for_a_task(task) {
+                    task.nudge();
+                }
+                todo.extend(scopes_of(task));
+            });
+        }
     }
 
     /// The scope at this one's side, made at first use. The caller is counted in here, so that this one's end has not
@@ -776,6 +792,13 @@ pub(super) fn as_scope(branch: Arc<dyn Branch>) -> Option<Arc<ScopeInner>> {
 pub(crate) fn scopes_of(task: &TaskRef) -> Vec<Arc<ScopeInner>> {
     let branches = task.header().existing_extra().map(|extra| extra.branches.clone());
     branches.into_iter().flatten().filter_map(as_scope).collect()
+}
+
+/// Whether a task may be parked on the end of another one: not if it has recorded one wait, for something else.
+fn may_wait_for_a_task(task: &TaskRef) -> bool {
+    let header = task.header();
+    let Some(copy) = header.record.read(|| header.state.load().is_idle()) else { return true };
+    copy.waits != 1 || copy.first.is_none_or(|wait| wait.reason == WaitReason::Join)
 }
 
 /// Whether something that is no waker may let an unwakeable task go on, or end: a deadline further out; a scope in it whose
