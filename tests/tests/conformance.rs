@@ -2814,6 +2814,37 @@ const LIMITS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "an abort of one that is held back gives no place away",
+        source: "leakfree docs, max_concurrent: at most so many children run at once",
+        body: |t| {
+            Box::pin(async move {
+                Scope::builder()
+                    .max_concurrent(1)
+                    .scope(async |s| {
+                        s.spawn(t.work("a", 3));
+                        let held = [s.spawn(t.lazy("b")), s.spawn(t.lazy("c"))];
+                        sleep(secs(1)).await;
+                        held.iter().for_each(JoinHandle::abort);
+                        sleep(secs(1)).await;
+                        s.spawn_when_free(t.work("d", 1)).await;
+                        t.log("d spawned");
+                        s.spawn(t.work("e", 1));
+                    })
+                    .await;
+                t.log("after");
+            })
+        },
+        expected: &[
+            "1s b freed || 1s c freed",
+            "3s a done",
+            "3s d spawned",
+            "4s d done",
+            "5s e done",
+            "5s after",
+        ],
+        ..ROW
+    },
+    Row {
         name: "spawn_when_free waits for a place",
         source: "leakfree DESIGN 6: spawn queues, spawn_when_free waits",
         body: |t| {

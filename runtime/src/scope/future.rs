@@ -357,7 +357,7 @@ impl Settings {
                 }
             })
         });
-        let limit = self.max_concurrent.map(|most| Box::new(Limit::new(most)));
+        let limit = self.max_concurrent.map(|most| Arc::new(Limit::new(most)));
         Options { name: self.name, grace: self.grace, deadline_ns, limit }
     }
 }

@@ -85,7 +85,7 @@ pub(crate) struct Options {
     pub(crate) grace: Option<Duration>,
     /// On the runtime's clock.
     pub(crate) deadline_ns: Option<u64>,
-    pub(crate) limit: Option<Box<Limit>>,
+    pub(crate) limit: Option<Arc<Limit>>,
 }
 
 /// Where a scope is in the tree. It changes when the scope's future moves to another task.
