@@ -841,6 +841,23 @@ const TRY: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "a try_scope's deadline ends its body in a set of futures, too",
+        source: "leakfree docs, ScopeBuilder::deadline: the body is dropped then",
+        body: |t| {
+            Box::pin(async move {
+                let mut set = futures::stream::FuturesUnordered::new();
+                let scoped = Scope::builder().timeout(secs(1)).try_scope(async |_s| {
+                    t.work("body", 9).await;
+                    Ok(())
+                });
+                set.push(scoped);
+                t.log(ended(set.next().await.unwrap()));
+            })
+        },
+        expected: &["1s body dropped", "1s cancelled: Deadline"],
+        ..ROW
+    },
+    Row {
         name: "an error of a plain child is a value",
         source: "leakfree DESIGN 6: spawn_try's errors end the scope; those of spawn are in the handle",
         body: |t| {
@@ -1045,6 +1062,22 @@ const PANICS: &[Row] = &[
             })
         },
         expected: &["1s sibling dropped", "1s row: deep"],
+        ..ROW
+    },
+    Row {
+        name: "a child's panic ends a body in a set of futures, too",
+        source: "Trio, nurseries: if one child raises, the body is cancelled",
+        body: |t| {
+            Box::pin(async move {
+                let mut set = futures::stream::FuturesUnordered::new();
+                set.push(caught(scope(async |s| {
+                    s.spawn(t.panic(1, "row: boom"));
+                    t.work("body", 9).await;
+                })));
+                t.log(set.next().await.unwrap().unwrap_err());
+            })
+        },
+        expected: &["1s body dropped", "1s row: boom"],
         ..ROW
     },
     Row {

@@ -157,6 +157,8 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
 
         if matches!(this.state, State::Body(_)) {
             let mut kept = None;
+            // Noted before the look: whoever fails the scope after it finds the note.
+            inner.note_body(cx);
             if !this.must_cut(&inner) {
                 let State::Body(body) = &mut this.state else { unreachable!() };
                 let within = Within::new(&inner);
@@ -193,6 +195,7 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
     }
 
     fn drop_body(&mut self, inner: &Arc<ScopeInner>, kept: Option<T>) {
+        inner.forget_body();
         let within = Within::new(inner);
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| self.state = State::Closing(kept)));
         drop(within);
@@ -212,6 +215,7 @@ impl<F, Fut, T> Drop for Engine<F, Fut, T> {
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| self.state = State::Done));
         drop(within);
         inner.deregister_end();
+        inner.forget_body();
         if inner.close() {
             inner.unbranch();
         } else {

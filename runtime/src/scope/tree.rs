@@ -103,6 +103,8 @@ struct Place {
 pub(super) struct End {
     /// The owner's registration.
     pub(super) waker: Option<Waker>,
+    /// What polls the body, if that is no task but a future which polls by need: a set of futures.
+    pub(super) body_waker: Option<Waker>,
     pub(super) then: Option<Then>,
     /// The first panic, and where the task that panicked was spawned.
     pub(super) panic: Option<Panic>,
@@ -694,7 +696,33 @@ impl ScopeInner {
         self.nudge_owner();
     }
 
+    /// Notes what polls the body, for `nudge_owner`. The task itself needs no note, and has none, so that it can be proven
+    /// unwakeable.
+    pub(super) fn note_body(&self, cx: &Context<'_>) {
+        if waker::is_polled_task(cx) {
+            return;
+        }
+        let old = {
+            let mut end = lock(&self.end);
+            match &end.body_waker {
+                Some(waker) if waker.will_wake(cx.waker()) => None,
+                _ => end.body_waker.replace(cx.waker().clone()),
+            }
+        };
+        drop(old);
+    }
+
+    /// The body is gone.
+    pub(super) fn forget_body(&self) {
+        let old = lock(&self.end).body_waker.take();
+        drop(old);
+    }
+
     pub(super) fn nudge_owner(&self) {
+        let body = lock(&self.end).body_waker.take();
+        if let Some(body) = body {
+            body.wake();
+        }
         let owner = lock(&self.place).owner.clone();
         if let Some(owner) = owner {
             owner.nudge();
