@@ -2276,9 +2276,6 @@ const SHIELDS: &[Row] = &[
             })
         },
         expected: &["3s child dropped", "3s Aborted"],
-        known: Some(
-            "an abort wakes the task, but not a shield in a set in it, whose timer is armed by its poll",
-        ),
         ..ROW
     },
     Row {
@@ -2322,7 +2319,6 @@ const SHIELDS: &[Row] = &[
             })
         },
         expected: &["5s child dropped", "5s after"],
-        known: Some("the end of the grace wakes the task, but not a shield in a set in it"),
         ..ROW
     },
     Row {

@@ -125,7 +125,13 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
     fn must_cut(&self, inner: &ScopeInner) -> bool {
         let ends =
             inner.failed.load(Acquire) || self.kind == ScopeKind::Try && inner.bound() >= Bound::Dropping;
-        ends && inner.shields.load(Acquire) == 0
+        if ends && inner.shields.load(Acquire) > 0 {
+            if let Some(task) = TaskRef::polled() {
+                task.header().remind_shields();
+            }
+            return false;
+        }
+        ends
     }
 
     /// Polls the scope. `begin` calls the body; `keep` takes its output, at once, and what it returns comes back when all

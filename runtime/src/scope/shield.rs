@@ -20,6 +20,7 @@ use crate::task::frame;
 use crate::task::header::ShieldNote;
 use crate::task::hooks::Bound;
 use crate::task::raw::TaskRef;
+use crate::task::waker;
 use crate::time::Instant;
 use crate::time::sleep::Timer;
 
@@ -138,6 +139,17 @@ impl Guard {
         let Some(bounded) = &mut self.bound else { return false };
         if !due {
             bounded.key = bounded.around.register_cancelled(cx, bounded.key);
+            if !waker::is_polled_task(cx) {
+                let reminder = (self.id, cx.waker().clone());
+                let old = {
+                    let mut extra = self.task.header().extra();
+                    let place = extra.reminders.iter().position(|(id, _)| *id == self.id);
+                    let old = place.map(|place| extra.reminders.swap_remove(place));
+                    extra.reminders.push(reminder);
+                    old
+                };
+                drop(old);
+            }
             return false;
         }
         let most = bounded.most;
@@ -151,11 +163,13 @@ impl Guard {
         self.for_each_body(|scope| {
             scope.shields.fetch_sub(1, AcqRel);
         });
-        let left = {
+        let (left, reminder) = {
             let mut extra = self.task.header().extra();
             extra.shields.retain(|note| note.id != self.id);
-            extra.shields.len()
+            let place = extra.reminders.iter().position(|(id, _)| *id == self.id);
+            (extra.shields.len(), place.map(|place| extra.reminders.swap_remove(place)))
         };
+        drop(reminder);
         // Given up elsewhere than in the task's own poll: the drop that was held off is made up for.
         let elsewhere = !std::ptr::eq(frame::header(), self.task.as_ptr().as_ptr());
         if elsewhere && left == 0 && self.is_drop_due() {
