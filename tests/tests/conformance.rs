@@ -2279,6 +2279,27 @@ const SHIELDS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "shield_for does not count where nothing is to be dropped",
+        source: "leakfree docs, shield_for: from when the drop is due; Scope::cancel: a plain scope's body goes on",
+        body: |t| {
+            Box::pin(async move {
+                let u = t.clone();
+                let task = leakfree::spawn(async move {
+                    scope(async |s| {
+                        s.token().cancel("enough");
+                        shield_for(secs(2), u.work("body", 9)).await;
+                    })
+                    .await;
+                });
+                sleep(secs(4)).await;
+                task.abort();
+                t.log(got(task.await));
+            })
+        },
+        expected: &["6s body dropped", "6s Aborted"],
+        ..ROW
+    },
+    Row {
         name: "shield_for counts from the end of the grace",
         source: "leakfree docs, shield_for: from when the drop is due; ScopeBuilder::grace: then they are dropped",
         body: |t| {

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::tree::{ScopeInner, innermost_of};
+use crate::report::snapshot::ScopeKind;
 use crate::scheduler::context;
 use crate::task::frame;
 use crate::task::header::ShieldNote;
@@ -128,7 +129,8 @@ impl Guard {
     fn is_drop_due(&self) -> bool {
         let mut due = self.task.header().state.load().is_dropping();
         self.for_each_body(|scope| {
-            due |= scope.failed.load(Acquire) || scope.bound() >= Bound::Dropping;
+            let ends_when_cancelled = scope.kind == ScopeKind::Try;
+            due |= scope.failed.load(Acquire) || ends_when_cancelled && scope.bound() >= Bound::Dropping;
         });
         due
     }
