@@ -231,7 +231,7 @@ pub struct ShieldInfo {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
 pub enum IncidentKind {
-    /// A panic that nobody was handed, because another one came first.
+    /// A panic that nobody was handed, because another one came first, or because its scope's future was dropped.
     SparePanic,
     /// A task ended while the future of a scope in it was neither finished nor dropped. The scope was cancelled.
     ScopeForgotten,

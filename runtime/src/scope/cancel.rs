@@ -116,7 +116,8 @@ impl ScopeInner {
             if bound >= Bound::Dropping && scope.kind == ScopeKind::Try {
                 scope.nudge_owner();
             }
-            todo.extend(scope.inner_scopes().into_iter().map(|inner| (inner, grace)));
+            let inner = scope.inner_scopes().into_iter().filter(|scope| !scope.is_sealed());
+            todo.extend(inner.map(|inner| (inner, grace)));
             scope.for_each_child(|task| {
                 let branches = task.flag_cancelled(bound >= Bound::Dropping);
                 let scopes = branches.into_iter().filter_map(as_scope).filter(|scope| !scope.is_sealed());

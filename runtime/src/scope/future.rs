@@ -23,6 +23,7 @@ use crate::report::snapshot::ScopeKind;
 use crate::scheduler::context;
 use crate::task::frame;
 use crate::task::hooks::Bound;
+use crate::task::join::panic_message;
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::wait::{Leaf, Object, WaitReason};
@@ -111,7 +112,13 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
     fn must_cut(&self, inner: &ScopeInner) -> bool {
         let ends =
             inner.failed.load(Acquire) || self.kind == ScopeKind::Try && inner.bound() >= Bound::Dropping;
-        ends && inner.shields.load(Acquire) == 0
+        if ends && inner.shields.load(Acquire) > 0 {
+            if let Some(task) = TaskRef::polled() {
+                task.header().remind_shields();
+            }
+            return false;
+        }
+        ends
     }
 
     /// Polls the scope. `begin` calls the body; `keep` takes its output, at once, and what it returns comes back when all
@@ -143,6 +150,8 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
 
         if matches!(this.state, State::Body(_)) {
             let mut kept = None;
+            // Noted before the look: whoever fails the scope after it finds the note.
+            inner.note_body(cx);
             if !this.must_cut(&inner) {
                 let State::Body(body) = &mut this.state else { unreachable!() };
                 let within = Within::new(&inner);
@@ -179,6 +188,7 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
     }
 
     fn drop_body(&mut self, inner: &Arc<ScopeInner>, kept: Option<T>) {
+        inner.forget_body();
         let within = Within::new(inner);
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| self.state = State::Closing(kept)));
         drop(within);
@@ -191,13 +201,14 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
 impl<F, Fut, T> Drop for Engine<F, Fut, T> {
     fn drop(&mut self) {
         let Some(inner) = self.inner.take() else { return };
-        inner.abandoned.store(true, Release);
+        inner.abandon();
         inner.cancel_all(CancelReason::of(CancelKind::ScopeDropped).site(Some(self.opened_at)), false);
         // The body goes first, while the scope is still there for what it drops.
         let within = Within::new(&inner);
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| self.state = State::Done));
         drop(within);
         inner.deregister_end();
+        inner.forget_body();
         if inner.close() {
             inner.unbranch();
         } else {
@@ -205,7 +216,7 @@ impl<F, Fut, T> Drop for Engine<F, Fut, T> {
         }
         if let Err(payload) = dropped {
             if std::thread::panicking() {
-                inner.keep_panic(payload);
+                inner.spare_panic(panic_message(&*payload));
             } else {
                 panic::resume_unwind(payload);
             }
@@ -357,7 +368,7 @@ impl Settings {
                 }
             })
         });
-        let limit = self.max_concurrent.map(|most| Box::new(Limit::new(most)));
+        let limit = self.max_concurrent.map(|most| Arc::new(Limit::new(most)));
         Options { name: self.name, grace: self.grace, deadline_ns, limit, on_stuck: self.on_stuck }
     }
 }

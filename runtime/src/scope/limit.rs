@@ -3,7 +3,10 @@
 //! A child is *running* from the moment it is handed to the scheduler until it has left; the others are *held back*: they
 //! have a task, count as scheduled, and lie here until a running one leaves. `spawn_when_free` waits for a free place
 //! without making a task. Who was held back first goes first, those who wait in `spawn_when_free` after all of them.
+//!
+//! The limit is a branch of each task that it holds back, so that an abort of that task reaches it.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use super::tree::{ScopeInner, lock};
-use crate::task::hooks::Cause;
+use crate::task::hooks::{Branch, Cause};
+use crate::task::reason::CancelReason;
 use crate::task::runnable::Runnable;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{self, Waiters};
@@ -23,7 +27,8 @@ pub(crate) struct Limit {
 }
 
 struct State {
-    /// Running children, and places granted in `waiting` that are not used yet.
+    /// Running children, and places granted in `waiting` that are not used yet. More than the bound while children that
+    /// were held back are being dropped.
     running: usize,
     held: VecDeque<Runnable>,
     waiting: Waiters,
@@ -38,10 +43,11 @@ impl Limit {
     }
 
     /// Schedules the child, or holds it back. `granted`: its place was granted before.
-    pub(super) fn admit(&self, task: Runnable, granted: bool) {
+    pub(super) fn admit(self: &Arc<Limit>, task: Runnable, granted: bool) {
         let mut state = lock(&self.state);
         if !granted {
             if state.running >= self.most {
+                task.header().extra().branches.push(Arc::clone(self) as Arc<dyn Branch>);
                 state.held.push_back(task);
                 return;
             }
@@ -54,8 +60,14 @@ impl Limit {
     /// A child has left, or a granted place is given back: the next one has it.
     pub(super) fn leave(&self) {
         let mut state = lock(&self.state);
+        if state.running > self.most {
+            // It was held back when it was dropped: it had no place to pass on.
+            state.running -= 1;
+            return;
+        }
         if let Some(next) = state.held.pop_front() {
             drop(state);
+            self.let_go(&next);
             next.schedule(Cause::Spawned);
             return;
         }
@@ -80,13 +92,57 @@ impl Limit {
         for task in held {
             // We hold its wake: the answer is never `Enqueue`.
             let _ = task.header().state.cancel(true);
+            self.let_go(&task);
             task.schedule(Cause::Spawned);
         }
         drop(woken);
     }
 
+    /// Schedules those that were aborted while they were held back: they are dropped unpolled, and leave like the others.
+    fn drop_aborted(&self) {
+        let mut aborted = Vec::new();
+        {
+            let mut state = lock(&self.state);
+            let held = std::mem::take(&mut state.held);
+            for task in held {
+                if task.header().state.load().is_dropping() {
+                    aborted.push(task);
+                } else {
+                    state.held.push_back(task);
+                }
+            }
+            state.running += aborted.len();
+        }
+        for task in aborted {
+            self.let_go(&task);
+            task.schedule(Cause::Spawned);
+        }
+    }
+
+    /// The task is held back no longer.
+    fn let_go(&self, task: &Runnable) {
+        let this: *const Limit = self;
+        if let Some(mut extra) = task.header().existing_extra() {
+            extra.branches.retain(|branch| !std::ptr::eq(Arc::as_ptr(branch).cast(), this));
+        }
+    }
+
     pub(crate) fn held_back(&self) -> usize {
         lock(&self.state).held.len()
+    }
+}
+
+impl Branch for Limit {
+    fn close(&self, _cx: &Context<'_>, _reason: CancelReason) -> bool {
+        true
+    }
+
+    fn cancel(&self, _reason: CancelReason) {
+        self.drop_aborted();
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 }
 

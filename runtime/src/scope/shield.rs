@@ -15,12 +15,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::tree::{ScopeInner, innermost_of};
+use crate::report::snapshot::ScopeKind;
 use crate::scheduler::context;
 use crate::task::frame;
 use crate::task::header::ShieldNote;
 use crate::task::hooks::Bound;
 use crate::task::raw::TaskRef;
 use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::waker;
 use crate::time::Instant;
 use crate::time::sleep::Timer;
 
@@ -135,7 +137,8 @@ impl Guard {
     fn is_drop_due(&self) -> bool {
         let mut due = self.task.header().state.load().is_dropping();
         self.for_each_body(|scope| {
-            due |= scope.failed.load(Acquire) || scope.bound() >= Bound::Dropping;
+            let ends_when_cancelled = scope.kind == ScopeKind::Try;
+            due |= scope.failed.load(Acquire) || ends_when_cancelled && scope.bound() >= Bound::Dropping;
         });
         due
     }
@@ -147,6 +150,17 @@ impl Guard {
         if !due {
             bounded.key = bounded.around.register_cancelled(cx, bounded.key);
             bounded.leaf.pending(cx);
+            if !waker::is_polled_task(cx) {
+                let reminder = (self.id, cx.waker().clone());
+                let old = {
+                    let mut extra = self.task.header().extra();
+                    let place = extra.reminders.iter().position(|(id, _)| *id == self.id);
+                    let old = place.map(|place| extra.reminders.swap_remove(place));
+                    extra.reminders.push(reminder);
+                    old
+                };
+                drop(old);
+            }
             return false;
         }
         let most = bounded.most;
@@ -166,11 +180,13 @@ impl Guard {
         self.for_each_body(|scope| {
             scope.shields.fetch_sub(1, AcqRel);
         });
-        let left = {
+        let (left, reminder) = {
             let mut extra = self.task.header().extra();
             extra.shields.retain(|note| note.id != self.id);
-            extra.shields.len()
+            let place = extra.reminders.iter().position(|(id, _)| *id == self.id);
+            (extra.shields.len(), place.map(|place| extra.reminders.swap_remove(place)))
         };
+        drop(reminder);
         // Given up elsewhere than in the task's own poll: the drop that was held off is made up for.
         let elsewhere = !std::ptr::eq(frame::header(), self.task.as_ptr().as_ptr());
         if elsewhere && left == 0 && self.is_drop_due() {

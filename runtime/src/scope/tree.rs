@@ -86,7 +86,7 @@ pub(crate) struct Options {
     pub(crate) grace: Option<Duration>,
     /// On the runtime's clock.
     pub(crate) deadline_ns: Option<u64>,
-    pub(crate) limit: Option<Box<Limit>>,
+    pub(crate) limit: Option<Arc<Limit>>,
     pub(crate) on_stuck: OnStuck,
 }
 
@@ -105,8 +105,11 @@ struct Place {
 pub(super) struct End {
     /// The owner's registration.
     pub(super) waker: Option<Waker>,
+    /// What polls the body, if that is no task but a future which polls by need: a set of futures.
+    pub(super) body_waker: Option<Waker>,
     pub(super) then: Option<Then>,
-    pub(super) panic: Option<Box<dyn Any + Send>>,
+    /// The first panic, and where the task that panicked was spawned.
+    pub(super) panic: Option<Panic>,
     /// Errors of a try scope's children and body, in their order.
     pub(super) errors: Vec<Box<dyn Any + Send>>,
     /// The scopes at this one's side: see [`Side`].
@@ -116,6 +119,8 @@ pub(super) struct End {
     /// Dropped when the scope is over.
     pub(super) data: Option<Box<dyn Any + Send>>,
 }
+
+pub(super) type Panic = (Box<dyn Any + Send>, Option<&'static Location<'static>>);
 
 /// What follows the end of a scope.
 pub(super) enum Then {
@@ -275,19 +280,14 @@ impl ScopeInner {
         self.look_at_joins_again();
     }
 
-    /// Has every task below polled that waits for another's end: with the scope's place its ancestors have changed, and it
-    /// may be waiting for one of them now.
+    /// Has every task below polled that may wait for another's end: with the scope's place its ancestors have changed, and
+    /// that task may be one of them now.
     fn look_at_joins_again(self: &Arc<ScopeInner>) {
         let mut todo = vec![Arc::clone(self)];
         while let Some(scope) = todo.pop() {
             todo.extend(scope.inner_scopes());
             scope.for_each_child(|task| {
-                let header = task.header();
-                let parked = header.record.read(|| header.state.load().is_idle());
-                let joins = parked.is_some_and(|copy| {
-                    copy.waits > 1 || copy.first.is_some_and(|wait| wait.reason == WaitReason::Join)
-                });
-                if joins {
+                if may_wait_for_a_task(task) {
                     task.nudge();
                 }
                 todo.extend(scopes_of(task));
@@ -457,8 +457,10 @@ impl ScopeInner {
             }
             side = next;
         }
-        let (waker, then, sides, timers, data) = {
+        let (waker, then, sides, timers, data, lost) = {
             let mut end = lock(&self.end);
+            // Abandoned before its end: nobody comes for the panic.
+            let lost = if self.abandoned.load(Acquire) { end.panic.take() } else { None };
             self.over.store(true, Release);
             (
                 end.waker.take().map(waker::fire),
@@ -466,8 +468,10 @@ impl ScopeInner {
                 std::mem::take(&mut end.sides),
                 std::mem::take(&mut end.timers),
                 end.data.take(),
+                lost,
             )
         };
+        self.tell_lost(lost);
         timers.into_iter().flatten().for_each(|key| self.shared.driver.disarm(key));
         drop((sides, data));
         match then {
@@ -614,8 +618,7 @@ impl ScopeInner {
         }
     }
 
-    /// The scopes that this one encloses directly and that a cancellation of it reaches: in the same task, and the
-    /// daemons at its side.
+    /// The scopes that this one encloses directly: in the same task, and those at its side.
     pub(super) fn inner_scopes(self: &Arc<ScopeInner>) -> Vec<Arc<ScopeInner>> {
         let owner = lock(&self.place).owner.clone();
         let mut scopes = owner.as_ref().map(scopes_of).unwrap_or_default();
@@ -624,7 +627,6 @@ impl ScopeInner {
             place.enclosing.as_ref().is_some_and(|around| Arc::ptr_eq(around, self))
         });
         scopes.extend(self.sides());
-        scopes.retain(|scope| !scope.sealed);
         scopes
     }
 
@@ -677,7 +679,7 @@ impl ScopeInner {
             match end.panic {
                 Some(_) => Some(payload),
                 None => {
-                    end.panic = Some(payload);
+                    end.panic = Some((payload, frame::spawned_at()));
                     None
                 }
             }
@@ -705,7 +707,33 @@ impl ScopeInner {
         self.nudge_owner();
     }
 
+    /// Notes what polls the body, for `nudge_owner`. The task itself needs no note, and has none, so that it can be proven
+    /// unwakeable.
+    pub(super) fn note_body(&self, cx: &Context<'_>) {
+        if waker::is_polled_task(cx) {
+            return;
+        }
+        let old = {
+            let mut end = lock(&self.end);
+            match &end.body_waker {
+                Some(waker) if waker.will_wake(cx.waker()) => None,
+                _ => end.body_waker.replace(cx.waker().clone()),
+            }
+        };
+        drop(old);
+    }
+
+    /// The body is gone.
+    pub(super) fn forget_body(&self) {
+        let old = lock(&self.end).body_waker.take();
+        drop(old);
+    }
+
     pub(super) fn nudge_owner(&self) {
+        let body = lock(&self.end).body_waker.take();
+        if let Some(body) = body {
+            body.wake();
+        }
         let owner = lock(&self.place).owner.clone();
         if let Some(owner) = owner {
             owner.nudge();
@@ -718,7 +746,25 @@ impl ScopeInner {
     }
 
     pub(crate) fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
-        lock(&self.end).panic.take()
+        lock(&self.end).panic.take().map(|(payload, _)| payload)
+    }
+
+    /// The scope's future was dropped: if the end has come nobody takes its panic, if not the end sees to it.
+    pub(super) fn abandon(&self) {
+        // Release: pairs with the acquire where a branch is closed. The end looks under its lock.
+        self.abandoned.store(true, Release);
+        let lost = {
+            let mut end = lock(&self.end);
+            if self.is_over() { end.panic.take() } else { None }
+        };
+        self.tell_lost(lost);
+    }
+
+    fn tell_lost(&self, lost: Option<Panic>) {
+        let Some((payload, site)) = lost else { return };
+        self.shared.incidents.note(IncidentKind::SparePanic, site, panic_message(&*payload));
+        // A payload's own drop may panic.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
     }
 
     pub(super) fn take_errors(&self) -> Vec<Box<dyn Any + Send>> {
@@ -785,6 +831,13 @@ pub(super) fn as_scope(branch: Arc<dyn Branch>) -> Option<Arc<ScopeInner>> {
 pub(crate) fn scopes_of(task: &TaskRef) -> Vec<Arc<ScopeInner>> {
     let branches = task.header().existing_extra().map(|extra| extra.branches.clone());
     branches.into_iter().flatten().filter_map(as_scope).collect()
+}
+
+/// Whether a task may be parked on the end of another one: not if it has recorded one wait, for something else.
+fn may_wait_for_a_task(task: &TaskRef) -> bool {
+    let header = task.header();
+    let Some(copy) = header.record.read(|| header.state.load().is_idle()) else { return true };
+    copy.waits != 1 || copy.first.is_none_or(|wait| wait.reason == WaitReason::Join)
 }
 
 /// Whether something that is no waker may let an unwakeable task go on, or end: a deadline further out; a scope in it whose

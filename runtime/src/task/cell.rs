@@ -167,6 +167,9 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
                 Err(payload) => JoinError::panicked(owner.panicked(payload)),
             })
         } else {
+            if start.drop {
+                header.remind_shields();
+            }
             header.record.start_poll();
             // SAFETY: (I2) as above; the future never moves: it is dropped in place.
             let polled = catch(|| unsafe { Pin::new_unchecked(&mut *(*slot).future).poll(&mut cx) });

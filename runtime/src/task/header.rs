@@ -6,6 +6,7 @@ use std::ptr;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Waker;
 
 use super::frame;
 use super::hooks::Branch;
@@ -32,6 +33,8 @@ pub(crate) struct Extra {
     pub(crate) cancel: Option<CancelReason>,
     /// Shields that are pending in this task: they hold off its drop.
     pub(crate) shields: Vec<ShieldNote>,
+    /// What polls bounded shields by need, by the shield's id: woken when the drop is due.
+    pub(crate) reminders: Vec<(u64, Waker)>,
 }
 
 /// A pending shield, for the runner and for reports.
@@ -144,6 +147,15 @@ impl Header {
         let extra = self.extra.load(Acquire);
         // SAFETY: (I5) once set, the box lives as long as the header.
         unsafe { extra.as_ref() }.map(lock)
+    }
+
+    /// A drop is due and held off: has bounded shields polled, so that their time begins.
+    pub(crate) fn remind_shields(&self) {
+        let reminders = match self.existing_extra() {
+            Some(mut extra) if !extra.reminders.is_empty() => std::mem::take(&mut extra.reminders),
+            _ => return,
+        };
+        reminders.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     /// The out-of-line part, made at first use.
