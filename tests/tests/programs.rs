@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use leakfree::report::snapshot::IncidentKind;
+use leakfree::report::snapshot::{IncidentKind, ScopeInfo, ScopeKind};
 use leakfree::report::verdict::Verdict;
 use leakfree::runtime::{Builder, Handle, Runtime};
 use leakfree::sync::oneshot;
@@ -192,6 +192,9 @@ struct At {
     finite: bool,
     /// It is the body of a scope, which may wait for its children.
     body: bool,
+    /// In the body of a scope that is forgotten. A shield that is forgotten with it is pending for ever, and holds
+    /// off the drop of its task for ever: such a task is UNRESPONSIVE by right.
+    forgotten: bool,
 }
 
 impl Generator {
@@ -202,7 +205,7 @@ impl Generator {
         let most_tasks = 1 + random.below(25);
         // Task 0 is the whole program, scope 0 the one around it.
         let mut this = Generator { random, tasks: 1, scopes: 1, guards: 0, most_tasks, steps: 120 };
-        let body = this.block(At { depth: 0, finite, body: false });
+        let body = this.block(At { depth: 0, finite, body: false, forgotten: false });
         let Generator { tasks, scopes, guards, .. } = this;
         Program { seed, finite, patience, tasks, scopes, guards, body }
     }
@@ -246,7 +249,12 @@ impl Generator {
                     if kind != SpawnKind::Root && up == 0 {
                         own.push(id);
                     }
-                    Step::Spawn { id, kind, up, body: self.block(At { body: false, ..inner }) }
+                    Step::Spawn {
+                        id,
+                        kind,
+                        up,
+                        body: self.block(At { body: false, forgotten: false, ..inner }),
+                    }
                 }
                 15..=17 => match self.other(at, own) {
                     Some(id) if !at.finite || at.body => Step::Await(id),
@@ -261,7 +269,7 @@ impl Generator {
                 21 if self.random.one_in(2) => Step::Panic,
                 22 if self.random.one_in(2) => Step::Error,
                 23..=28 if !deep => self.scope(at, inner),
-                29 => Step::Shield(self.block(At { finite: true, body: false, ..inner })),
+                29 if !at.forgotten => Step::Shield(self.block(At { finite: true, body: false, ..inner })),
                 30 | 31 => Step::Defer {
                     id: self.guard(),
                     yields: self.random.below(4) as u8,
@@ -299,7 +307,13 @@ impl Generator {
             }
             _ => How::Await,
         };
-        Step::Scope { id, kind, options, how, body: self.block(At { body: true, ..inner }) }
+        Step::Scope {
+            id,
+            kind,
+            options,
+            how,
+            body: self.block(At { body: true, forgotten: at.forgotten || how == How::Forget, ..inner }),
+        }
     }
 
     fn task(&mut self) -> Id {
@@ -998,13 +1012,15 @@ fn run_program(
         let ends = (lock(&channel.sender).take(), lock(&channel.receiver).take());
         drop(ends);
     }
+    // The root's cleanups may still run.
+    let left = left_over(&runtime.handle());
     let mut wrong = std::mem::take(&mut *lock(&world.wrong));
     Model::new(&world).check(&mut wrong);
     let live = world.live.load(SeqCst);
     if live != 0 {
         wrong.push(format!("{live} values are left"));
     }
-    wrong.extend(left_over(&runtime.handle()));
+    wrong.extend(left);
     wrong
 }
 
@@ -1013,8 +1029,11 @@ fn left_over(handle: &Handle) -> Option<String> {
     let started = std::time::Instant::now();
     loop {
         let snapshot = handle.snapshot();
-        let (tasks, newborn, scopes) = (snapshot.tasks.len(), snapshot.newborn, snapshot.scopes.len());
-        if (tasks, newborn, scopes) == (0, 0, 1) {
+        let (tasks, newborn) = (snapshot.tasks.len(), snapshot.newborn);
+        // The root keeps the scope at its side for cleanups.
+        let ours = |scope: &&ScopeInfo| !matches!(scope.kind, ScopeKind::Root | ScopeKind::Cleanups);
+        let children: u64 = snapshot.scopes.iter().map(|scope| scope.children).sum();
+        if tasks == 0 && newborn == 0 && children == 0 && !snapshot.scopes.iter().any(|scope| ours(&scope)) {
             return None;
         }
         if started.elapsed() > Duration::from_secs(1) {
@@ -1045,8 +1064,12 @@ async fn conduct(world: &Arc<World>, program: &Program) {
             scopes: vec![(0, AnyScope::Plain(s.clone()))],
         };
         env.spawn(0, SpawnKind::Plain, 0, run(env.in_task(0, SpawnKind::Plain, 0), program.body.clone()));
+        let end_body = || {
+            let now = world.now();
+            world.scope(0).body.end = Some(now);
+        };
         if program.finite {
-            return;
+            return end_body();
         }
         let idle = idle(world, || world.task(0).life.end.is_some());
         match program.patience {
@@ -1056,13 +1079,12 @@ async fn conduct(world: &Arc<World>, program: &Program) {
         let now = world.now();
         world.scope(0).cancelled.get_or_insert(now);
         s.cancel("the outermost");
+        end_body();
     })
     .await;
     {
         let mut record = world.scope(0);
         let now = world.now();
-        record.body.ready = Some((now, false));
-        record.body.end = Some(now);
         record.end = Some((now, ScopeEnd::Value));
     }
     // Outside tasks may spawn others.
@@ -1175,7 +1197,9 @@ impl<'a> Model<'a> {
         if let Some((_, words)) = &life.panicked {
             let planned = words.strip_prefix("planned ").and_then(|by| by.parse().ok());
             let fit = planned.is_some_and(|by| self.panic_reaches(by, id));
-            if !fit && !words.starts_with("the value of task ") {
+            // A `TryHandle` has no error to give: its value never comes, or it was awaited by the task itself or below.
+            let no_value = words.starts_with("the value of task ") || words.starts_with("waiting for task ");
+            if !fit && !no_value {
                 wrong.push(format!("task {id} panicked with {words:?}: {task:?}"));
             }
         }
@@ -1254,11 +1278,13 @@ impl<'a> Model<'a> {
         }
         let runs = if guard.disarmed { 0 } else { 1 };
         let fit = if guard.forgotten { guard.ran <= runs } else { guard.ran == runs };
-        if !fit || guard.ran != guard.begun {
+        if !fit || guard.begun > runs || guard.ran != guard.begun && !guard.forgotten {
             wrong.push(format!("cleanup {id} ran {} times: {guard:?}", guard.ran));
         }
         // Of one whose scope moved about, the nearest scope that has not ended may be any further out.
-        let around = guard.around.or(self.tasks[guard.task].scope);
+        // When a task is cancelled its scopes have ended before it is dropped: the nearest is the one that bounds it.
+        let task = &self.tasks[guard.task];
+        let around = guard.around.filter(|_| !task.life.is_cut()).or(task.scope);
         if let (Some(end), Some(scope), false) = (guard.life.end, around, guard.disarmed) {
             if self.wanders(scope).is_none() {
                 self.check_bounds(scope, end, &format!("cleanup {id}"), wrong);
@@ -1516,15 +1542,21 @@ fn shrink(program: &Program, workers: usize) -> (Program, String) {
     let started = std::time::Instant::now();
     let patience = Duration::from_secs(2);
     let (mut least, mut text) = (program.clone(), "it did not fail again".to_owned());
-    let mut n = 0;
+    let (mut n, mut progress) = (0, false);
     while started.elapsed() < Duration::from_secs(40) {
-        let Some(next) = smaller(&least, n) else { break };
+        let Some(next) = smaller(&least, n) else {
+            if !std::mem::take(&mut progress) {
+                break;
+            }
+            n = 0;
+            continue;
+        };
         if format!("{next:?}") == format!("{least:?}") {
             n += 1;
             continue;
         }
         match fails(&next, workers, 60, patience) {
-            Some(what) => (least, text) = (next, what),
+            Some(what) => (least, text, progress) = (next, what, true),
             None => n += 1,
         }
     }
