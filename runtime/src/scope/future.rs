@@ -9,9 +9,8 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::pin::Pin;
-use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,7 +22,6 @@ use crate::driver::clock::saturating_ns;
 use crate::report::snapshot::ScopeKind;
 use crate::scheduler::context;
 use crate::task::frame;
-use crate::task::header::Header;
 use crate::task::hooks::Bound;
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
@@ -59,15 +57,8 @@ pub(super) struct Engine<F, Fut, T> {
     options: Settings,
     state: State<F, Fut, T>,
     inner: Option<Arc<ScopeInner>>,
-    /// The task that polled last. Only compared: the scope holds a reference to it, so the address is not used again.
-    polled_by: *const Header,
     leaf: Leaf,
 }
-
-// SAFETY: `polled_by` is an address to compare, never followed.
-unsafe impl<F: Send, Fut: Send, T: Send> Send for Engine<F, Fut, T> {}
-// SAFETY: as above; a shared engine gives access to nothing.
-unsafe impl<F: Sync, Fut: Sync, T: Sync> Sync for Engine<F, Fut, T> {}
 
 enum State<F, Fut, T> {
     New(F),
@@ -87,7 +78,6 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
             options,
             state: State::New(body),
             inner: None,
-            polled_by: ptr::null(),
             leaf: Leaf::new(WaitReason::ScopeEnd, Object::None),
         }
     }
@@ -100,7 +90,6 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
     fn enter(&mut self) -> Arc<ScopeInner> {
         let task = TaskRef::polled()
             .expect("`leakfree::scope` and its kin must be awaited in a task of a leakfree runtime");
-        let header: *const Header = task.as_ptr().as_ptr();
         let inner = match &self.inner {
             None => {
                 let options = std::mem::take(&mut self.options).resolve();
@@ -110,13 +99,12 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
                 self.inner.insert(inner)
             }
             Some(inner) => {
-                if self.polled_by != header && !inner.is_over() {
+                if inner.polled_by.load(Relaxed) != task.as_ptr().as_ptr() && !inner.is_over() {
                     inner.follow(task);
                 }
                 inner
             }
         };
-        self.polled_by = header;
         Arc::clone(inner)
     }
 

@@ -19,7 +19,7 @@ use std::any::Any;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -57,6 +57,8 @@ pub(crate) struct ScopeInner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) options: Options,
     place: Mutex<Place>,
+    /// The place's owner. Only compared: the place holds a reference to it, so the address is not used again.
+    pub(super) polled_by: AtomicPtr<Header>,
     /// Opened inside a shield: a cancellation from further out ends here.
     sealed: bool,
     pub(crate) count: ChildCount,
@@ -188,6 +190,7 @@ impl ScopeInner {
             shared,
             options,
             place: Mutex::new(place),
+            polled_by: AtomicPtr::new(std::ptr::null_mut()),
             sealed,
             count: ChildCount::new(),
             lists: Lists::default(),
@@ -245,6 +248,7 @@ impl ScopeInner {
             }
         }
         let depth = lock(&enclosing.place).depth + 1;
+        self.polled_by.store(task.as_ptr().as_ptr(), Relaxed);
         *lock(&self.place) =
             Place { owner: Some(task.clone()), enclosing: Some(Arc::clone(&enclosing)), depth };
         task.header().extra().branches.push(Arc::clone(self) as Arc<dyn Branch>);
@@ -262,11 +266,55 @@ impl ScopeInner {
 
     /// The scope's future is polled by another task than before: that one is its owner from now on.
     pub(super) fn follow(self: &Arc<ScopeInner>, task: TaskRef) {
+        // Scopes in our body move with it, whether they are polled this time or not.
+        let carried = self.carry(&task);
         self.unbranch();
         // The owner before may be waiting for our end, for its own body has ended: it need not any more.
         let waiting = lock(&self.end).waker.take().map(waker::fire);
         self.settle_in(task);
         drop(waiting);
+        // (S2) A walk may have missed them between the two tasks; it has flagged us before.
+        if self.bound() != Bound::Open {
+            for scope in carried.into_iter().filter(|scope| !scope.sealed) {
+                scope.cancel_all(self.cancel_reason().inherited(), self.bound() == Bound::Forced);
+            }
+        }
+    }
+
+    /// Moves the scopes in our body to another task, and returns them. Those that were dropped stay where they are.
+    fn carry(self: &Arc<ScopeInner>, to: &TaskRef) -> Vec<Arc<ScopeInner>> {
+        let Some(from) = lock(&self.place).owner.clone() else { return Vec::new() };
+        let mut rest = scopes_of(&from);
+        let mut carried: Vec<Arc<ScopeInner>> = Vec::new();
+        // Each is looked at once for each that is around it.
+        let mut around = Arc::as_ptr(self);
+        let mut at = 0;
+        loop {
+            let (inside, others) = rest.into_iter().partition(|scope| {
+                let encloses =
+                    scope.enclosing().is_some_and(|scope| std::ptr::eq(Arc::as_ptr(&scope), around));
+                encloses && !scope.abandoned.load(Acquire)
+            });
+            rest = others;
+            carried.extend::<Vec<_>>(inside);
+            let Some(next) = carried.get(at) else { break };
+            around = Arc::as_ptr(next);
+            at += 1;
+        }
+        for scope in &carried {
+            scope.polled_by.store(to.as_ptr().as_ptr(), Relaxed);
+            let old = lock(&scope.place).owner.replace(to.clone());
+            let this = Arc::as_ptr(scope).cast::<()>();
+            let taken = {
+                let branches = &mut from.header().extra().branches;
+                let found = branches.iter().position(|branch| std::ptr::eq(Arc::as_ptr(branch).cast(), this));
+                found.map(|at| branches.swap_remove(at))
+            };
+            to.header().extra().branches.push(Arc::clone(scope) as Arc<dyn Branch>);
+            // Dropped outside the locks.
+            drop((old, taken));
+        }
+        carried
     }
 
     /// The scope at this one's side, made at first use. The caller is counted in here, so that this one's end has not
