@@ -811,7 +811,13 @@ async fn run_step(env: &Env, step: Step) -> Result<(), Token> {
             scope.cancel();
         }
         // No hook: nothing is printed.
-        Step::Panic => resume_unwind(Box::new(format!("planned {}", env.host.load(SeqCst)))),
+        Step::Panic => {
+            let words = match env.around {
+                Some(scope) => format!("planned in scope {scope}"),
+                None => format!("planned in task {}", env.host.load(SeqCst)),
+            };
+            resume_unwind(Box::new(words));
+        }
         Step::Error => return Err(Token::new(&world.live)),
         Step::Scope { id, kind, options, how, body } => run_scope(env, id, kind, options, how, body).await,
         Step::Shield(body) => {
@@ -1195,8 +1201,9 @@ impl<'a> Model<'a> {
             wrong.push(format!("nobody cancelled task {id}: {task:?}"));
         }
         if let Some((_, words)) = &life.panicked {
-            let planned = words.strip_prefix("planned ").and_then(|by| by.parse().ok());
-            let fit = planned.is_some_and(|by| self.panic_reaches(by, id));
+            let by = |prefix| words.strip_prefix(prefix).and_then(|by| by.parse().ok());
+            let fit = by("planned in task ").is_some_and(|by| self.panic_reaches(by, id))
+                || by("planned in scope ").is_some_and(|by| self.body_panic_reaches(by, id));
             // A `TryHandle` has no error to give: its value never comes, or it was awaited by the task itself or below.
             let no_value = words.starts_with("the value of task ") || words.starts_with("waiting for task ");
             if !fit && !no_value {
@@ -1374,17 +1381,18 @@ impl<'a> Model<'a> {
             })
     }
 
-    /// Whether a panic that began in task `by` may arrive in task `id`.
+    /// Whether a panic of task `by` may arrive in task `id`.
     fn panic_reaches(&self, by: Id, id: Id) -> bool {
-        let mut next = by;
-        while next != id {
-            let Some(scope) = self.tasks[next].scope.map(|scope| &self.scopes[scope]) else { return false };
-            let Some(&host) = scope.hosts.last().filter(|_| scope.kind != Some(Kind::Supervisor)) else {
-                return false;
-            };
-            next = host;
-        }
-        true
+        let up = |scope: Id| {
+            self.scopes[scope].kind != Some(Kind::Supervisor) && self.body_panic_reaches(scope, id)
+        };
+        by == id || self.tasks[by].scope.is_some_and(up)
+    }
+
+    fn body_panic_reaches(&self, scope: Id, id: Id) -> bool {
+        let scope = &self.scopes[scope];
+        scope.around.is_some_and(|around| self.body_panic_reaches(around, id))
+            || scope.hosts.iter().any(|&host| self.panic_reaches(host, id))
     }
 
     /// The nearest scope around, or itself, whose future is forgotten or moved.
@@ -1607,4 +1615,56 @@ fn random_programs_keep_to_the_model() {
         done += batch;
     }
     println!("{done} programs in {:?}", started.elapsed());
+}
+
+// ---- what was found, as tests of its own ----------------------------------------------------------
+
+/// Seed 10773891035968303284.
+#[leakfree::test(workers = 2)]
+async fn a_scope_in_the_body_of_one_that_moves_moves_with_it() {
+    let (release, hold) = mpsc::channel::<()>();
+    let (running, is_running) = oneshot::channel::<()>();
+    let (given, token) = oneshot::channel::<Scope<()>>();
+    let held = Arc::new(AtomicUsize::new(0));
+    let theirs = Arc::clone(&held);
+    let mut moving = Box::pin(leakfree::try_scope(async move |s: Scope<()>| {
+        let _ = given.send(s);
+        leakfree::scope(async move |s| {
+            s.spawn_blocking(move || {
+                running.send(()).unwrap();
+                hold.recv().unwrap();
+                theirs.store(1, SeqCst);
+            });
+            pending::<()>().await;
+        })
+        .await;
+        Ok(())
+    }));
+    assert!(futures::poll!(&mut moving).is_pending());
+    is_running.await.unwrap();
+    // Its body is dropped at its next poll, in the task that it moves to.
+    token.await.unwrap().cancel("enough");
+    let held_at_end = leakfree::spawn(async move {
+        assert!(moving.await.is_err());
+        held.load(SeqCst)
+    });
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        release.send(()).unwrap();
+    });
+    assert_eq!(held_at_end.await.unwrap(), 1, "the scope ended after all that was in it");
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_shield_in_a_body_that_moves_is_taken_down_once() {
+    let mut moving = Box::pin(leakfree::try_scope(async move |s: Scope<&str>| {
+        leakfree::shield(leakfree::yield_now()).await;
+        let _failed = s.spawn_try(async { Err::<(), _>("the child's") });
+        pending::<()>().await;
+        Ok(())
+    }));
+    assert!(futures::poll!(&mut moving).is_pending());
+    let moved = leakfree::spawn(async move { moving.await.unwrap_err().into_error() });
+    let ended = leakfree::time::timeout(Duration::from_secs(10), moved).await;
+    assert_eq!(ended.expect("the body is dropped").unwrap(), Some("the child's"));
 }
