@@ -269,10 +269,10 @@ impl ScopeInner {
         // Scopes in our body move with it, whether they are polled this time or not.
         let carried = self.carry(&task);
         self.unbranch();
-        // The owner before may be waiting for our end, for its own body has ended: it need not any more.
-        let waiting = lock(&self.end).waker.take().map(waker::fire);
         self.settle_in(task);
-        drop(waiting);
+        // The owner before may be waiting for our end, for its own body has ended: it need not any more. After the settling,
+        // for it looks at who the owner is when it registers.
+        self.wake_waiting();
         // (S2) A walk may have missed them between the two tasks; it has flagged us before.
         if self.bound() != Bound::Open {
             for scope in carried.into_iter().filter(|scope| !scope.sealed) {
@@ -504,9 +504,14 @@ impl ScopeInner {
         if self.is_over() {
             return false;
         }
+        self.register_end_if(cx, || true)
+    }
+
+    /// The same, as long as `wanted` holds under the lock.
+    fn register_end_if(&self, cx: &Context<'_>, wanted: impl FnOnce() -> bool) -> bool {
         let old = {
             let mut end = lock(&self.end);
-            if self.is_over() {
+            if self.is_over() || !wanted() {
                 return false;
             }
             match &end.waker {
@@ -518,10 +523,11 @@ impl ScopeInner {
         true
     }
 
-    /// Gives the owner's registration up.
-    pub(crate) fn deregister_end(&self) {
-        let old = lock(&self.end).waker.take();
-        drop(old);
+    /// Gives the registration up, and wakes who has it: it may be the task that the scope lives in, which waits for our end
+    /// and registers again, while another task drops our future.
+    pub(crate) fn wake_waiting(&self) {
+        let waiting = lock(&self.end).waker.take().map(waker::fire);
+        drop(waiting);
     }
 
     /// The scope's future was dropped: the nearest enclosing scope of the same task that has not ended waits for it. (If
@@ -747,6 +753,11 @@ impl Branch for ScopeInner {
             Arc::increment_strong_count(self);
             Arc::from_raw(self)
         };
+        // It may have moved on since its task looked.
+        let is_ours = || TaskRef::polled().is_some_and(|task| this.is_owned_by(&task));
+        if !is_ours() {
+            return true;
+        }
         if reason.kind() == CancelKind::ScopeForgotten {
             if !this.abandoned.swap(true, AcqRel) {
                 let live = this.live();
@@ -757,7 +768,7 @@ impl Branch for ScopeInner {
         } else {
             this.cancel_all(reason.inherited(), false);
         }
-        ScopeInner::close(&this) || !this.register_end(cx)
+        ScopeInner::close(&this) || !this.register_end_if(cx, is_ours)
     }
 
     fn cancel(&self, reason: CancelReason) {
