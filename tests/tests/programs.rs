@@ -1315,14 +1315,7 @@ impl<'a> Model<'a> {
                 wrong.push(format!("{what} ended at {end}, after scope {id}: {scope:?}"));
             }
             let lost = matches!(scope.how, Some(How::Forget | How::Move { .. }));
-            // A scope that moves, and whose task ends before it is polled again, is over with that task when it has no children
-            // of its own; what is in its body is then waited for by the task. Known, and not nice: see the report.
-            let closed = |around: Id| {
-                let moved = self.scopes[around].hosts.first().map(|&host| &self.tasks[host].life);
-                let at = self.scopes[around].end.map_or(Seq::MAX, |(seq, _)| seq);
-                self.wanders(around).is_some() && moved.is_some_and(|life| before(life.end, at))
-            };
-            if let (Some(around), false) = (scope.around, lost || scope.around.is_some_and(closed)) {
+            if let (Some(around), false) = (scope.around, lost) {
                 id = around;
                 continue;
             }

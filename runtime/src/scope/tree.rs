@@ -69,6 +69,8 @@ pub(crate) struct ScopeInner {
     pub(super) failed: AtomicBool,
     /// Pending shields in the body.
     pub(super) shields: AtomicU32,
+    /// A scope was opened in the body, or in a child.
+    encloses: AtomicBool,
     /// The body has ended, and the scope waits for its children.
     pub(crate) closing: AtomicBool,
     /// The scope's future has been dropped, or has returned.
@@ -198,6 +200,7 @@ impl ScopeInner {
             reason: OnceLock::new(),
             failed: AtomicBool::new(false),
             shields: AtomicU32::new(0),
+            encloses: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -247,6 +250,7 @@ impl ScopeInner {
                 let _ = task.header().state.cancel(bound >= Bound::Dropping);
             }
         }
+        enclosing.encloses.store(true, Release);
         let depth = lock(&enclosing.place).depth + 1;
         self.polled_by.store(task.as_ptr().as_ptr(), Relaxed);
         *lock(&self.place) =
@@ -281,7 +285,7 @@ impl ScopeInner {
         }
     }
 
-    /// Moves the scopes in our body to another task, and returns them. Those that were dropped stay where they are.
+    /// Moves the scopes in our body to another task, and returns them.
     fn carry(self: &Arc<ScopeInner>, to: &TaskRef) -> Vec<Arc<ScopeInner>> {
         let Some(from) = lock(&self.place).owner.clone() else { return Vec::new() };
         let mut rest = scopes_of(&from);
@@ -293,7 +297,7 @@ impl ScopeInner {
             let (inside, others) = rest.into_iter().partition(|scope| {
                 let encloses =
                     scope.enclosing().is_some_and(|scope| std::ptr::eq(Arc::as_ptr(&scope), around));
-                encloses && !scope.abandoned.load(Acquire)
+                encloses && !scope.is_over()
             });
             rest = others;
             carried.extend::<Vec<_>>(inside);
@@ -313,6 +317,12 @@ impl ScopeInner {
             to.header().extra().branches.push(Arc::clone(scope) as Arc<dyn Branch>);
             // Dropped outside the locks.
             drop((old, taken));
+            // As in `follow`.
+            scope.wake_waiting();
+            if scope.is_over() {
+                // An adopted one, whose end looked for it where it was before.
+                scope.unbranch();
+            }
         }
         carried
     }
@@ -758,6 +768,7 @@ impl Branch for ScopeInner {
         if !is_ours() {
             return true;
         }
+        let inner_reason = reason.clone();
         if reason.kind() == CancelKind::ScopeForgotten {
             if !this.abandoned.swap(true, AcqRel) {
                 let live = this.live();
@@ -767,6 +778,15 @@ impl Branch for ScopeInner {
             this.cancel_all(reason, false);
         } else {
             this.cancel_all(reason.inherited(), false);
+        }
+        // What is in our body ends before us: our grace is theirs, too, and who polls us next relies on it.
+        if this.encloses.load(Acquire) {
+            for scope in TaskRef::polled().iter().flat_map(scopes_of) {
+                let inside = scope.enclosing().is_some_and(|around| Arc::ptr_eq(&around, &this));
+                if inside && !scope.is_over() && !Branch::close(&*scope, cx, inner_reason.clone()) {
+                    return false;
+                }
+            }
         }
         ScopeInner::close(&this) || !this.register_end_if(cx, is_ours)
     }
