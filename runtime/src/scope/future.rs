@@ -207,7 +207,7 @@ impl<F, Fut, T> Drop for Engine<F, Fut, T> {
         let within = Within::new(&inner);
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| self.state = State::Done));
         drop(within);
-        inner.deregister_end();
+        inner.wake_waiting();
         inner.forget_body();
         if inner.close() {
             inner.unbranch();

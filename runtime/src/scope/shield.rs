@@ -81,8 +81,9 @@ pub struct Shield<F> {
 struct Guard {
     task: TaskRef,
     id: u64,
-    /// The innermost scope whose body the shield is in, if it is in one of this task.
-    innermost: Option<Arc<ScopeInner>>,
+    /// The scopes of this task whose bodies the shield is in. Kept, for one that moves is another task's by the time that the
+    /// guard is taken down.
+    bodies: Vec<Arc<ScopeInner>>,
     /// For a shield with a bound: wakes it when a drop becomes due, and when the bound is up.
     bound: Option<Bounded>,
     up: bool,
@@ -104,42 +105,30 @@ impl Guard {
         let note = ShieldNote { id, site, since_ms: frame::now_ms() };
         let around = innermost_of(task.owner_if_polled().expect("the task is the one being polled"));
         task.header().extra().shields.push(note);
-        let innermost = around.lives_in(task.as_ptr().as_ptr()).then(|| Arc::clone(&around));
-        let guard = Guard {
-            task,
-            id,
-            innermost,
-            bound: most.map(|most| Bounded {
-                most,
-                around,
-                key: None,
-                timer: None,
-                leaf: Leaf::at(WaitReason::Timeout, Object::None, site),
-            }),
-            up: true,
-        };
-        guard.for_each_body(|scope| {
+        let mut bodies = Vec::new();
+        let mut next = Some(Arc::clone(&around));
+        while let Some(scope) = next.filter(|scope| scope.lives_in(task.as_ptr().as_ptr())) {
             scope.shields.fetch_add(1, AcqRel);
-        });
-        guard
-    }
-
-    /// The scopes of this task whose bodies the shield is in.
-    fn for_each_body(&self, mut f: impl FnMut(&ScopeInner)) {
-        let mut next = self.innermost.clone();
-        while let Some(scope) = next.filter(|scope| scope.lives_in(self.task.as_ptr().as_ptr())) {
-            f(&scope);
             next = scope.enclosing();
+            bodies.push(scope);
         }
+        let bound = most.map(|most| Bounded {
+            most,
+            around,
+            key: None,
+            timer: None,
+            leaf: Leaf::at(WaitReason::Timeout, Object::None, site),
+        });
+        Guard { task, id, bodies, bound, up: true }
     }
 
     /// Whether the task, or a body that the shield is in, is to be dropped.
     fn is_drop_due(&self) -> bool {
         let mut due = self.task.header().state.load().is_dropping();
-        self.for_each_body(|scope| {
+        for scope in &self.bodies {
             let ends_when_cancelled = scope.kind == ScopeKind::Try;
             due |= scope.failed.load(Acquire) || ends_when_cancelled && scope.bound() >= Bound::Dropping;
-        });
+        }
         due
     }
 
@@ -177,9 +166,9 @@ impl Guard {
         if !std::mem::replace(&mut self.up, false) {
             return;
         }
-        self.for_each_body(|scope| {
+        for scope in &self.bodies {
             scope.shields.fetch_sub(1, AcqRel);
-        });
+        }
         let (left, reminder) = {
             let mut extra = self.task.header().extra();
             extra.shields.retain(|note| note.id != self.id);

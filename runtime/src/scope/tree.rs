@@ -69,6 +69,8 @@ pub(crate) struct ScopeInner {
     pub(super) failed: AtomicBool,
     /// Pending shields in the body.
     pub(super) shields: AtomicU32,
+    /// A scope was opened in the body, or in a child.
+    encloses: AtomicBool,
     /// The body has ended, and the scope waits for its children.
     pub(crate) closing: AtomicBool,
     /// The scope's future has been dropped, or has returned.
@@ -203,6 +205,7 @@ impl ScopeInner {
             reason: OnceLock::new(),
             failed: AtomicBool::new(false),
             shields: AtomicU32::new(0),
+            encloses: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -252,6 +255,7 @@ impl ScopeInner {
                 let _ = task.header().state.cancel(bound >= Bound::Dropping);
             }
         }
+        enclosing.encloses.store(true, Release);
         let depth = lock(&enclosing.place).depth + 1;
         *lock(&self.place) =
             Place { owner: Some(task.clone()), enclosing: Some(Arc::clone(&enclosing)), depth };
@@ -269,15 +273,62 @@ impl ScopeInner {
     }
 
     /// The scope's future is polled by another task than before: that one is its owner from now on.
-    ///
-    /// What is open in its body goes along when it is polled there itself; up to then it hangs on where it was.
     pub(super) fn follow(self: &Arc<ScopeInner>, task: TaskRef) {
+        // Scopes in our body move with it, whether they are polled this time or not.
+        let carried = self.carry(&task);
         self.unbranch();
-        // The owner before may be waiting for our end, for its own body has ended: it need not any more.
-        let waiting = lock(&self.end).waker.take().map(waker::fire);
         self.settle_in(task);
-        drop(waiting);
+        // The owner before may be waiting for our end, for its own body has ended: it need not any more. After the settling,
+        // for it looks at who the owner is when it registers.
+        self.wake_waiting();
+        // (S2) A walk may have missed them between the two tasks; it has flagged us before.
+        if self.bound() != Bound::Open {
+            for scope in carried.into_iter().filter(|scope| !scope.sealed) {
+                scope.cancel_all(self.cancel_reason().inherited(), self.bound() == Bound::Forced);
+            }
+        }
         self.look_at_joins_again();
+    }
+
+    /// Moves the scopes in our body to another task, and returns them.
+    fn carry(self: &Arc<ScopeInner>, to: &TaskRef) -> Vec<Arc<ScopeInner>> {
+        let Some(from) = lock(&self.place).owner.clone() else { return Vec::new() };
+        let mut rest = scopes_of(&from);
+        let mut carried: Vec<Arc<ScopeInner>> = Vec::new();
+        // Each is looked at once for each that is around it.
+        let mut around = Arc::as_ptr(self);
+        let mut at = 0;
+        loop {
+            let (inside, others) = rest.into_iter().partition(|scope| {
+                let encloses =
+                    scope.enclosing().is_some_and(|scope| std::ptr::eq(Arc::as_ptr(&scope), around));
+                encloses && !scope.is_over()
+            });
+            rest = others;
+            carried.extend::<Vec<_>>(inside);
+            let Some(next) = carried.get(at) else { break };
+            around = Arc::as_ptr(next);
+            at += 1;
+        }
+        for scope in &carried {
+            let old = lock(&scope.place).owner.replace(to.clone());
+            let this = Arc::as_ptr(scope).cast::<()>();
+            let taken = {
+                let branches = &mut from.header().extra().branches;
+                let found = branches.iter().position(|branch| std::ptr::eq(Arc::as_ptr(branch).cast(), this));
+                found.map(|at| branches.swap_remove(at))
+            };
+            to.header().extra().branches.push(Arc::clone(scope) as Arc<dyn Branch>);
+            // Dropped outside the locks.
+            drop((old, taken));
+            // As in `follow`.
+            scope.wake_waiting();
+            if scope.is_over() {
+                // An adopted one, whose end looked for it where it was before.
+                scope.unbranch();
+            }
+        }
+        carried
     }
 
     /// Has every task below polled that may wait for another's end: with the scope's place its ancestors have changed, and
@@ -493,9 +544,14 @@ impl ScopeInner {
         if self.is_over() {
             return false;
         }
+        self.register_end_if(cx, || true)
+    }
+
+    /// The same, as long as `wanted` holds under the lock.
+    fn register_end_if(&self, cx: &Context<'_>, wanted: impl FnOnce() -> bool) -> bool {
         let other = {
             let mut end = lock(&self.end);
-            if self.is_over() {
+            if self.is_over() || !wanted() {
                 return false;
             }
             match &end.waker {
@@ -508,10 +564,11 @@ impl ScopeInner {
         true
     }
 
-    /// Gives the owner's registration up.
-    pub(crate) fn deregister_end(&self) {
-        let old = lock(&self.end).waker.take();
-        drop(old);
+    /// Gives the registration up, and wakes who has it: it may be the task that the scope lives in, which waits for our end
+    /// and registers again, while another task drops our future.
+    pub(crate) fn wake_waiting(&self) {
+        let waiting = lock(&self.end).waker.take().map(waker::fire);
+        drop(waiting);
     }
 
     /// The scope's future was dropped: the nearest enclosing scope of the same task that has not ended waits for it. (If
@@ -779,6 +836,12 @@ impl Branch for ScopeInner {
             Arc::increment_strong_count(self);
             Arc::from_raw(self)
         };
+        // It may have moved on since its task looked.
+        let is_ours = || this.lives_in(frame::header());
+        if !is_ours() {
+            return true;
+        }
+        let inner_reason = reason.clone();
         if reason.kind() == CancelKind::ScopeForgotten {
             if !this.abandoned.swap(true, AcqRel) {
                 let live = this.live();
@@ -789,7 +852,16 @@ impl Branch for ScopeInner {
         } else {
             this.cancel_all(reason.inherited(), false);
         }
-        ScopeInner::close(&this) || !this.register_end(cx)
+        // What is in our body ends before us: our grace is theirs, too, and who polls us next relies on it.
+        if this.encloses.load(Acquire) {
+            for scope in TaskRef::polled().iter().flat_map(scopes_of) {
+                let inside = scope.enclosing().is_some_and(|around| Arc::ptr_eq(&around, &this));
+                if inside && !scope.is_over() && !Branch::close(&*scope, cx, inner_reason.clone()) {
+                    return false;
+                }
+            }
+        }
+        ScopeInner::close(&this) || !this.register_end_if(cx, is_ours)
     }
 
     fn cancel(&self, reason: CancelReason) {
