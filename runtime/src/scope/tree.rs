@@ -112,6 +112,8 @@ pub(super) struct End {
     pub(super) then: Option<Then>,
     /// The first panic, and where the task that panicked was spawned.
     pub(super) panic: Option<Panic>,
+    /// The scope's future was dropped before it had the panic: nobody comes for it.
+    unwanted: bool,
     /// Errors of a try scope's children and body, in their order.
     pub(super) errors: Vec<Box<dyn Any + Send>>,
     /// The scopes at this one's side: see [`Side`].
@@ -510,8 +512,11 @@ impl ScopeInner {
         }
         let (waker, then, sides, timers, data, lost) = {
             let mut end = lock(&self.end);
-            // Abandoned before its end: nobody comes for the panic.
-            let lost = if self.abandoned.load(Acquire) { end.panic.take() } else { None };
+            let lost = if end.unwanted { end.panic.take() } else { None };
+            if let (Some((payload, site)), true) = (&end.panic, self.abandoned.load(Acquire)) {
+                // Forgotten; or, what looks the same from here, on its way to another task, which may come for it yet.
+                self.shared.incidents.note(IncidentKind::SparePanic, *site, panic_message(&**payload));
+            }
             self.over.store(true, Release);
             (
                 end.waker.take().map(waker::fire),
@@ -812,6 +817,7 @@ impl ScopeInner {
         self.abandoned.store(true, Release);
         let lost = {
             let mut end = lock(&self.end);
+            end.unwanted = true;
             if self.is_over() { end.panic.take() } else { None }
         };
         self.tell_lost(lost);
