@@ -1615,7 +1615,7 @@ fn random_programs_keep_to_the_model() {
         }
         for bench in benches {
             let workers = bench.workers;
-            for what in bench.finish() {
+            if let Some(what) = bench.finish().into_iter().next() {
                 let culprit = programs.iter().find(|program| fails(program, workers, 1, PATIENCE).is_some());
                 give_up(culprit.unwrap_or(&programs[0]), workers, &format!("in the batch: {what}"));
             }
