@@ -32,15 +32,18 @@ pub(crate) const BUDGET: Duration = Duration::from_secs(1);
 /// # leakfree::runtime::Runtime::new().unwrap().block_on(async {
 /// use leakfree::sync::oneshot;
 ///
+/// let (begin, begun) = oneshot::channel();
 /// let (done, cleaned) = oneshot::channel();
 /// let task = leakfree::spawn(async move {
 ///     let cleanup = leakfree::defer_async(async move {
 ///         leakfree::yield_now().await; // say good-bye, roll back
 ///         let _ = done.send("clean");
 ///     });
+///     let _ = begin.send(());
 ///     std::future::pending::<()>().await;
 ///     cleanup.await;
 /// });
+/// begun.await.unwrap();
 /// task.abort();
 /// assert_eq!(cleaned.await, Ok("clean"));
 /// # });
