@@ -143,7 +143,7 @@ mod on {
             if let Some(wait) = waits.first {
                 let (tag, object) = pack(wait.object);
                 let n = waits.all.len().clamp(1, 255) as u64;
-                word |= n << 16 | u64::from(wait.own) << 15 | tag << 8 | wait.reason as u64;
+                word |= n << 16 | u64::from(wait.own) << 15 | tag << 8 | u64::from(wait.reason.number());
                 self.object.store(object, Relaxed);
                 self.location.store(std::ptr::from_ref(wait.location).cast_mut(), Relaxed);
             }
@@ -169,7 +169,7 @@ mod on {
             if !idle() || self.polls.load(Relaxed) != polls {
                 return None;
             }
-            let first = WaitReason::from_u8(word as u8).map(|reason| Wait {
+            let first = WaitReason::from_number(word as u8).map(|reason| Wait {
                 reason,
                 object: unpack(word >> 8 & 0x7f, object),
                 // SAFETY: (I6) `location` was stored by `park` from a `&'static Location` before a reason

@@ -7,51 +7,95 @@ use super::frame::{self, Stamp};
 use super::meta::TaskId;
 use super::waker;
 
-/// What a parked task waits for. A closed list: every wait future of this crate has its reason here.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[non_exhaustive]
-#[repr(u8)]
-pub enum WaitReason {
+/// The closed list: one entry each, with the name that reports print and who can end it.
+macro_rules! reasons {
+    ($($(#[$doc:meta])+ $reason:ident = $name:literal, $ended_by:ident;)+) => {
+        /// What a parked task waits for. A closed list: every wait future of this crate has its reason here.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[non_exhaustive]
+        #[repr(u8)]
+        pub enum WaitReason {
+            $($(#[$doc])+ $reason,)+
+        }
+
+        #[cfg_attr(leakfree_norecord, allow(dead_code))]
+        impl WaitReason {
+            /// Every reason, in the order of their numbers.
+            const ALL: &[WaitReason] = &[$(WaitReason::$reason),+];
+
+            /// The operation's name as a report prints it, for instance `Mutex::lock`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(WaitReason::$reason => $name,)+
+                }
+            }
+
+            /// The one predicate that classifies a wait: can the outside world end it, can only a task?
+            pub fn ended_by(self) -> EndedBy {
+                match self {
+                    $(WaitReason::$reason => EndedBy::$ended_by,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
     /// `JoinHandle`: another task's completion.
-    Join = 1,
+    Join = "JoinHandle", Task;
     /// The end of a scope: its children.
-    ScopeEnd,
+    ScopeEnd = "scope end", Task;
     /// `cancelled()`: the task's own cancellation, or a scope's.
-    Cancelled,
+    Cancelled = "cancelled", Cancellation;
     /// `time::sleep` and `time::sleep_until`.
-    Sleep,
+    Sleep = "sleep", World;
     /// The deadline of `time::timeout`.
-    Timeout,
+    Timeout = "timeout", World;
     /// `time::Interval::tick`.
-    Interval,
+    Interval = "Interval::tick", World;
     /// `net::TcpListener::accept`.
-    TcpAccept,
+    TcpAccept = "TcpListener::accept", World;
     /// `net::TcpStream::connect`.
-    TcpConnect,
+    TcpConnect = "TcpStream::connect", World;
     /// A read of a `net::TcpStream` or of one of its halves.
-    TcpRead,
+    TcpRead = "TcpStream read", World;
     /// A write to a `net::TcpStream` or to one of its halves.
-    TcpWrite,
+    TcpWrite = "TcpStream write", World;
     /// Receiving from a `sync::oneshot` channel.
-    OneshotRecv,
+    OneshotRecv = "oneshot::Receiver", Task;
     /// `sync::oneshot::Sender::closed`.
-    OneshotClosed,
+    OneshotClosed = "oneshot::Sender::closed", Task;
     /// `sync::mpsc` receivers: a message, or the last sender's end.
-    MpscRecv,
+    MpscRecv = "mpsc::Receiver::recv", Task;
     /// `sync::mpsc::Sender::send`: a free slot.
-    MpscSend,
+    MpscSend = "mpsc::Sender::send", Task;
     /// `sync::mpsc` senders' `closed`.
-    MpscClosed,
+    MpscClosed = "mpsc::Sender::closed", Task;
     /// `sync::Mutex::lock`.
-    MutexLock,
+    MutexLock = "Mutex::lock", Task;
     /// A closure that runs on the blocking pool.
-    BlockingCall,
+    BlockingCall = "blocking call", World;
     /// A future of another crate, named by `waiting`.
-    Labelled,
+    Labelled = "waiting", World;
     /// `Scope::spawn_when_free`: a free place among the children.
-    SpawnWhenFree,
+    SpawnWhenFree = "Scope::spawn_when_free", Task;
     /// `Children::join_next`: any child's end.
-    NextChild,
+    NextChild = "Children::join_next", Task;
+}
+
+#[cfg_attr(leakfree_norecord, allow(dead_code))]
+impl WaitReason {
+    /// As a record keeps it: from 1, for 0 is none.
+    pub(crate) fn number(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// The reason with that number; 0 is none.
+    pub(crate) fn from_number(number: u8) -> Option<WaitReason> {
+        let reason = *WaitReason::ALL.get(usize::from(number).checked_sub(1)?)?;
+        debug_assert_eq!(reason.number(), number);
+        Some(reason)
+    }
 }
 
 /// Who can end a wait; see [`WaitReason::ended_by`].
@@ -64,92 +108,6 @@ pub enum EndedBy {
     Task,
     /// Only a cancellation.
     Cancellation,
-}
-
-#[cfg_attr(leakfree_norecord, allow(dead_code))]
-impl WaitReason {
-    /// Every reason, in the order of their numbers.
-    const ALL: [WaitReason; 20] = [
-        WaitReason::Join,
-        WaitReason::ScopeEnd,
-        WaitReason::Cancelled,
-        WaitReason::Sleep,
-        WaitReason::Timeout,
-        WaitReason::Interval,
-        WaitReason::TcpAccept,
-        WaitReason::TcpConnect,
-        WaitReason::TcpRead,
-        WaitReason::TcpWrite,
-        WaitReason::OneshotRecv,
-        WaitReason::OneshotClosed,
-        WaitReason::MpscRecv,
-        WaitReason::MpscSend,
-        WaitReason::MpscClosed,
-        WaitReason::MutexLock,
-        WaitReason::BlockingCall,
-        WaitReason::Labelled,
-        WaitReason::SpawnWhenFree,
-        WaitReason::NextChild,
-    ];
-
-    /// The reason with that number; 0 is none.
-    pub(crate) fn from_u8(number: u8) -> Option<WaitReason> {
-        let reason = *WaitReason::ALL.get(usize::from(number).checked_sub(1)?)?;
-        debug_assert_eq!(reason as u8, number);
-        Some(reason)
-    }
-
-    /// The operation's name as a report prints it, for instance `Mutex::lock`.
-    pub fn name(self) -> &'static str {
-        match self {
-            WaitReason::Join => "JoinHandle",
-            WaitReason::ScopeEnd => "scope end",
-            WaitReason::Cancelled => "cancelled",
-            WaitReason::Sleep => "sleep",
-            WaitReason::Timeout => "timeout",
-            WaitReason::Interval => "Interval::tick",
-            WaitReason::TcpAccept => "TcpListener::accept",
-            WaitReason::TcpConnect => "TcpStream::connect",
-            WaitReason::TcpRead => "TcpStream read",
-            WaitReason::TcpWrite => "TcpStream write",
-            WaitReason::OneshotRecv => "oneshot::Receiver",
-            WaitReason::OneshotClosed => "oneshot::Sender::closed",
-            WaitReason::MpscRecv => "mpsc::Receiver::recv",
-            WaitReason::MpscSend => "mpsc::Sender::send",
-            WaitReason::MpscClosed => "mpsc::Sender::closed",
-            WaitReason::MutexLock => "Mutex::lock",
-            WaitReason::BlockingCall => "blocking call",
-            WaitReason::Labelled => "waiting",
-            WaitReason::SpawnWhenFree => "Scope::spawn_when_free",
-            WaitReason::NextChild => "Children::join_next",
-        }
-    }
-
-    /// The one predicate that classifies a wait: can the outside world end it, can only a task?
-    pub fn ended_by(self) -> EndedBy {
-        match self {
-            WaitReason::Sleep
-            | WaitReason::Timeout
-            | WaitReason::Interval
-            | WaitReason::TcpAccept
-            | WaitReason::TcpConnect
-            | WaitReason::TcpRead
-            | WaitReason::TcpWrite
-            | WaitReason::BlockingCall
-            | WaitReason::Labelled => EndedBy::World,
-            WaitReason::Join
-            | WaitReason::ScopeEnd
-            | WaitReason::OneshotRecv
-            | WaitReason::OneshotClosed
-            | WaitReason::MpscRecv
-            | WaitReason::MpscSend
-            | WaitReason::MpscClosed
-            | WaitReason::MutexLock
-            | WaitReason::SpawnWhenFree
-            | WaitReason::NextChild => EndedBy::Task,
-            WaitReason::Cancelled => EndedBy::Cancellation,
-        }
-    }
 }
 
 /// The object a wait is about: plain data that outlives it.
