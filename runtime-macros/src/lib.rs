@@ -32,6 +32,7 @@ mod options;
 /// | `grace`   | a duration, such as `"5s"`      | how long tasks may run on after the cancel at shutdown              |
 /// | `settle`  | a duration, such as `"100ms"`   | how long what is about to finish may take before leaks are judged   |
 /// | `on_leak` | `report` or `fail`              | whether a leak is only reported, or makes the process fail as well  |
+/// | `quiescence` | a duration, or `off` (default) | after how long without anything that can run the report is printed and the process exits |
 /// | `crate`   | a path, by default `::leakfree` | where to find leakfree, if it was renamed or is re-exported         |
 ///
 /// A duration is a whole number and a unit (`ns`, `us`, `ms`, `s` or `min`), and is read when the program is compiled.
@@ -67,6 +68,7 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `settle`  | a duration, such as `"100ms"`   | how long what is about to finish may take before leaks are judged   |
 /// | `on_leak` | `report` or `fail`              | whether a leak is only reported, or fails the test                  |
 /// | `paused`  | nothing, `true` or `false`      | whether time stands still while anything can run, and then jumps    |
+/// | `quiescence` | a duration (`"1s"`), or `off` | after how long without anything that can run the test fails, in place of hanging |
 /// | `crate`   | a path, by default `::leakfree` | where to find leakfree, if it was renamed or is re-exported         |
 ///
 /// A duration is a whole number and a unit (`ns`, `us`, `ms`, `s` or `min`), and is read when the test is compiled.

@@ -6,8 +6,8 @@ use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::{Error, Ident, LitBool, LitInt, LitStr, Path, Result, Token};
 
-const KNOWN: &str = "known options: `workers`, `name`, `grace`, `settle`, `on_leak`, `crate`, and in tests \
-                     `paused`";
+const KNOWN: &str = "known options: `workers`, `name`, `grace`, `settle`, `on_leak`, `quiescence`, \
+                     `crate`, and in tests `paused`";
 
 /// The options of one attribute, each checked.
 #[derive(Default)]
@@ -17,6 +17,7 @@ pub(crate) struct Options {
     grace: Option<Nanos>,
     settle: Option<Nanos>,
     on_leak: Option<OnLeak>,
+    quiescence: Option<Quiescence>,
     paused: Option<Paused>,
     krate: Option<Path>,
 }
@@ -30,6 +31,12 @@ struct Nanos {
 /// Whether the clock is paused, and where that was written.
 struct Paused {
     paused: bool,
+    span: Span,
+}
+
+/// After how long without anything that can run to give up; `None` is never.
+struct Quiescence {
+    nanos: Option<u64>,
     span: Span,
 }
 
@@ -79,6 +86,13 @@ impl Options {
             let variant = Ident::new(variant, *span);
             builder.extend(quote!(.on_leak(#krate::runtime::OnLeak::#variant)));
         }
+        if let Some(Quiescence { nanos, span }) = &self.quiescence {
+            let patience = match nanos {
+                Some(nanos) => quote!(::core::time::Duration::from_nanos(#nanos)),
+                None => quote!(::core::option::Option::None),
+            };
+            builder.extend(quote_spanned!(*span=> .quiescence(#patience)));
+        }
         if let Some(Paused { paused, span }) = &self.paused {
             builder.extend(quote_spanned!(*span=> .start_paused(#paused)));
         }
@@ -102,6 +116,9 @@ impl Parse for Options {
                 "grace" => once(&key, &mut options.grace, || duration(&key, value(&key, input)?))?,
                 "settle" => once(&key, &mut options.settle, || duration(&key, value(&key, input)?))?,
                 "on_leak" => once(&key, &mut options.on_leak, || on_leak(value(&key, input)?))?,
+                "quiescence" => {
+                    once(&key, &mut options.quiescence, || quiescence(&key, value(&key, input)?))?;
+                }
                 "paused" => once(&key, &mut options.paused, || paused(&key, input))?,
                 "crate" => once(&key, &mut options.krate, || Path::parse_mod_style(value(&key, input)?))?,
                 _ => return Err(Error::new(key.span(), format!("unknown option `{word}`; {KNOWN}"))),
@@ -142,6 +159,27 @@ fn workers(input: ParseStream<'_>) -> Result<LitInt> {
 
 fn string(key: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
     input.parse().map_err(|error| Error::new(error.span(), format!("`{key}` is a string: `{key} = \"...\"`")))
+}
+
+/// A duration, or `off`.
+fn quiescence(key: &Ident, input: ParseStream<'_>) -> Result<Quiescence> {
+    let word: Option<Ident> = input.parse()?;
+    match word {
+        None => {
+            let Nanos { nanos, span } = duration(key, input)?;
+            if nanos == 0 {
+                return Err(Error::new(
+                    span,
+                    "`quiescence` is longer than zero; `quiescence = off` is never",
+                ));
+            }
+            Ok(Quiescence { nanos: Some(nanos), span })
+        }
+        Some(word) if word == "off" => Ok(Quiescence { nanos: None, span: word.span() }),
+        Some(word) => {
+            Err(Error::new(word.span(), "`quiescence` is a duration in a string, such as \"2s\", or `off`"))
+        }
+    }
 }
 
 fn duration(key: &Ident, input: ParseStream<'_>) -> Result<Nanos> {

@@ -38,6 +38,8 @@ pub struct Builder {
     workers: Option<usize>,
     grace: Option<Duration>,
     on_leak: Option<OnLeak>,
+    quiescence: Option<Duration>,
+    quiescence_said: bool,
     options: Options,
 }
 
@@ -60,6 +62,8 @@ impl Builder {
             workers: None,
             grace: None,
             on_leak: None,
+            quiescence: None,
+            quiescence_said: false,
             options: Options {
                 workers: 0,
                 name: "leakfree".into(),
@@ -145,6 +149,19 @@ impl Builder {
         self
     }
 
+    /// Ends the body of `#[leakfree::main]` or of a test when nothing has been able to run for that long: no runnable task, no timer, no
+    /// I/O, no blocking call and no foreign waker is left, yet tasks are parked; see
+    /// [`Snapshot::is_quiescent`](crate::report::snapshot::Snapshot::is_quiescent). A test fails with the report in place of hanging; a
+    /// program prints it and exits with status 1. A thread outside the runtime that holds the other end of something does not
+    /// count: give it longer, or say `None`.
+    ///
+    /// Default: in tests 1 s, else `None`, which is never. It needs a thread of its own.
+    pub fn quiescence(mut self, patience: impl Into<Option<Duration>>) -> Builder {
+        self.quiescence = patience.into();
+        self.quiescence_said = true;
+        self
+    }
+
     /// A hook for the moment a task becomes unwakeable: parked, and no waker of it exists. It is called by a worker soon
     /// after, outside all locks, and not for tasks that have been cancelled by then. A panic in it is
     /// printed and otherwise ignored.
@@ -162,15 +179,22 @@ impl Builder {
         self
     }
 
+    pub(crate) fn quiescence_option(&self) -> Option<Duration> {
+        self.quiescence
+    }
+
     pub(crate) fn on_leak_option(&self) -> OnLeak {
         self.on_leak.unwrap_or(OnLeak::Report)
     }
 
-    /// What was not said is as in a test: one worker, no grace, and a leak fails.
+    /// What was not said is as in a test: one worker, no grace, a leak fails, and so does a second in which nothing can run.
     pub(crate) fn or_test_defaults(mut self) -> Builder {
         self.workers.get_or_insert(1);
         self.grace.get_or_insert(Duration::ZERO);
         self.on_leak.get_or_insert(OnLeak::Fail);
+        if !self.quiescence_said {
+            self.quiescence = Some(Duration::from_secs(1));
+        }
         self
     }
 

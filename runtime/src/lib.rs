@@ -54,6 +54,7 @@ mod builder;
 mod driver;
 #[cfg(feature = "hyper")]
 pub mod hyper;
+mod lookout;
 mod loom;
 #[cfg(loom)]
 #[doc(hidden)]

@@ -15,8 +15,11 @@ use crate::builder::Options;
 pub use crate::builder::{Builder, OnLeak};
 use crate::driver::Driver;
 use crate::driver::clock::Clock;
+use crate::lookout;
+pub use crate::lookout::GrowthWatch;
 use crate::report::collect;
-use crate::report::snapshot::Snapshot;
+use crate::report::snapshot::{Snapshot, TaskKind};
+use crate::report::suspect::Change;
 use crate::report::verdict::{Occasion, Report, judge};
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::context;
@@ -25,7 +28,7 @@ use crate::scheduler::worker::Worker;
 use crate::scope::Scope;
 use crate::scope::cleanup::BUDGET;
 use crate::scope::tree::ScopeInner;
-use crate::task::join::JoinHandle;
+use crate::task::join::{JoinError, JoinHandle};
 use crate::task::reason::{CancelKind, CancelReason};
 
 /// How long the workers may stand still, after everything was cancelled, before the report calls the rest unresponsive.
@@ -323,18 +326,22 @@ impl Handle {
         spawned_at: &'static Location<'static>,
         future: F,
     ) -> F::Output {
+        self.try_block_on_at(spawned_at, future).unwrap_or_else(|error| match error.try_into_panic() {
+            Ok(payload) => panic::resume_unwind(payload),
+            Err(error) => panic!("the runtime was shut down: {error}"),
+        })
+    }
+
+    fn try_block_on_at<F: Future>(
+        &self,
+        spawned_at: &'static Location<'static>,
+        future: F,
+    ) -> Result<F::Output, JoinError> {
         assert_not_polling("`block_on`");
         let entered = context::enter(&self.shared, None, true);
         // A blocking call has a hold already.
         let _inside = self.shared.driver.enter(entered.was_inside());
-        let mut handle = crate::scope::block_on(&self.root, spawned_at, future);
-        match handle.take_output() {
-            Ok(output) => output,
-            Err(error) => match error.try_into_panic() {
-                Ok(payload) => panic::resume_unwind(payload),
-                Err(error) => panic!("the runtime was shut down: {error}"),
-            },
-        }
+        crate::scope::block_on(&self.root, spawned_at, future).take_output()
     }
 
     /// What the runtime looks like now: every parked task, where it was spawned, what it waits for, since when. Polls
@@ -348,16 +355,85 @@ impl Handle {
         judge(&self.snapshot(), Occasion::Live)
     }
 
+    /// Takes a snapshot at an interval, on a thread of its own, and calls `tell` with the places whose population keeps growing:
+    /// that has not fallen over the last `rounds` intervals, and has risen in at least half of them. The watch ends when what is returned
+    /// is dropped.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let runtime = leakfree::runtime::Runtime::new()?;
+    /// let watch = runtime.handle().watch_growth(Duration::from_secs(60), 10, |growing| {
+    ///     for change in growing {
+    ///         eprintln!("keeps growing: {change}");
+    ///     }
+    /// })?;
+    /// # drop(watch);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the operating system gives no thread.
+    ///
+    /// # Panics
+    /// If `rounds` is less than 2. A panic of `tell` ends the watch.
+    pub fn watch_growth(
+        &self,
+        interval: Duration,
+        rounds: usize,
+        tell: impl FnMut(&[Change]) + Send + 'static,
+    ) -> io::Result<GrowthWatch> {
+        GrowthWatch::start(self.clone(), interval, rounds, tell)
+    }
+
+    /// A cheap first look: nothing is runnable, and no timer is armed.
+    pub(crate) fn seems_quiet(&self) -> bool {
+        self.shared.is_quiet() && self.shared.driver.timers_len() == 0
+    }
+
+    /// Cancels what `block_on` runs, for nothing will ever go on in it.
+    pub(crate) fn cancel_mains(&self) {
+        let at_ms = crate::scheduler::shared::now_ms(&self.shared.driver);
+        self.root.for_each_child(|task| {
+            if task.header().kind() == TaskKind::Main {
+                task.cancel(CancelReason::of(CancelKind::Quiescent).at(at_ms));
+            }
+        });
+    }
+
     /// How often a task has become unwakeable since the start.
     pub fn unwakeable_total(&self) -> u64 {
         self.shared.unwakeable_total()
     }
 }
 
+type Outcome<T> = (thread::Result<T>, Option<(Report, Duration)>);
+
+/// Runs a body to its end, or until nothing has been able to run for the time given.
+fn run_body<F: Future>(
+    runtime: &Runtime,
+    patience: Option<Duration>,
+    location: &'static Location<'static>,
+    body: F,
+) -> Outcome<F::Output> {
+    // Without a thread for it, the body runs all the same.
+    let lookout = patience
+        .and_then(|patience| Some((lookout::for_quiescence(runtime.handle(), patience).ok()?, patience)));
+    let output = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+        let output = runtime.handle().try_block_on_at(location, body);
+        output.map_err(|error| error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string())))
+    }));
+    let output = output.and_then(|output| output);
+    // A body that got its value all the same, at the last moment, has it.
+    let quiescent = lookout
+        .and_then(|(lookout, patience)| Some((lookout.finish()?, patience)))
+        .filter(|_| output.is_err());
+    (output, quiescent)
+}
+
 /// Runs a program's main body; `#[leakfree::main]` expands to a call of this.
 #[track_caller]
 pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
-    let on_leak = builder.on_leak_option();
+    let (on_leak, patience) = (builder.on_leak_option(), builder.quiescence_option());
     let runtime = match builder.build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -366,9 +442,12 @@ pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
         }
     };
     let location = Location::caller();
-    let output =
-        panic::catch_unwind(panic::AssertUnwindSafe(|| runtime.handle().block_on_at(location, body)));
+    let (output, quiescent) = run_body(&runtime, patience, location, body);
     let report = runtime.shutdown_as(Occasion::Shutdown);
+    if let Some((report, _)) = quiescent {
+        crate::report::emit_final(&report);
+        std::process::exit(1);
+    }
     crate::report::emit_final(&report);
     match output {
         Err(payload) => panic::resume_unwind(payload),
@@ -380,12 +459,14 @@ pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
 /// Runs a test's body; `#[leakfree::test]` expands to a call of this.
 #[track_caller]
 pub(crate) fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::Output {
-    let on_leak = builder.on_leak_option();
+    let (on_leak, patience) = (builder.on_leak_option(), builder.quiescence_option());
     let runtime = builder.build().expect("the runtime of a test starts");
     let location = Location::caller();
-    let output =
-        panic::catch_unwind(panic::AssertUnwindSafe(|| runtime.handle().block_on_at(location, body)));
+    let (output, quiescent) = run_body(&runtime, patience, location, body);
     let report = runtime.shutdown_as(Occasion::TestEnd);
+    if let Some((report, patience)) = quiescent {
+        panic!("test {name} hangs: nothing could run for {patience:?}\n{report}");
+    }
     match output {
         _ if report.is_empty() => {}
         Ok(_) if on_leak == OnLeak::Fail && !report.is_clean() => panic!("test {name} leaked:\n{report}"),

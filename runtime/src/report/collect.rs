@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::snapshot::{
-    CancelInfo, HolderInfo, LastWaker, LockInfo, Phase, RunningInfo, ScopeInfo, ShieldInfo, Snapshot,
-    TaskInfo, WaitInfo, WaitObject,
+    CancelInfo, HolderInfo, LastWaker, LockInfo, Phase, RunningInfo, ScopeInfo, ShieldInfo, SiteParks,
+    Snapshot, TaskInfo, WaitInfo, WaitObject,
 };
 use crate::scheduler::shared::{Shared, now_ms};
 use crate::scope::tree::{ScopeInner, scopes_of};
@@ -72,7 +72,21 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         finished: shared.finished(),
         unwakeable_total: shared.unwakeable_total(),
         incidents: shared.incidents.copy(),
+        timers: shared.driver.timers_len() as u64,
+        sites: sites(shared),
     }
+}
+
+fn sites(shared: &Shared) -> Vec<SiteParks> {
+    let sites = shared.sites.copy().into_iter().map(|(site, parks)| SiteParks {
+        spawned_at: site.into(),
+        samples: parks.samples(),
+        p99: parks.p99(),
+        longest: parks.longest(),
+    });
+    let mut sites: Vec<_> = sites.collect();
+    sites.sort_by_key(|site| site.spawned_at);
+    sites
 }
 
 /// Goes over the tree: each scope, with the least deadline on the way to it, before its tasks.

@@ -6,9 +6,9 @@
 //! | field | what |
 //! |---|---|
 //! | `schema` | `"leakfree-report/1"` |
-//! | `occasion` | `"live"`, `"shutdown"` or `"test_end"` |
+//! | `occasion` | `"live"`, `"shutdown"`, `"test_end"` or `"quiescent"` |
 //! | `uptime_ms`, `finished`, `newborn` | of the runtime, when the snapshot was taken |
-//! | `leaked` | number of leaked tasks |
+//! | `leaked`, `suspects` | number of leaked tasks, and of suspects, which are not counted among them |
 //! | `coverage` | `{ "complete", "parked" }`: parked tasks with a complete wait set, and all |
 //! | `findings` | as below, the strongest verdict first |
 //! | `incidents` | `[{ "kind", "site", "message" }]`: `"spare_panic"`, `"scope_forgotten"`, `"cleanup_cut"` |
@@ -18,7 +18,7 @@
 //! | field | what |
 //! |---|---|
 //! | `leak_id` | the same for the same leak in every run |
-//! | `verdict` | `"proven_unwakeable"`, `"proven_stuck"`, `"deadlocked"`, `"held_open"`, `"outlived"` or `"unresponsive"` |
+//! | `verdict` | `"proven_unwakeable"`, `"proven_stuck"`, `"deadlocked"`, `"held_open"`, `"outlived"`, `"unresponsive"` or `"suspect"` |
 //! | `count`, `ids`, `bytes` | tasks alike: how many, which, their allocations together |
 //! | `name`, `kind`, `spawned_at`, `phase` | of the oldest: name, `"async"`, `"main"` or `"blocking"`, site, `"parked"` and so on |
 //! | `lived_ms`, `parked_ms`, `polls` | of the oldest |
@@ -28,6 +28,7 @@
 //! | `cancelled` | `null`, or `{ "reason", "site", "since_ms" }` |
 //! | `knots`, `knot` | how many knots alike, and the other tasks of the first: id, name, sites, times, waits, scopes |
 //! | `waits_for` | of a task that waits for stuck ones: the way to the one to blame, that one last |
+//! | `suspicion` | of a suspect: `{ "why": "quiescent" }` or `{ "why": "long_park", "usual_p99_ms", "usual_longest_ms", "samples" }` |
 //! | `running` | `null`, or `{ "worker", "since_ms" }`: of the oldest |
 //! | `shields` | `[{ "site", "since_ms" }]`: pending shields of the oldest |
 //! | `deadline_ms` | time until a deadline cancels it |
@@ -40,6 +41,7 @@ use std::time::Duration;
 use super::snapshot::{
     HolderInfo, Incident, IncidentKind, LastWaker, Phase, Site, TaskKind, WaitInfo, WaitObject,
 };
+use super::suspect::Suspicion;
 use super::verdict::{Finding, Member, Occasion, PathScope, Report, Verdict};
 
 impl Report {
@@ -54,12 +56,14 @@ impl Report {
                     Occasion::Live => "live",
                     Occasion::Shutdown => "shutdown",
                     Occasion::TestEnd => "test_end",
+                    Occasion::Quiescent => "quiescent",
                 },
             );
             o.millis("uptime_ms", Some(self.uptime));
             o.number("finished", self.finished);
             o.number("newborn", self.newborn);
             o.number("leaked", self.leaked());
+            o.number("suspects", self.suspects());
             o.field("coverage").object(|o| {
                 o.number("complete", self.coverage.0);
                 o.number("parked", self.coverage.1);
@@ -100,6 +104,7 @@ fn finding(json: &mut Json, finding: &Finding) {
                 Verdict::HeldOpen => "held_open",
                 Verdict::Outlived => "outlived",
                 Verdict::Unresponsive => "unresponsive",
+                Verdict::Suspect => "suspect",
             },
         );
         o.number("count", finding.ids.len() as u64);
@@ -159,6 +164,18 @@ fn finding(json: &mut Json, finding: &Finding) {
         o.number("knots", finding.knots as u64);
         o.field("knot").array(&finding.knot, member);
         o.field("waits_for").array(&finding.waits_for, |json, id| json.number(*id));
+        match finding.suspicion {
+            None => o.field("suspicion").null(),
+            Some(suspicion) => o.field("suspicion").object(|o| match suspicion {
+                Suspicion::Quiescent => o.text("why", "quiescent"),
+                Suspicion::LongPark { usual } => {
+                    o.text("why", "long_park");
+                    o.millis("usual_p99_ms", Some(usual.p99));
+                    o.millis("usual_longest_ms", Some(usual.longest));
+                    o.number("samples", usual.samples);
+                }
+            }),
+        }
         o.field("scopes").array(&finding.path, scope);
         o.number("scopes_cut", finding.path_cut as u64);
     });

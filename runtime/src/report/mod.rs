@@ -7,6 +7,7 @@ pub(crate) mod collect;
 pub mod json;
 mod proof;
 pub mod snapshot;
+pub mod suspect;
 mod text;
 pub mod verdict;
 

@@ -277,6 +277,19 @@ pub struct ScopeInfo {
     pub closing: bool,
 }
 
+/// How long the tasks of a spawn site are usually parked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SiteParks {
+    /// Where they were spawned.
+    pub spawned_at: Site,
+    /// How many parks that have ended were looked at: one in some hundred on a busy worker, one in four on an idle one.
+    pub samples: u64,
+    /// 99 of 100 took at most this long, rounded up to a power of two of milliseconds.
+    pub p99: Duration,
+    /// All of them took at most this long, rounded up likewise.
+    pub longest: Duration,
+}
+
 /// What a runtime looked like.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Snapshot {
@@ -294,4 +307,8 @@ pub struct Snapshot {
     pub unwakeable_total: u64,
     /// What went wrong since the start, in order; of very many only the first.
     pub incidents: Vec<Incident>,
+    /// Armed timers.
+    pub timers: u64,
+    /// How long tasks of each spawn site are usually parked, from samples.
+    pub sites: Vec<SiteParks>,
 }

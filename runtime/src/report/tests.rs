@@ -72,6 +72,8 @@ fn snapshot(tasks: Vec<TaskInfo>) -> Snapshot {
         finished: 41_204,
         unwakeable_total: 0,
         incidents: Vec::new(),
+        timers: 0,
+        sites: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::snapshot::{
     EndedBy, HolderInfo, Incident, IncidentKind, LastWaker, Phase, TaskInfo, TaskKind, WaitInfo, WaitObject,
 };
+use super::suspect::Suspicion;
 use super::verdict::{Finding, Occasion, PathScope, Report, Verdict};
 
 impl fmt::Display for Report {
@@ -15,15 +16,21 @@ impl fmt::Display for Report {
             Occasion::Live => "now",
             Occasion::Shutdown => "at shutdown",
             Occasion::TestEnd => "at the test's end",
+            Occasion::Quiescent => "where nothing can run any more",
         };
         let tasks = match leaked {
             0 => "no leaked tasks".to_owned(),
             1 => "1 leaked task".to_owned(),
             n => format!("{} leaked tasks", thousands(n)),
         };
+        let suspects = self.suspects();
+        let suspects = match suspects {
+            0 => String::new(),
+            n => format!(", {}", count(n, "suspect", "suspects")),
+        };
         write!(
             f,
-            "leakfree: {tasks} {at} ({} finished, {}",
+            "leakfree: {tasks}{suspects} {at} ({} finished, {}",
             thousands(self.finished),
             duration(self.uptime)
         )?;
@@ -36,7 +43,7 @@ impl fmt::Display for Report {
             write!(f, "\n{}. ", number + 1)?;
             self.finding(f, finding)?;
         }
-        if self.newborn > 0 && self.occasion != Occasion::Live {
+        if self.newborn > 0 && self.occasion.is_end() {
             writeln!(
                 f,
                 "\n{} spawned and never parked: in a run queue, or in a first poll that has not ended",
@@ -153,6 +160,7 @@ impl Report {
             Occasion::Live => "the runtime",
             Occasion::Shutdown => "main",
             Occasion::TestEnd => "the test",
+            Occasion::Quiescent => "the runtime",
         }
     }
 
@@ -311,6 +319,20 @@ impl Report {
                      an await. The worker was left behind."
                 ),
                 _ => writeln!(f, "it was cancelled, and something below it has not ended."),
+            },
+            Verdict::Suspect => match finding.suspicion {
+                Some(Suspicion::LongPark { usual }) => writeln!(
+                    f,
+                    "of {} sampled parks of tasks spawned there, 99 in 100 took at most {}, and none more than {}.",
+                    thousands(usual.samples),
+                    duration(usual.p99),
+                    duration(usual.longest)
+                ),
+                _ => writeln!(
+                    f,
+                    "no task can run, no timer is armed, no I/O, blocking call or foreign waker is left. Unless a thread \
+                     outside the runtime holds the other end, it waits for ever."
+                ),
             },
         }
     }

@@ -8,8 +8,9 @@
 //! | HELD OPEN | its scope's body has ended and the scope waits for it | at an end |
 //! | OUTLIVED | it is alive when main's body has returned or the test has ended | at an end |
 //! | UNRESPONSIVE | it was cancelled, the grace is over, and it is still there | after an end |
+//! | SUSPECT | nothing can run any more; or it is parked far longer than its spawn site's tasks are | before an end |
 //!
-//! A live look accuses nobody but those it can prove.
+//! A live look accuses nobody but those it can prove; suspects are named, and not counted as leaked.
 //!
 //! *Proven* is not said of a task that something without a waker may still move: one under an armed deadline, its own or
 //! one further out, and one in whose body a scope is open that ends the body when a child fails. Daemons and cleanups, and
@@ -21,9 +22,10 @@ use std::time::Duration;
 
 use super::proof::{self, Proof, Stuck};
 use super::snapshot::{
-    Incident, IncidentKind, LastWaker, Phase, ScopeInfo, ScopeKind, Site, Snapshot, TaskInfo, TaskKind,
-    WaitObject, WaitReason,
+    Incident, IncidentKind, LastWaker, Phase, ScopeInfo, ScopeKind, Site, SiteParks, Snapshot, TaskInfo,
+    TaskKind, WaitObject, WaitReason,
 };
+use super::suspect::{self, Suspicion};
 
 /// When a snapshot is judged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,6 +37,15 @@ pub enum Occasion {
     Shutdown,
     /// After a test's body has returned.
     TestEnd,
+    /// When nothing has been able to run for a while: see [`Snapshot::is_quiescent`].
+    Quiescent,
+}
+
+impl Occasion {
+    /// What is alive by now is a leak.
+    pub(super) fn is_end(self) -> bool {
+        matches!(self, Occasion::Shutdown | Occasion::TestEnd)
+    }
 }
 
 /// What a report says of a task; the strongest first.
@@ -53,6 +64,8 @@ pub enum Verdict {
     Outlived,
     /// It was cancelled and has not ended.
     Unresponsive,
+    /// Something speaks against it, and it is no proof: see [`Finding::suspicion`].
+    Suspect,
 }
 
 impl Verdict {
@@ -65,6 +78,7 @@ impl Verdict {
             Verdict::HeldOpen => "HELD OPEN",
             Verdict::Outlived => "OUTLIVED",
             Verdict::Unresponsive => "UNRESPONSIVE",
+            Verdict::Suspect => "SUSPECT",
         }
     }
 }
@@ -107,6 +121,8 @@ pub struct Finding {
     pub knots: usize,
     /// For a task that waits for stuck ones and is in no knot: the way to the one that is to blame, that one last.
     pub waits_for: Vec<u64>,
+    /// Why it is suspected, if that is the verdict.
+    pub suspicion: Option<Suspicion>,
 }
 
 /// A task in a knot.
@@ -144,14 +160,21 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many tasks are leaked: each counts once, those that were never polled or are in their first poll included.
+    /// How many tasks are leaked: each counts once, those that were never polled or are in their first poll included. Suspects
+    /// are not counted.
     pub fn leaked(&self) -> u64 {
-        let mut ids: Vec<u64> =
-            self.findings.iter().flat_map(|finding| finding.ids.iter().copied()).collect();
+        let leaks = self.findings.iter().filter(|finding| finding.verdict != Verdict::Suspect);
+        let mut ids: Vec<u64> = leaks.flat_map(|finding| finding.ids.iter().copied()).collect();
         ids.sort_unstable();
         ids.dedup();
-        let newborn = if self.occasion == Occasion::Live { 0 } else { self.newborn };
+        let newborn = if self.occasion.is_end() { self.newborn } else { 0 };
         ids.len() as u64 + newborn
+    }
+
+    /// How many tasks are suspected.
+    pub fn suspects(&self) -> u64 {
+        let suspects = self.findings.iter().filter(|finding| finding.verdict == Verdict::Suspect);
+        suspects.map(|finding| finding.ids.len() as u64).sum()
     }
 
     /// Nothing leaked, and no scope was forgotten.
@@ -191,11 +214,13 @@ pub fn judge(snapshot: &Snapshot, occasion: Occasion) -> Report {
         .iter()
         .filter_map(|task| Some((judge_task(task, occasion, &scopes, proof.get(&task.id))?, task)))
         .collect();
+    let mut findings = fold(&verdicts, &scopes, &proof);
+    findings.extend(suspects(snapshot, occasion, &verdicts, &scopes));
     let parked = snapshot.tasks.iter().filter(|task| task.phase == Phase::Parked);
     let complete = parked.clone().filter(|task| is_complete(task)).count() as u64;
     Report {
         occasion,
-        findings: fold(&verdicts, &scopes, &proof),
+        findings,
         finished: snapshot.finished,
         newborn: snapshot.newborn,
         uptime: snapshot.uptime,
@@ -205,6 +230,37 @@ pub fn judge(snapshot: &Snapshot, occasion: Occasion) -> Report {
     }
 }
 
+/// What speaks against tasks that have no verdict: ranked, the longest park first.
+fn suspects(
+    snapshot: &Snapshot,
+    occasion: Occasion,
+    judged: &[(Verdict, &TaskInfo)],
+    scopes: &Scopes<'_>,
+) -> Vec<Finding> {
+    if occasion.is_end() {
+        return Vec::new();
+    }
+    let judged: HashSet<u64> = judged.iter().map(|(_, task)| task.id).collect();
+    let sites: HashMap<Site, &SiteParks> =
+        snapshot.sites.iter().map(|site| (site.spawned_at, site)).collect();
+    let suspicion = |task: &TaskInfo| match occasion {
+        Occasion::Quiescent => Some(Suspicion::Quiescent),
+        _ => suspect::suspect(task, &sites),
+    };
+    let suspects: Vec<(Verdict, &TaskInfo)> = snapshot
+        .tasks
+        .iter()
+        .filter(|task| !judged.contains(&task.id) && suspicion(task).is_some())
+        .map(|task| (Verdict::Suspect, task))
+        .collect();
+    let mut findings = fold(&suspects, scopes, &Proof::new());
+    for finding in &mut findings {
+        finding.suspicion = suspicion(&finding.task);
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.task.parked));
+    findings
+}
+
 fn judge_task(
     task: &TaskInfo,
     occasion: Occasion,
@@ -212,7 +268,7 @@ fn judge_task(
     stuck: Option<&Stuck>,
 ) -> Option<Verdict> {
     let scope = scopes.get(task.scope);
-    if occasion != Occasion::Live && scopes.excused.contains(&task.scope) {
+    if occasion.is_end() && scopes.excused.contains(&task.scope) {
         return None;
     }
     // The flag alone would do; an entry that contradicts it is not believed.
@@ -225,7 +281,7 @@ fn judge_task(
     if let Some(stuck) = stuck {
         return Some(if stuck.exact { Verdict::ProvenStuck } else { Verdict::Deadlocked });
     }
-    if occasion == Occasion::Live || task.kind == TaskKind::Main {
+    if !occasion.is_end() || task.kind == TaskKind::Main {
         return None;
     }
     // The root scope closes with the runtime; that is what OUTLIVED says.
@@ -447,6 +503,7 @@ fn add(
             knot: members,
             knots,
             waits_for,
+            suspicion: None,
         },
     );
 }

@@ -17,4 +17,5 @@ pub(crate) mod context;
 pub(crate) mod idle;
 pub(crate) mod park;
 pub(crate) mod shared;
+pub(crate) mod sites;
 pub(crate) mod worker;

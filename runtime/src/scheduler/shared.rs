@@ -16,6 +16,7 @@ use super::blocking::Pool;
 use super::context;
 use super::idle::Idle;
 use super::park::Parker;
+use super::sites::Sites;
 use crate::driver::Driver;
 use crate::report::snapshot::{Incident, IncidentKind};
 use crate::task::hooks::Cause;
@@ -68,6 +69,7 @@ pub(crate) struct Shared {
     finished_outside: AtomicU64,
     unwakeable: Unwakeable,
     pub(crate) incidents: Incidents,
+    pub(crate) sites: Sites,
     /// Cleanups (`defer_async`) under way: a shutdown waits for them.
     pub(crate) cleanups: AtomicUsize,
     /// The root scope, owned by the runtime; here so that `leakfree::spawn` finds it.
@@ -130,6 +132,7 @@ impl Shared {
                 hook,
             },
             incidents: Incidents::default(),
+            sites: Sites::default(),
             cleanups: AtomicUsize::new(0),
             root: AtomicRoot(std::sync::atomic::AtomicPtr::new(std::ptr::null_mut())),
         }

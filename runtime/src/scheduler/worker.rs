@@ -18,6 +18,8 @@ use crate::task::runnable::Runnable;
 
 /// Polls between two looks at the clock, the driver and the injector.
 pub(crate) const TURN: u32 = 61;
+/// One in so many turns begins with a look at how long its first task was parked.
+const SAMPLED: u32 = 4;
 /// Tasks run from the LIFO slot in a row.
 pub(crate) const LIFO_MAX: u32 = 3;
 /// The watcher's first and longest sleep.
@@ -38,6 +40,8 @@ pub(crate) struct Worker {
     lifo_run: Cell<u32>,
     /// Polls left in this turn.
     turn: Cell<u32>,
+    /// Turns, and sleeps, that have begun.
+    turns: Cell<u32>,
     woken: RefCell<Vec<Waker>>,
     random: Cell<u32>,
 }
@@ -51,6 +55,7 @@ impl Worker {
             lifo: Cell::new(None),
             lifo_run: Cell::new(0),
             turn: Cell::new(TURN),
+            turns: Cell::new(0),
             woken: RefCell::new(Vec::new()),
             random: Cell::new(index as u32 + 1),
         }
@@ -69,6 +74,9 @@ impl Worker {
                 return;
             }
             if let Some(task) = self.next() {
+                if self.turn.get() == TURN {
+                    self.begin_turn(&task);
+                }
                 self.turn.set(self.turn.get().saturating_sub(1));
                 self.remote().set_running(task.header().record.id().0);
                 task.run();
@@ -112,6 +120,16 @@ impl Worker {
         let now_ms = shared::now_ms(&self.shared.driver);
         frame::set_now_ms(now_ms);
         self.remote().set_turn(now_ms);
+    }
+
+    /// The first poll of a turn, and of the time after a sleep: of some of them the park is sampled.
+    #[cold]
+    fn begin_turn(&self, task: &Runnable) {
+        let turns = self.turns.get().wrapping_add(1);
+        self.turns.set(turns);
+        if turns % SAMPLED == 0 {
+            self.shared.sites.sample(task.header(), frame::now_ms());
+        }
     }
 
     /// Once per turn: clock, driver, injector. False if the scheduler is shut down.

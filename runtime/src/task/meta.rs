@@ -19,6 +19,13 @@ use super::wait::Wait;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TaskId(pub(crate) u64);
 
+impl TaskId {
+    /// The number, as snapshots and reports have it.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -180,6 +187,11 @@ mod on {
             Some(RecordCopy { parked_ms: word >> 24, polls, first, waits: (word >> 16 & 0xff) as usize })
         }
 
+        /// When the last poll ended, if there was one. Runner only.
+        pub(crate) fn last_parked_ms(&self) -> Option<u64> {
+            (self.polls() > 0).then(|| self.parked.load(Relaxed) >> 24)
+        }
+
         /// Where the task last waited, for the report on another task. Runner only.
         pub(crate) fn last_wait(&self) -> Option<&'static Location<'static>> {
             let location = self.location.load(Relaxed);
@@ -257,6 +269,9 @@ mod off {
         pub(crate) fn park(&self, _: u64, _: &Waits<'_>) {}
         pub(crate) fn read(&self, mut idle: impl FnMut() -> bool) -> Option<RecordCopy> {
             idle().then_some(RecordCopy { parked_ms: 0, polls: 0, first: None, waits: 0 })
+        }
+        pub(crate) fn last_parked_ms(&self) -> Option<u64> {
+            None
         }
         pub(crate) fn last_wait(&self) -> Option<&'static Location<'static>> {
             None

@@ -30,6 +30,8 @@ pub enum CancelKind {
     DaemonsEnd,
     /// Nothing could wake it any more, and its scope was opened with `OnStuck::DropChild` or `OnStuck::CancelScope`.
     Stuck,
+    /// Nothing in the runtime could run any more: see `Builder::quiescence`.
+    Quiescent,
     /// The scope had ended before the task was spawned into it.
     ScopeClosed,
     /// The runtime shut down.
@@ -48,6 +50,7 @@ impl CancelKind {
             CancelKind::ScopeForgotten => "its scope was forgotten",
             CancelKind::DaemonsEnd => "a daemon whose scope had ended",
             CancelKind::Stuck => "nothing could ever wake it",
+            CancelKind::Quiescent => "nothing could run any more",
             CancelKind::ScopeClosed => "spawned into a scope that had ended",
             CancelKind::Shutdown => "shutdown",
         }
