@@ -33,6 +33,7 @@ mod options;
 /// | `settle`  | a duration, such as `"100ms"`   | how long what is about to finish may take before leaks are judged   |
 /// | `on_leak` | `report` or `fail`              | whether a leak is only reported, or makes the process fail as well  |
 /// | `quiescence` | a duration, or `off` (default) | after how long without anything that can run the report is printed and the process exits |
+/// | `baseline` | a file, such as `"leaks.txt"`  | known leaks: exactly these are let pass, see `leakfree::report::baseline` |
 /// | `crate`   | a path, by default `::leakfree` | where to find leakfree, if it was renamed or is re-exported         |
 ///
 /// A duration is a whole number and a unit (`ns`, `us`, `ms`, `s` or `min`), and is read when the program is compiled.
@@ -69,6 +70,7 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `on_leak` | `report` or `fail`              | whether a leak is only reported, or fails the test                  |
 /// | `paused`  | nothing, `true` or `false`      | whether time stands still while anything can run, and then jumps    |
 /// | `quiescence` | a duration (`"1s"`), or `off` | after how long without anything that can run the test fails, in place of hanging |
+/// | `baseline` | a file, such as `"leaks.txt"`  | known leaks: exactly these are let pass, see `leakfree::report::baseline` |
 /// | `crate`   | a path, by default `::leakfree` | where to find leakfree, if it was renamed or is re-exported         |
 ///
 /// A duration is a whole number and a unit (`ns`, `us`, `ms`, `s` or `min`), and is read when the test is compiled.

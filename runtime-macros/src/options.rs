@@ -6,7 +6,7 @@ use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::{Error, Ident, LitBool, LitInt, LitStr, Path, Result, Token};
 
-const KNOWN: &str = "known options: `workers`, `name`, `grace`, `settle`, `on_leak`, `quiescence`, \
+const KNOWN: &str = "known options: `workers`, `name`, `grace`, `settle`, `on_leak`, `quiescence`, `baseline`, \
                      `crate`, and in tests `paused`";
 
 /// The options of one attribute, each checked.
@@ -18,6 +18,7 @@ pub(crate) struct Options {
     settle: Option<Nanos>,
     on_leak: Option<OnLeak>,
     quiescence: Option<Quiescence>,
+    baseline: Option<LitStr>,
     paused: Option<Paused>,
     krate: Option<Path>,
 }
@@ -93,6 +94,9 @@ impl Options {
             };
             builder.extend(quote_spanned!(*span=> .quiescence(#patience)));
         }
+        if let Some(baseline) = &self.baseline {
+            builder.extend(quote!(.baseline(#baseline)));
+        }
         if let Some(Paused { paused, span }) = &self.paused {
             builder.extend(quote_spanned!(*span=> .start_paused(#paused)));
         }
@@ -119,6 +123,7 @@ impl Parse for Options {
                 "quiescence" => {
                     once(&key, &mut options.quiescence, || quiescence(&key, value(&key, input)?))?;
                 }
+                "baseline" => once(&key, &mut options.baseline, || string(&key, value(&key, input)?))?,
                 "paused" => once(&key, &mut options.paused, || paused(&key, input))?,
                 "crate" => once(&key, &mut options.krate, || Path::parse_mod_style(value(&key, input)?))?,
                 _ => return Err(Error::new(key.span(), format!("unknown option `{word}`; {KNOWN}"))),

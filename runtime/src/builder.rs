@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub struct Builder {
     on_leak: Option<OnLeak>,
     quiescence: Option<Duration>,
     quiescence_said: bool,
+    baseline: Option<PathBuf>,
     options: Options,
 }
 
@@ -64,6 +66,7 @@ impl Builder {
             on_leak: None,
             quiescence: None,
             quiescence_said: false,
+            baseline: None,
             options: Options {
                 workers: 0,
                 name: "leakfree".into(),
@@ -162,6 +165,13 @@ impl Builder {
         self
     }
 
+    /// A file of known leaks, for `#[leakfree::main]` and tests: exactly these are let pass. A leak that is not in it fails, and so does
+    /// one in it that is gone; see [`baseline`](crate::report::baseline). Default: none, and every leak counts.
+    pub fn baseline(mut self, file: impl Into<PathBuf>) -> Builder {
+        self.baseline = Some(file.into());
+        self
+    }
+
     /// A hook for the moment a task becomes unwakeable: parked, and no waker of it exists. It is called by a worker soon
     /// after, outside all locks, and not for tasks that have been cancelled by then. A panic in it is
     /// printed and otherwise ignored.
@@ -177,6 +187,10 @@ impl Builder {
         });
         *self.options.on_unwakeable.lock().unwrap_or_else(|e| e.into_inner()) = Some(hook);
         self
+    }
+
+    pub(crate) fn baseline_option(&self) -> Option<PathBuf> {
+        self.baseline.clone()
     }
 
     pub(crate) fn quiescence_option(&self) -> Option<Duration> {
@@ -241,6 +255,8 @@ impl fmt::Debug for Builder {
             .field("grace", &self.grace)
             .field("options", &self.options)
             .field("on_leak", &self.on_leak)
+            .field("quiescence", &self.quiescence)
+            .field("baseline", &self.baseline)
             .finish()
     }
 }

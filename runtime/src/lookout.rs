@@ -93,7 +93,7 @@ pub(crate) fn for_quiescence(handle: Handle, patience: Duration) -> io::Result<L
                 return ControlFlow::Continue(());
             }
         }
-        let report = judge(&snapshot, Occasion::Quiescent);
+        let report = judge(snapshot, Occasion::Quiescent);
         handle.cancel_mains();
         ControlFlow::Break(report)
     })

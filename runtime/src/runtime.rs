@@ -178,7 +178,7 @@ pub(crate) fn assert_not_polling(what: &str) {
 impl Running {
     fn shut_down(self, occasion: Occasion) -> Report {
         self.settle();
-        let mut report = judge(&collect::snapshot(&self.shared, &self.root), occasion);
+        let mut report = judge(collect::snapshot(&self.shared, &self.root), occasion);
 
         let now_ms = crate::scheduler::shared::now_ms(&self.shared.driver);
         let reason = CancelReason::of(CancelKind::Shutdown).at(now_ms);
@@ -352,7 +352,7 @@ impl Handle {
 
     /// A report on the live runtime: the tasks that are proven unwakeable now.
     pub fn report(&self) -> Report {
-        judge(&self.snapshot(), Occasion::Live)
+        judge(self.snapshot(), Occasion::Live)
     }
 
     /// Takes a snapshot at an interval, on a thread of its own, and calls `tell` with the places whose population keeps growing:
@@ -434,6 +434,7 @@ fn run_body<F: Future>(
 #[track_caller]
 pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
     let (on_leak, patience) = (builder.on_leak_option(), builder.quiescence_option());
+    let baseline = builder.baseline_option();
     let runtime = match builder.build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -449,6 +450,13 @@ pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
         std::process::exit(1);
     }
     crate::report::emit_final(&report);
+    if let (Some(file), Ok(_)) = (&baseline, &output) {
+        if let Some(differs) = crate::report::baseline::check(file, "main", &report) {
+            eprint!("leakfree: main {differs}");
+            std::process::exit(1);
+        }
+        return output.unwrap_or_else(|payload| panic::resume_unwind(payload));
+    }
     match output {
         Err(payload) => panic::resume_unwind(payload),
         Ok(_) if on_leak == OnLeak::Fail && !report.is_clean() => std::process::exit(1),
@@ -460,6 +468,7 @@ pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
 #[track_caller]
 pub(crate) fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::Output {
     let (on_leak, patience) = (builder.on_leak_option(), builder.quiescence_option());
+    let baseline = builder.baseline_option();
     let runtime = builder.build().expect("the runtime of a test starts");
     let location = Location::caller();
     let (output, quiescent) = run_body(&runtime, patience, location, body);
@@ -467,7 +476,15 @@ pub(crate) fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::O
     if let Some((report, patience)) = quiescent {
         panic!("test {name} hangs: nothing could run for {patience:?}\n{report}");
     }
+    let differs = baseline
+        .as_ref()
+        .filter(|_| output.is_ok())
+        .map(|file| crate::report::baseline::check(file, name, &report));
     match output {
+        Ok(output) if differs == Some(None) => return output,
+        Ok(_) if differs.is_some() => {
+            panic!("test {name} {}\n{report}", differs.flatten().unwrap_or_default())
+        }
         _ if report.is_empty() => {}
         Ok(_) if on_leak == OnLeak::Fail && !report.is_clean() => panic!("test {name} leaked:\n{report}"),
         // The test's own panic comes first; what it left behind may say why.

@@ -75,7 +75,7 @@ fn a_park_is_suspect_only_when_it_is_far_beyond_its_sites_own() {
     ] {
         let usual = usual(samples, p99, longest);
         let snapshot = snapshot(vec![parked(7, A, ms * MS), parked(8, B, ms * MS)], vec![usual]);
-        let report = judge(&snapshot, Occasion::Live);
+        let report = judge(snapshot.clone(), Occasion::Live);
         let case = (samples, p99, longest, ms);
         let found: Vec<_> = report.findings.iter().map(|f| (f.verdict, f.ids.clone(), f.suspicion)).collect();
         if expected {
@@ -85,7 +85,7 @@ fn a_park_is_suspect_only_when_it_is_far_beyond_its_sites_own() {
             assert_eq!(found, [], "{case:?}");
         }
         assert!(report.is_clean(), "a suspect is no leak");
-        assert_eq!(judge(&snapshot, Occasion::Shutdown).findings[0].verdict, Verdict::Outlived);
+        assert_eq!(judge(snapshot, Occasion::Shutdown).findings[0].verdict, Verdict::Outlived);
     }
 }
 

@@ -1,10 +1,21 @@
-//! Reports: plain data in ([`snapshot`]), pure judgement ([`verdict`]), text and JSON out.
+//! Reports: plain data in ([`snapshot`]), pure judgement ([`verdict`]), text and JSON out, and what other tools read.
 //!
 //! `LEAKFREE_REPORT` says where the report of `#[leakfree::main]` goes: `text` (the default) or `json` to standard
-//! error, `off`, or a path, which gets JSON if it ends in `.json` and text otherwise.
+//! error, `off`, or a path. By its ending the file gets
+//!
+//! | ending | what | for |
+//! |---|---|---|
+//! | `.json` | [`Report::to_json`] | scripts |
+//! | `.folded` | [`Report::to_folded`] | flame graphs |
+//! | `.pprof`, `.pb` | [`Report::to_pprof`] | `go tool pprof` |
+//! | `.dot` | [`Report::to_dot`] | Graphviz |
+//! | any other | the text | people |
 
+pub mod baseline;
 pub(crate) mod collect;
+mod graph;
 pub mod json;
+pub mod pprof;
 mod proof;
 pub mod snapshot;
 pub mod suspect;
@@ -54,9 +65,14 @@ pub(crate) fn emit_final(report: &Report) {
         Output::Text => eprint!("{report}"),
         Output::Json => eprint!("{}", report.to_json()),
         Output::File(path) => {
-            let json = path.extension().is_some_and(|extension| extension == "json");
-            let text = if json { report.to_json() } else { report.to_string() };
-            if let Err(error) = std::fs::write(&path, text) {
+            let bytes = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("json") => report.to_json().into_bytes(),
+                Some("folded") => report.to_folded().into_bytes(),
+                Some("dot") => report.to_dot().into_bytes(),
+                Some("pprof" | "pb") => report.to_pprof(),
+                _ => report.to_string().into_bytes(),
+            };
+            if let Err(error) = std::fs::write(&path, bytes) {
                 eprintln!("leakfree: the report could not be written to {}: {error}", path.display());
                 eprint!("{report}");
             }

@@ -295,7 +295,7 @@ pub struct SiteParks {
 pub struct Snapshot {
     /// Time since the runtime was started.
     pub uptime: Duration,
-    /// Every live task that has parked at least once, and every blocking call that has begun.
+    /// Every live task that has parked at least once, and every blocking call that has begun; by id, in order.
     pub tasks: Vec<TaskInfo>,
     /// Every open scope.
     pub scopes: Vec<ScopeInfo>,

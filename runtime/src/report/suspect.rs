@@ -84,6 +84,12 @@ impl Snapshot {
         changes
     }
 
+    /// The task with that id, if it was there.
+    pub fn task(&self, id: u64) -> Option<&TaskInfo> {
+        let place = self.tasks.binary_search_by_key(&id, |task| task.id).ok()?;
+        Some(&self.tasks[place])
+    }
+
     /// How many tasks there are at each place.
     fn population(&self) -> BTreeMap<Place, u64> {
         let mut population = BTreeMap::new();

@@ -79,7 +79,7 @@ fn snapshot(tasks: Vec<TaskInfo>) -> Snapshot {
 
 #[track_caller]
 fn check(occasion: Occasion, task: TaskInfo, expected: Option<Verdict>) {
-    let report = judge(&snapshot(vec![task]), occasion);
+    let report = judge(snapshot(vec![task]), occasion);
     assert_eq!(report.findings.first().map(|finding| finding.verdict), expected);
     assert_eq!(report.is_clean(), expected.is_none());
 }
@@ -118,15 +118,15 @@ fn who_is_alive_at_an_end_is_a_leak() {
 #[test]
 fn a_task_that_was_never_polled_is_a_leak_too() {
     let newborn = Snapshot { newborn: 2, ..snapshot(vec![]) };
-    assert_eq!(judge(&newborn, Occasion::Shutdown).leaked(), 2);
-    assert!(judge(&newborn, Occasion::Live).is_clean());
+    assert_eq!(judge(newborn.clone(), Occasion::Shutdown).leaked(), 2);
+    assert!(judge(newborn, Occasion::Live).is_clean());
 }
 
 #[test]
 fn tasks_alike_are_one_finding() {
     let mut tasks: Vec<_> = (1..=37).map(task).collect();
     tasks[20].lived = Duration::from_secs(41);
-    let mut report = judge(&snapshot(tasks.clone()), Occasion::Shutdown);
+    let mut report = judge(snapshot(tasks.clone()), Occasion::Shutdown);
     assert_eq!(report.findings.len(), 1);
     assert_eq!(report.findings[0].ids.len(), 37);
     assert_eq!(report.findings[0].bytes, 37 * 160);
@@ -135,14 +135,14 @@ fn tasks_alike_are_one_finding() {
     tasks[1].scope = 2;
     tasks[2].spawned_at = WAIT;
     tasks[3] = TaskInfo { id: 4, ..waits(WaitReason::OneshotRecv) };
-    report = judge(&snapshot(tasks), Occasion::Shutdown);
+    report = judge(snapshot(tasks), Occasion::Shutdown);
     assert_eq!(report.findings.len(), 5, "name, scope, spawn site and wait each tell apart");
     assert_eq!(report.leaked(), 37);
 }
 
 #[test]
 fn leak_ids_depend_on_sites_and_verdict_alone() {
-    let id = |task| judge(&snapshot(vec![task]), Occasion::Shutdown).findings[0].leak_id.clone();
+    let id = |task| judge(snapshot(vec![task]), Occasion::Shutdown).findings[0].leak_id.clone();
     let a = id(waits(WaitReason::OneshotRecv));
     let mut later = waits(WaitReason::OneshotRecv);
     (later.id, later.polls, later.lived) = (99, 1, Duration::from_secs(9));
@@ -161,13 +161,13 @@ fn coverage_counts_complete_wait_sets() {
         TaskInfo { own_wakers: 2, ..waits(WaitReason::Join) },
         TaskInfo { phase: Phase::Running, parked: None, ..task(10) },
     ];
-    assert_eq!(judge(&snapshot(tasks), Occasion::Shutdown).coverage, (2, 4));
+    assert_eq!(judge(snapshot(tasks), Occasion::Shutdown).coverage, (2, 4));
 }
 
 #[test]
 fn an_unresponsive_task_counts_once_and_keeps_its_first_verdict() {
     let blocking = TaskInfo { kind: TaskKind::Blocking, phase: Phase::Running, parked: None, ..task(4) };
-    let mut report = judge(&snapshot(vec![blocking.clone(), task(5)]), Occasion::Shutdown);
+    let mut report = judge(snapshot(vec![blocking.clone(), task(5)]), Occasion::Shutdown);
     report.add_unresponsive(&snapshot(vec![blocking]));
     let verdicts: Vec<_> = report.findings.iter().map(|finding| finding.verdict).collect();
     assert_eq!(verdicts, [Verdict::Outlived, Verdict::Outlived, Verdict::Unresponsive]);
@@ -176,7 +176,7 @@ fn an_unresponsive_task_counts_once_and_keeps_its_first_verdict() {
 
 #[track_caller]
 fn check_text(task: TaskInfo, expected: &str) {
-    let text = judge(&snapshot(vec![task]), Occasion::Shutdown).to_string();
+    let text = judge(snapshot(vec![task]), Occasion::Shutdown).to_string();
     // The leak id is tested on its own.
     let lines: Vec<&str> = text.lines().skip(2).map(|line| line.split("   [").next().unwrap()).collect();
     assert_eq!(lines.join("\n"), expected);
@@ -211,11 +211,11 @@ src/conn.rs:97:22 before. Only cancellation can end it.",
 fn the_header_counts() {
     let header = |report: super::verdict::Report| report.to_string().lines().next().unwrap().to_owned();
     assert_eq!(
-        header(judge(&snapshot(vec![task(1)]), Occasion::Shutdown)),
+        header(judge(snapshot(vec![task(1)]), Occasion::Shutdown)),
         "leakfree: 1 leaked task at shutdown (41,204 finished, 12 s, coverage 1/1)"
     );
     assert_eq!(
-        header(judge(&snapshot(vec![]), Occasion::TestEnd)),
+        header(judge(snapshot(vec![]), Occasion::TestEnd)),
         "leakfree: no leaked tasks at the test's end (41,204 finished, 12 s)"
     );
 }
@@ -224,7 +224,7 @@ fn the_header_counts() {
 fn a_long_scope_path_is_cut_in_the_middle() {
     let mut deep = snapshot(vec![TaskInfo { scope: 100_000, ..task(1) }]);
     deep.scopes = (1..=100_000).map(|id| scope(id, false)).collect();
-    let report = judge(&deep, Occasion::Shutdown);
+    let report = judge(deep, Occasion::Shutdown);
     assert_eq!(report.findings[0].path.len(), 6);
     assert_eq!(report.findings[0].path_cut, 99_994);
     assert!(report.to_string().contains("... 99,994 more ..."), "{report}");
@@ -234,7 +234,7 @@ fn a_long_scope_path_is_cut_in_the_middle() {
 fn the_json_is_json_and_says_the_same() {
     let named = TaskInfo { name: Some("a \"quoted\"\n\u{1} name \\".into()), ..waits(WaitReason::MpscRecv) };
     let report =
-        judge(&snapshot(vec![named, unwakeable(Some(LastWaker::NeverRegistered))]), Occasion::Shutdown);
+        judge(snapshot(vec![named, unwakeable(Some(LastWaker::NeverRegistered))]), Occasion::Shutdown);
     let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
     assert_eq!(json["schema"], "leakfree-report/1");
     assert_eq!(json["leaked"], 1, "both have the id 7");

@@ -251,7 +251,7 @@ impl Report {
             }
             WaitObject::Task(id) => {
                 write!(f, "   task {id}")?;
-                if let Some(joined) = self.tasks.iter().find(|task| task.id == id) {
+                if let Some(joined) = self.snapshot.task(id) {
                     write!(f, " spawned {}", joined.spawned_at)?;
                 }
             }

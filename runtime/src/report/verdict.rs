@@ -153,10 +153,10 @@ pub struct Report {
     pub uptime: Duration,
     /// Parked tasks whose wait set was complete, and parked tasks.
     pub coverage: (u64, u64),
-    /// Every live task of the snapshot.
-    pub tasks: Vec<TaskInfo>,
     /// What went wrong on the way; see [`Incident`].
     pub incidents: Vec<Incident>,
+    /// What was judged.
+    pub snapshot: Snapshot,
 }
 
 impl Report {
@@ -206,27 +206,27 @@ pub(crate) fn is_complete(task: &TaskInfo) -> bool {
 }
 
 /// Judges a snapshot.
-pub fn judge(snapshot: &Snapshot, occasion: Occasion) -> Report {
-    let scopes = Scopes::new(snapshot);
-    let proof = proof::prove(snapshot);
+pub fn judge(snapshot: Snapshot, occasion: Occasion) -> Report {
+    let scopes = Scopes::new(&snapshot);
+    let proof = proof::prove(&snapshot);
     let verdicts: Vec<(Verdict, &TaskInfo)> = snapshot
         .tasks
         .iter()
         .filter_map(|task| Some((judge_task(task, occasion, &scopes, proof.get(&task.id))?, task)))
         .collect();
     let mut findings = fold(&verdicts, &scopes, &proof);
-    findings.extend(suspects(snapshot, occasion, &verdicts, &scopes));
+    findings.extend(suspects(&snapshot, occasion, &verdicts, &scopes));
     let parked = snapshot.tasks.iter().filter(|task| task.phase == Phase::Parked);
-    let complete = parked.clone().filter(|task| is_complete(task)).count() as u64;
+    let coverage = (parked.clone().filter(|task| is_complete(task)).count() as u64, parked.count() as u64);
     Report {
         occasion,
         findings,
         finished: snapshot.finished,
         newborn: snapshot.newborn,
         uptime: snapshot.uptime,
-        coverage: (complete, parked.count() as u64),
-        tasks: snapshot.tasks.clone(),
+        coverage,
         incidents: snapshot.incidents.clone(),
+        snapshot,
     }
 }
 

@@ -1,0 +1,161 @@
+//! A baseline: exactly these leaks are known. A new one fails, and so does one that is gone, so that the list only gets shorter.
+//!
+//! A file of lines, one for each known leak: the name of the test (or `main`), the leak's id as reports print it, and a remark. Empty lines
+//! and lines that begin with `#` are skipped.
+//!
+//! ```text
+//! tests::a_reply_arrives 5143e68f4561959a HELD OPEN spawned src/conn.rs:90:9
+//! ```
+//!
+//! A leak's id is made from the places of its spawn and of its waits and from its verdict: the same in each run, another one when the code
+//! moves. `LEAKFREE_BASELINE=update` writes the file anew, for the tests that run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use super::verdict::{Report, Verdict};
+
+/// The variable that has baselines written anew.
+const VARIABLE: &str = "LEAKFREE_BASELINE";
+
+/// Known leaks, by the name of the test that leaks them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Baseline {
+    known: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// How a report differs from its baseline.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Differences {
+    /// Leaks that are not in the baseline, each with what it is.
+    pub new: Vec<(String, String)>,
+    /// Leaks in the baseline that are gone, each with its remark.
+    pub gone: Vec<(String, String)>,
+}
+
+impl Differences {
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.new.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// What of a report a baseline knows: id and remark.
+fn leaks(report: &Report) -> BTreeMap<String, String> {
+    let leaks = report.findings.iter().filter(|finding| finding.verdict != Verdict::Suspect);
+    leaks
+        .map(|finding| {
+            let what = format!("{} spawned {}", finding.verdict.name(), finding.task.spawned_at);
+            (finding.leak_id.clone(), what)
+        })
+        .collect()
+}
+
+impl Baseline {
+    /// Reads a baseline.
+    ///
+    /// # Errors
+    /// Says the first line that has no name and id.
+    pub fn parse(text: &str) -> Result<Baseline, String> {
+        let mut baseline = Baseline::default();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let mut words = line.splitn(3, char::is_whitespace);
+            let (Some(name), Some(id)) = (words.next(), words.next()) else {
+                return Err(format!(
+                    "line {}: expected a test's name and a leak's id, found {line:?}",
+                    number + 1
+                ));
+            };
+            if id.len() != 16 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(format!(
+                    "line {}: {id:?} is no leak's id, which has 16 hexadecimal digits",
+                    number + 1
+                ));
+            }
+            let remark = words.next().unwrap_or_default().trim().to_owned();
+            baseline.known.entry(name.to_owned()).or_default().insert(id.to_owned(), remark);
+        }
+        Ok(baseline)
+    }
+
+    /// Compares a report with what is known of `name`.
+    pub fn compare(&self, name: &str, report: &Report) -> Differences {
+        let found = leaks(report);
+        let none = BTreeMap::new();
+        let known = self.known.get(name).unwrap_or(&none);
+        let without = |of: &BTreeMap<String, String>, others: &BTreeMap<String, String>| {
+            let others: BTreeSet<&String> = others.keys().collect();
+            of.iter()
+                .filter(|(id, _)| !others.contains(id))
+                .map(|(id, what)| (id.clone(), what.clone()))
+                .collect()
+        };
+        Differences { new: without(&found, known), gone: without(known, &found) }
+    }
+
+    /// What the report says is what is known of `name`, from now on.
+    pub fn update(&mut self, name: &str, report: &Report) {
+        let found = leaks(report);
+        if found.is_empty() {
+            self.known.remove(name);
+        } else {
+            self.known.insert(name.to_owned(), found);
+        }
+    }
+
+    /// The file's text.
+    pub fn to_text(&self) -> String {
+        let mut text =
+            String::from("# Known leaks: test, id, what. LEAKFREE_BASELINE=update writes this file anew.\n");
+        for (name, leaks) in &self.known {
+            for (id, remark) in leaks {
+                let _ = writeln!(text, "{name} {id} {remark}");
+            }
+        }
+        text
+    }
+}
+
+/// Compares a report with a baseline file, or writes that anew if the variable says so. What differs, in words; `None` if nothing
+/// does.
+pub(crate) fn check(path: &Path, name: &str, report: &Report) -> Option<String> {
+    // Tests of one binary share the file.
+    static FILE: Mutex<()> = Mutex::new(());
+    let _file = FILE.lock().unwrap_or_else(PoisonError::into_inner);
+    let shown = path.display();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Some(format!("the baseline {shown} could not be read: {error}")),
+    };
+    let mut baseline = match Baseline::parse(&text) {
+        Ok(baseline) => baseline,
+        Err(error) => return Some(format!("the baseline {shown} is no baseline: {error}")),
+    };
+    if std::env::var(VARIABLE).is_ok_and(|value| value == "update") {
+        baseline.update(name, report);
+        let written = std::fs::write(path, baseline.to_text());
+        return written.err().map(|error| format!("the baseline {shown} could not be written: {error}"));
+    }
+    let differences = baseline.compare(name, report);
+    if differences.is_empty() {
+        return None;
+    }
+    let mut words = format!("differs from the baseline {shown}:\n");
+    for (id, what) in &differences.new {
+        let _ = writeln!(words, "  new:  {id} {what}");
+    }
+    for (id, what) in &differences.gone {
+        let _ = writeln!(words, "  gone: {id} {what}");
+    }
+    let _ = writeln!(words, "If that is right, run it with {VARIABLE}=update and look at what it wrote.");
+    Some(words)
+}
