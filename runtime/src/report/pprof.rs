@@ -26,7 +26,7 @@ impl Report {
             .iter()
             .filter_map(|scope| Some((scope.id, scope.name.as_deref()?)))
             .collect();
-        let mut samples: BTreeMap<(Vec<Frame>, Vec<(&str, String)>), (u64, u64)> = BTreeMap::new();
+        let mut samples: BTreeMap<Kind<'_>, (u64, u64)> = BTreeMap::new();
         for task in &self.snapshot.tasks {
             let verdict = verdicts.get(&task.id).map(|verdict| ("verdict", verdict.name().to_owned()));
             let scope = scope_names.get(&task.scope).map(|name| ("scope", (*name).to_owned()));
@@ -67,6 +67,9 @@ impl Report {
         profile.finish()
     }
 }
+
+/// Stack and labels.
+type Kind<'a> = (Vec<Frame>, Vec<(&'a str, String)>);
 
 fn age_ns(task: &TaskInfo) -> u64 {
     u64::try_from(task.lived.as_nanos()).unwrap_or(u64::MAX)
