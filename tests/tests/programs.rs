@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -50,6 +50,8 @@ enum Step {
         body: Block,
     },
     Await(Id),
+    /// Nobody else gets at the handle meanwhile.
+    AwaitAlone(Id),
     DropHandle(Id),
     Abort(Id),
     Cancel {
@@ -257,7 +259,8 @@ impl Generator {
                     }
                 }
                 15..=17 => match self.other(at, own) {
-                    Some(id) if !at.finite || at.body => Step::Await(id),
+                    Some(id) if at.finite && at.body => Step::AwaitAlone(id),
+                    Some(id) if !at.finite => Step::Await(id),
                     _ => continue,
                 },
                 18 => match self.other(at, own) {
@@ -481,6 +484,8 @@ struct World {
     errors: Arc<AtomicI64>,
     tasks: Vec<Mutex<TaskRecord>>,
     handles: Vec<Mutex<Option<AnyHandle>>>,
+    /// Handles that somebody waits for alone.
+    claimed: Vec<AtomicBool>,
     scopes: Vec<Mutex<ScopeRecord>>,
     guards: Vec<Mutex<GuardRecord>>,
     channels: Vec<Channel>,
@@ -506,6 +511,7 @@ impl World {
             errors: Arc::default(),
             tasks: (0..program.tasks).map(|_| Mutex::default()).collect(),
             handles: (0..program.tasks).map(|_| Mutex::default()).collect(),
+            claimed: (0..program.tasks).map(|_| AtomicBool::default()).collect(),
             scopes: (0..program.scopes).map(|_| Mutex::default()).collect(),
             guards: (0..program.guards).map(|_| Mutex::default()).collect(),
             channels: (0..CHANNELS).map(channel).collect(),
@@ -751,10 +757,25 @@ async fn yields(n: u8) {
     }
 }
 
-/// Waits for a task by the handle in the table, which stays there until it is ready.
-async fn join(world: &World, id: Id) {
+/// Waits for a task by the handle in the table, which stays there until it is ready. A handle wakes only the one who asked
+/// last: others may wait for ever, but not one who waits alone.
+async fn join(world: &World, id: Id, alone: bool) {
+    struct Claim<'a>(Option<&'a AtomicBool>);
+    impl Drop for Claim<'_> {
+        fn drop(&mut self) {
+            self.0.inspect(|claimed| claimed.store(false, SeqCst));
+        }
+    }
+    let claimed = &world.claimed[id];
+    let mut claim = Claim(None);
     poll_fn(|cx| {
         let mut slot = lock(&world.handles[id]);
+        if alone && claim.0.is_none() {
+            claim.0 = (!claimed.swap(true, SeqCst)).then_some(claimed);
+        }
+        if claim.0.is_none() && claimed.load(SeqCst) {
+            return Poll::Ready(());
+        }
         let joined = match slot.as_mut() {
             None => return Poll::Ready(()),
             Some(AnyHandle::Join(handle)) => match Pin::new(handle).poll(cx) {
@@ -797,11 +818,14 @@ async fn run_step(env: &Env, step: Step) -> Result<(), Token> {
             let run = run(env.in_task(id, kind, up), body);
             env.spawn(id, kind, up, run);
         }
-        Step::Await(id) => join(world, id).await,
+        Step::Await(id) => join(world, id, false).await,
+        Step::AwaitAlone(id) => join(world, id, true).await,
         Step::DropHandle(id) => {
             // The runner needs the handles of tasks that no scope ends.
             if world.task(id).scope.is_some() {
-                let handle = lock(&world.handles[id]).take();
+                let mut slot = lock(&world.handles[id]);
+                let handle = if world.claimed[id].load(SeqCst) { None } else { slot.take() };
+                drop(slot);
                 drop(handle);
             }
         }
@@ -1108,7 +1132,7 @@ async fn conduct(world: &Arc<World>, program: &Program) {
             idle(world, || world.task(id).life.end.is_some()).await;
             abort(world, id);
         }
-        join(world, id).await;
+        join(world, id, true).await;
     }
 }
 
