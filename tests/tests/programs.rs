@@ -1390,8 +1390,10 @@ impl<'a> Model<'a> {
             || self.failed(id, at)
             || scope.deadline_ms.is_some_and(|ms| self.passed(scope, ms, when.1))
             || (!scope.sealed || lost)
-                && (scope.around.is_some_and(|around| self.scope_cancelled(around, when))
-                    || scope.hosts.iter().any(|&host| self.task_cancelled(host, when)))
+                && scope.around.is_some_and(|around| self.scope_cancelled(around, when))
+            // Through the scope around it, which may be behind a shield.
+            || (!scope.sealed && scope.around.is_none() || lost)
+                && scope.hosts.iter().any(|&host| self.task_cancelled(host, when))
             || lost && scope.hosts.iter().any(|&host| host_ended(&self.tasks[host].life))
     }
 
@@ -1752,4 +1754,63 @@ fn a_scope_that_goes_on_after_its_first_task_is_in_the_second() {
         first.await.unwrap().expect("it was polled once").await;
         assert_eq!(dropped.load(SeqCst), 1, "the scope waited for what was dropped in its body");
     });
+}
+
+#[leakfree::test(workers = 2)]
+async fn what_is_in_a_scope_behind_a_shield_is_behind_it_too() {
+    for late in [false, true] {
+        let (go, wait) = oneshot::channel::<()>();
+        let (running, is_running) = oneshot::channel::<()>();
+        let (cancelled, is_cancelled) = oneshot::channel::<()>();
+        let (value, told) = oneshot::channel();
+        let around = leakfree::spawn(leakfree::scope(async move |s: Scope| {
+            s.spawn(leakfree::shield(leakfree::scope(async move |_| {
+                let inner = async move |s: Scope| {
+                    let child = s.spawn(async move {
+                        let _ = running.send(());
+                        wait.await.is_ok()
+                    });
+                    let _ = value.send(child.await.ok());
+                };
+                if late {
+                    is_cancelled.await.unwrap();
+                }
+                leakfree::scope(inner).await;
+            })));
+            if late {
+                leakfree::yield_now().await;
+                s.cancel("before");
+                cancelled.send(()).unwrap();
+                let _ = is_running.await;
+            } else {
+                let _ = is_running.await;
+                s.cancel("after");
+            }
+            let _ = go.send(());
+        }));
+        around.await.unwrap();
+        assert_eq!(told.await, Ok(Some(true)), "opened after the cancel: {late}");
+    }
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_scope_in_the_body_of_one_with_a_grace_has_that_grace() {
+    let (running, is_running) = oneshot::channel::<()>();
+    let (value, told) = oneshot::channel();
+    let task = leakfree::spawn(Scope::builder().grace(Duration::from_secs(10)).scope(async move |_| {
+        leakfree::scope(async move |s| {
+            s.spawn(async move {
+                let _ = running.send(());
+                leakfree::cancelled().await;
+                leakfree::yield_now().await;
+                let _ = value.send("said good-bye");
+            });
+            pending::<()>().await;
+        })
+        .await;
+    }));
+    is_running.await.unwrap();
+    task.abort();
+    assert_eq!(told.await, Ok("said good-bye"));
+    assert!(task.await.is_err());
 }

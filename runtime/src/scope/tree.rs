@@ -63,8 +63,9 @@ pub(crate) struct ScopeInner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) options: Options,
     place: Mutex<Place>,
-    /// Opened inside a shield: a cancellation from further out ends here.
-    sealed: bool,
+    /// Opened inside a shield, or in the body of such a scope, which has ended: a cancellation from further out ends here.
+    /// Written under the lock of `place`.
+    sealed: AtomicBool,
     pub(crate) count: ChildCount,
     lists: Lists,
     pub(super) bound: AtomicU8,
@@ -113,6 +114,10 @@ struct Place {
 impl Place {
     fn is_in(&self, task: *const Header) -> bool {
         self.owner.as_ref().is_some_and(|owner| std::ptr::eq(owner.as_ptr().as_ptr(), task))
+    }
+
+    fn parts(&self) -> (Option<TaskRef>, Option<Arc<ScopeInner>>, bool) {
+        (self.owner.clone(), self.enclosing.clone(), self.inside)
     }
 }
 
@@ -217,7 +222,7 @@ impl ScopeInner {
             shared,
             options,
             place: Mutex::new(place),
-            sealed,
+            sealed: AtomicBool::new(sealed),
             count: ChildCount::new(),
             lists: Lists::default(),
             bound: AtomicU8::new(Bound::Open as u8),
@@ -284,13 +289,13 @@ impl ScopeInner {
         // Dropped outside the lock.
         drop(old);
         task.header().extra().branches.push(Arc::clone(self) as Arc<dyn Branch>);
-        if self.sealed {
+        if self.is_sealed() {
             return;
         }
-        // (S2) Branch first, flags after.
+        // (S2) Branch first, flags after. What cancels the task reaches us through the scope that we are in the body of.
         if enclosing.bound() != Bound::Open {
             self.cancel_all(enclosing.cancel_reason().inherited(), enclosing.bound() == Bound::Forced);
-        } else if task.header().state.load().is_cancelled() {
+        } else if !inside && task.header().state.load().is_cancelled() {
             let own = task.header().existing_extra().and_then(|extra| extra.cancel.clone());
             self.cancel_all(own.unwrap_or_else(|| enclosing.cancel_reason()).inherited(), false);
         }
@@ -307,16 +312,13 @@ impl ScopeInner {
         drop(moving);
         // Dropped outside the locks.
         drop((from, taken));
+        // Adopted ones, whose end looked for them where they were before.
+        carried.iter().filter(|scope| scope.is_over()).for_each(|scope| scope.unbranch());
         self.settle_in(task);
         // The owner before may be waiting for our end, for its own body has ended: it need not any more.
         self.wake_waiting();
         carried.iter().for_each(|scope| scope.wake_waiting());
-        // (S2) A walk may have missed them between the two tasks; it has flagged us before.
-        if self.bound() != Bound::Open {
-            for scope in carried.into_iter().filter(|scope| !scope.sealed) {
-                scope.cancel_all(self.cancel_reason().inherited(), self.bound() == Bound::Forced);
-            }
-        }
+        carried.iter().for_each(ScopeInner::heed);
         self.look_at_joins_again();
     }
 
@@ -344,9 +346,20 @@ impl ScopeInner {
             drop(scope.take_from(from));
             to.header().extra().branches.push(Arc::clone(scope) as Arc<dyn Branch>);
         }
-        // Adopted ones, whose end looked for them where they were before.
-        carried.iter().filter(|scope| scope.is_over()).for_each(|scope| scope.unbranch());
         carried
+    }
+
+    /// (S2) A walk may have missed us between two places; it has flagged the scope around us, or our task, before.
+    fn heed(self: &Arc<ScopeInner>) {
+        let (owner, enclosing, inside) = lock(&self.place).parts();
+        let (Some(owner), Some(enclosing), false) = (owner, enclosing, self.is_sealed()) else { return };
+        let (bound, is_open) = (enclosing.bound(), self.bound() == Bound::Open);
+        if bound == Bound::Forced || bound != Bound::Open && is_open {
+            self.cancel_all(enclosing.cancel_reason().inherited(), bound == Bound::Forced);
+        } else if !inside && is_open && owner.header().state.load().is_cancelled() {
+            let own = owner.header().existing_extra().and_then(|extra| extra.cancel.clone());
+            self.cancel_all(own.unwrap_or_else(|| enclosing.cancel_reason()).inherited(), false);
+        }
     }
 
     /// Has every task below polled that may wait for another's end: with the scope's place its ancestors have changed, and
@@ -610,11 +623,7 @@ impl ScopeInner {
     /// The scope's future was dropped: the nearest enclosing scope of the same task that has not ended waits for it. (If
     /// there is none the task itself does, for the scope stays among its branches.)
     pub(crate) fn adopt(&self) {
-        let around = |scope: &ScopeInner| {
-            let place = lock(&scope.place);
-            place.enclosing.clone().filter(|_| place.inside)
-        };
-        let mut next = around(self);
+        let mut next = self.around();
         while let Some(scope) = next {
             if scope.count.enter(None).is_some() {
                 let mut end = lock(&self.end);
@@ -628,26 +637,26 @@ impl ScopeInner {
                 }
                 return;
             }
-            next = around(&scope);
+            next = scope.around();
         }
     }
 
     /// Takes the scope out of its task's branches. What it enclosed there is enclosed by the scope around it now.
     pub(crate) fn unbranch(&self) {
-        let (owner, enclosing, inside) = {
-            let place = lock(&self.place);
-            (place.owner.clone(), place.enclosing.clone(), place.inside)
-        };
+        let (owner, enclosing, inside) = lock(&self.place).parts();
         let Some(owner) = owner else { return };
         let this: *const ScopeInner = self;
         let taken = self.take_from(&owner);
         for scope in scopes_of(&owner) {
             let mut place = lock(&scope.place);
             if place.enclosing.as_ref().is_some_and(|around| std::ptr::eq(Arc::as_ptr(around), this)) {
+                // Before the place changes: who finds us in the new one sees it.
+                scope.sealed.fetch_or(self.is_sealed(), AcqRel);
                 let old = std::mem::replace(&mut place.enclosing, enclosing.clone());
                 place.inside = inside;
                 drop(place);
                 drop(old);
+                scope.heed();
             }
         }
         // Dropped outside the lock: it may be the last one.
@@ -734,7 +743,29 @@ impl ScopeInner {
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
-        self.sealed
+        self.sealed.load(Acquire)
+    }
+
+    /// Whether what cancels the scope's task reaches the scope as such: not if it is sealed, and not if it is in the body of
+    /// another one of that task, through which it is reached, or not.
+    pub(super) fn is_reached_first(&self) -> bool {
+        !self.is_sealed() && !lock(&self.place).inside
+    }
+
+    /// The scope of the same task around it.
+    fn around(&self) -> Option<Arc<ScopeInner>> {
+        let place = lock(&self.place);
+        place.enclosing.clone().filter(|_| place.inside)
+    }
+
+    /// The scope of the same task whose cancellation reaches this one with the grace that it is due.
+    fn reached_from(self: &Arc<ScopeInner>) -> Arc<ScopeInner> {
+        let mut scope = Arc::clone(self);
+        while !scope.is_sealed() {
+            let Some(around) = scope.around() else { break };
+            scope = around;
+        }
+        scope
     }
 
     /// Children of this scope and of those at its side, a moment's truth.
@@ -885,9 +916,9 @@ impl Branch for ScopeInner {
                 let what = format!("{live} live {}", if live == 1 { "child" } else { "children" });
                 this.shared.incidents.note(IncidentKind::ScopeForgotten, this.opened_at, &what);
             }
-            this.cancel_all(reason, false);
+            this.reached_from().cancel_all(reason, false);
         } else {
-            this.cancel_all(reason.inherited(), false);
+            this.reached_from().cancel_all(reason.inherited(), false);
         }
         // What is in our body ends before us: our grace is theirs, too, and who polls us next relies on it.
         if this.encloses.load(Acquire) {
@@ -914,7 +945,7 @@ impl Branch for ScopeInner {
     }
 
     fn cancel(&self, reason: CancelReason) {
-        if self.sealed {
+        if !self.is_reached_first() {
             return;
         }
         // SAFETY: (S1) as above.
