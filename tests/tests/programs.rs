@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -50,6 +50,8 @@ enum Step {
         body: Block,
     },
     Await(Id),
+    /// Nobody else gets at the handle meanwhile.
+    AwaitAlone(Id),
     DropHandle(Id),
     Abort(Id),
     Cancel {
@@ -257,7 +259,8 @@ impl Generator {
                     }
                 }
                 15..=17 => match self.other(at, own) {
-                    Some(id) if !at.finite || at.body => Step::Await(id),
+                    Some(id) if at.finite && at.body => Step::AwaitAlone(id),
+                    Some(id) if !at.finite => Step::Await(id),
                     _ => continue,
                 },
                 18 => match self.other(at, own) {
@@ -481,6 +484,8 @@ struct World {
     errors: Arc<AtomicI64>,
     tasks: Vec<Mutex<TaskRecord>>,
     handles: Vec<Mutex<Option<AnyHandle>>>,
+    /// Handles that somebody waits for alone.
+    claimed: Vec<AtomicBool>,
     scopes: Vec<Mutex<ScopeRecord>>,
     guards: Vec<Mutex<GuardRecord>>,
     channels: Vec<Channel>,
@@ -506,6 +511,7 @@ impl World {
             errors: Arc::default(),
             tasks: (0..program.tasks).map(|_| Mutex::default()).collect(),
             handles: (0..program.tasks).map(|_| Mutex::default()).collect(),
+            claimed: (0..program.tasks).map(|_| AtomicBool::default()).collect(),
             scopes: (0..program.scopes).map(|_| Mutex::default()).collect(),
             guards: (0..program.guards).map(|_| Mutex::default()).collect(),
             channels: (0..CHANNELS).map(channel).collect(),
@@ -751,10 +757,25 @@ async fn yields(n: u8) {
     }
 }
 
-/// Waits for a task by the handle in the table, which stays there until it is ready.
-async fn join(world: &World, id: Id) {
+/// Waits for a task by the handle in the table, which stays there until it is ready. A handle wakes only the one who asked
+/// last: others may wait for ever, but not one who waits alone.
+async fn join(world: &World, id: Id, alone: bool) {
+    struct Claim<'a>(Option<&'a AtomicBool>);
+    impl Drop for Claim<'_> {
+        fn drop(&mut self) {
+            self.0.inspect(|claimed| claimed.store(false, SeqCst));
+        }
+    }
+    let claimed = &world.claimed[id];
+    let mut claim = Claim(None);
     poll_fn(|cx| {
         let mut slot = lock(&world.handles[id]);
+        if alone && claim.0.is_none() {
+            claim.0 = (!claimed.swap(true, SeqCst)).then_some(claimed);
+        }
+        if claim.0.is_none() && claimed.load(SeqCst) {
+            return Poll::Ready(());
+        }
         let joined = match slot.as_mut() {
             None => return Poll::Ready(()),
             Some(AnyHandle::Join(handle)) => match Pin::new(handle).poll(cx) {
@@ -797,11 +818,14 @@ async fn run_step(env: &Env, step: Step) -> Result<(), Token> {
             let run = run(env.in_task(id, kind, up), body);
             env.spawn(id, kind, up, run);
         }
-        Step::Await(id) => join(world, id).await,
+        Step::Await(id) => join(world, id, false).await,
+        Step::AwaitAlone(id) => join(world, id, true).await,
         Step::DropHandle(id) => {
             // The runner needs the handles of tasks that no scope ends.
             if world.task(id).scope.is_some() {
-                let handle = lock(&world.handles[id]).take();
+                let mut slot = lock(&world.handles[id]);
+                let handle = if world.claimed[id].load(SeqCst) { None } else { slot.take() };
+                drop(slot);
                 drop(handle);
             }
         }
@@ -1108,7 +1132,7 @@ async fn conduct(world: &Arc<World>, program: &Program) {
             idle(world, || world.task(id).life.end.is_some()).await;
             abort(world, id);
         }
-        join(world, id).await;
+        join(world, id, true).await;
     }
 }
 
@@ -1226,8 +1250,7 @@ impl<'a> Model<'a> {
         }
         // On a cancel from above children are dropped before parents.
         if life.is_cut() {
-            for scope in (1..self.scopes.len()).filter(|&scope| self.scopes[scope].hosts.last() == Some(&id))
-            {
+            for scope in (1..self.scopes.len()).filter(|&scope| self.home(scope) == Some(id)) {
                 for &child in self.children[scope].iter().filter(|&&child| !self.is_refused(child)) {
                     if self.tasks[child].life.end.is_none_or(|end| end > dropping.0) {
                         wrong
@@ -1319,7 +1342,7 @@ impl<'a> Model<'a> {
                 id = around;
                 continue;
             }
-            let Some(&host) = scope.hosts.last() else { return };
+            let Some(host) = self.home(id) else { return };
             let task = &self.tasks[host];
             if task.joined.first().is_some_and(|&(seq, _)| seq < end) {
                 wrong.push(format!(
@@ -1367,8 +1390,10 @@ impl<'a> Model<'a> {
             || self.failed(id, at)
             || scope.deadline_ms.is_some_and(|ms| self.passed(scope, ms, when.1))
             || (!scope.sealed || lost)
-                && (scope.around.is_some_and(|around| self.scope_cancelled(around, when))
-                    || scope.hosts.iter().any(|&host| self.task_cancelled(host, when)))
+                && scope.around.is_some_and(|around| self.scope_cancelled(around, when))
+            // Through the scope around it, which may be behind a shield.
+            || (!scope.sealed && scope.around.is_none() || lost)
+                && scope.hosts.iter().any(|&host| self.task_cancelled(host, when))
             || lost && scope.hosts.iter().any(|&host| host_ended(&self.tasks[host].life))
     }
 
@@ -1407,6 +1432,20 @@ impl<'a> Model<'a> {
     fn wanders(&self, id: Id) -> Option<Id> {
         let lost = |scope: &ScopeRecord| matches!(scope.how, Some(How::Forget | How::Move { .. }));
         std::iter::successors(Some(id), |&id| self.scopes[id].around).find(|&id| lost(&self.scopes[id]))
+    }
+
+    /// The task that a scope is in at last: who polled it, or where a scope around it took it. A scope that moves takes
+    /// with it all that is in its body, also what it does not poll again: a body that is cut there, a scope that was
+    /// forgotten. What bounds these is the task that they came to, and no longer the one that they were opened in, which may
+    /// end before them.
+    fn home(&self, id: Id) -> Option<Id> {
+        let scope = &self.scopes[id];
+        let last = scope.hosts.last().copied();
+        match (scope.how, scope.around) {
+            (Some(How::Move { task, .. }), _) if last == Some(task) => last,
+            (_, Some(around)) => last.and_then(|_| self.home(around)),
+            _ => last,
+        }
     }
 
     /// The futures that hold a scope's future.
@@ -1675,4 +1714,103 @@ async fn a_shield_in_a_body_that_moves_is_taken_down_once() {
     let moved = leakfree::spawn(async move { moving.await.unwrap_err().into_error() });
     let ended = leakfree::time::timeout(Duration::from_secs(10), moved).await;
     assert_eq!(ended.expect("the body is dropped").unwrap(), Some("the child's"));
+}
+
+/// Its task ends before it does, and closes it as forgotten: hence a runtime of its own, for a test would fail of that.
+#[test]
+fn a_scope_that_goes_on_after_its_first_task_is_in_the_second() {
+    struct Slow(Arc<AtomicUsize>);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            std::thread::sleep(Duration::from_millis(50));
+            self.0.store(1, SeqCst);
+        }
+    }
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let slow = Slow(Arc::clone(&dropped));
+    let runtime = Builder::new().workers(2).build().expect("a runtime starts");
+    runtime.block_on(async {
+        let first = leakfree::spawn(async move {
+            let mut moving: Pin<Box<dyn Future<Output = ()> + Send>> =
+                Box::pin(leakfree::scope(async move |_| {
+                    // A cancelled scope's children would be refused.
+                    leakfree::shield(async {
+                        leakfree::yield_now().await;
+                        let mut lost = Box::pin(leakfree::scope(async move |s| {
+                            s.spawn(async move {
+                                let _slow = slow;
+                                pending::<()>().await;
+                            });
+                            pending::<()>().await;
+                        }));
+                        assert!(futures::poll!(&mut lost).is_pending());
+                        drop(lost);
+                    })
+                    .await;
+                }));
+            assert!(futures::poll!(&mut moving).is_pending());
+            Some(moving)
+        });
+        first.await.unwrap().expect("it was polled once").await;
+        assert_eq!(dropped.load(SeqCst), 1, "the scope waited for what was dropped in its body");
+    });
+}
+
+#[leakfree::test(workers = 2)]
+async fn what_is_in_a_scope_behind_a_shield_is_behind_it_too() {
+    for late in [false, true] {
+        let (go, wait) = oneshot::channel::<()>();
+        let (running, is_running) = oneshot::channel::<()>();
+        let (cancelled, is_cancelled) = oneshot::channel::<()>();
+        let (value, told) = oneshot::channel();
+        let around = leakfree::spawn(leakfree::scope(async move |s: Scope| {
+            s.spawn(leakfree::shield(leakfree::scope(async move |_| {
+                let inner = async move |s: Scope| {
+                    let child = s.spawn(async move {
+                        let _ = running.send(());
+                        wait.await.is_ok()
+                    });
+                    let _ = value.send(child.await.ok());
+                };
+                if late {
+                    is_cancelled.await.unwrap();
+                }
+                leakfree::scope(inner).await;
+            })));
+            if late {
+                leakfree::yield_now().await;
+                s.cancel("before");
+                cancelled.send(()).unwrap();
+                let _ = is_running.await;
+            } else {
+                let _ = is_running.await;
+                s.cancel("after");
+            }
+            let _ = go.send(());
+        }));
+        around.await.unwrap();
+        assert_eq!(told.await, Ok(Some(true)), "opened after the cancel: {late}");
+    }
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_scope_in_the_body_of_one_with_a_grace_has_that_grace() {
+    let (running, is_running) = oneshot::channel::<()>();
+    let (value, told) = oneshot::channel();
+    let task = leakfree::spawn(Scope::builder().grace(Duration::from_secs(10)).scope(async move |_| {
+        leakfree::scope(async move |s| {
+            s.spawn(async move {
+                let _ = running.send(());
+                leakfree::cancelled().await;
+                leakfree::yield_now().await;
+                let _ = value.send("said good-bye");
+            });
+            pending::<()>().await;
+        })
+        .await;
+    }));
+    is_running.await.unwrap();
+    task.abort();
+    assert_eq!(told.await, Ok("said good-bye"));
+    assert!(task.await.is_err());
 }

@@ -12,7 +12,7 @@
 //! below is forced. So a scope with a grace of its own keeps it when something further out is cancelled, but never has more
 //! than a scope around it that is cancelled with it.
 //!
-//! What was opened inside a shield is not reached from outside it.
+//! What was opened inside a shield is not reached from outside it, and so is not what is in the body of such a scope.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
@@ -120,7 +120,8 @@ impl ScopeInner {
             todo.extend(inner.map(|inner| (inner, grace)));
             scope.for_each_child(|task| {
                 let branches = task.flag_cancelled(bound >= Bound::Dropping);
-                let scopes = branches.into_iter().filter_map(as_scope).filter(|scope| !scope.is_sealed());
+                let scopes =
+                    branches.into_iter().filter_map(as_scope).filter(|scope| scope.is_reached_first());
                 todo.extend(scopes.map(|scope| (scope, grace)));
             });
         }

@@ -100,8 +100,12 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
                 Arc::clone(self.inner.insert(inner))
             }
             Some(inner) => {
-                if !inner.lives_in(frame::header()) && !inner.is_over() {
-                    inner.follow(TaskRef::polled().expect(OUTSIDE));
+                // Also one that is over, for its task before has closed it: its body may go on, and is in this task.
+                if !inner.lives_in(frame::header()) {
+                    match TaskRef::polled() {
+                        Some(task) => inner.follow(task),
+                        None => assert!(inner.is_over(), "{OUTSIDE}"),
+                    }
                 }
                 Arc::clone(inner)
             }
@@ -170,7 +174,7 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
             this.drop_body(&inner, kept);
         }
 
-        if !inner.close() && inner.register_end(cx) {
+        if !inner.close() && inner.register_end(cx) || inner.register_end_inside(cx) {
             this.leaf.pending(cx);
             return Poll::Pending;
         }

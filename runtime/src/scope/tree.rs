@@ -14,6 +14,10 @@
 //! **S2** Who cancels sets the flag first and walks the lists after. Who links takes a list's lock and looks at
 //! the flag under it. So a task is found by the walk, or finds the flag. The same holds for branches and the
 //! lock of a task's `extra`.
+//!
+//! **S3** A scope that moves to another task is that one's first, and what is in its body after, from the outside in, one
+//! move at a time. The task before closes it only while it has it still: so all that is in the body was in that task, too,
+//! when it looked, and had ended.
 
 use std::any::Any;
 use std::panic::Location;
@@ -59,8 +63,9 @@ pub(crate) struct ScopeInner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) options: Options,
     place: Mutex<Place>,
-    /// Opened inside a shield: a cancellation from further out ends here.
-    sealed: bool,
+    /// Opened inside a shield, or in the body of such a scope, which has ended: a cancellation from further out ends here.
+    /// Written under the lock of `place`.
+    sealed: AtomicBool,
     pub(crate) count: ChildCount,
     lists: Lists,
     pub(super) bound: AtomicU8,
@@ -73,6 +78,8 @@ pub(crate) struct ScopeInner {
     encloses: AtomicBool,
     /// The body has ended, and the scope waits for its children.
     pub(crate) closing: AtomicBool,
+    /// It was its task that closed it, for the scope's future was elsewhere. There the body may go on.
+    closed_by_task: AtomicBool,
     /// The scope's future has been dropped, or has returned.
     pub(super) abandoned: AtomicBool,
     /// Nothing is left. Written under the lock of `end`.
@@ -99,8 +106,23 @@ struct Place {
     owner: Option<TaskRef>,
     /// The scope around it, in the same task or the one that bounds that task; `None` for the root.
     enclosing: Option<Arc<ScopeInner>>,
+    /// It is in the body of that one, in the same task.
+    inside: bool,
     depth: u32,
 }
+
+impl Place {
+    fn is_in(&self, task: *const Header) -> bool {
+        self.owner.as_ref().is_some_and(|owner| std::ptr::eq(owner.as_ptr().as_ptr(), task))
+    }
+
+    fn parts(&self) -> (Option<TaskRef>, Option<Arc<ScopeInner>>, bool) {
+        (self.owner.clone(), self.enclosing.clone(), self.inside)
+    }
+}
+
+/// (S3) One scope at a time moves to another task: what is in its body may be moving to a third one.
+static MOVING: Mutex<()> = Mutex::new(());
 
 /// What happens at the end, and what it waits for.
 #[derive(Default)]
@@ -200,7 +222,7 @@ impl ScopeInner {
             shared,
             options,
             place: Mutex::new(place),
-            sealed,
+            sealed: AtomicBool::new(sealed),
             count: ChildCount::new(),
             lists: Lists::default(),
             bound: AtomicU8::new(Bound::Open as u8),
@@ -209,6 +231,7 @@ impl ScopeInner {
             shields: AtomicU32::new(0),
             encloses: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            closed_by_task: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             over: AtomicBool::new(false),
             end: Mutex::new(End::default()),
@@ -250,6 +273,7 @@ impl ScopeInner {
     fn settle_in(self: &Arc<ScopeInner>, task: TaskRef) {
         let owner = task.owner_if_polled().expect("the task is the one being polled");
         let enclosing = innermost_of(owner);
+        let inside = !frame::scope().is_null();
         // In the tree from now on, so that a cancellation finds what will be below it.
         if !task.header().is_linked() {
             let bound = owner.link(task.as_ptr());
@@ -259,16 +283,19 @@ impl ScopeInner {
         }
         enclosing.encloses.store(true, Release);
         let depth = lock(&enclosing.place).depth + 1;
-        *lock(&self.place) =
-            Place { owner: Some(task.clone()), enclosing: Some(Arc::clone(&enclosing)), depth };
+        let place =
+            Place { owner: Some(task.clone()), enclosing: Some(Arc::clone(&enclosing)), inside, depth };
+        let old = std::mem::replace(&mut *lock(&self.place), place);
+        // Dropped outside the lock.
+        drop(old);
         task.header().extra().branches.push(Arc::clone(self) as Arc<dyn Branch>);
-        if self.sealed {
+        if self.is_sealed() {
             return;
         }
-        // (S2) Branch first, flags after.
+        // (S2) Branch first, flags after. What cancels the task reaches us through the scope that we are in the body of.
         if enclosing.bound() != Bound::Open {
             self.cancel_all(enclosing.cancel_reason().inherited(), enclosing.bound() == Bound::Forced);
-        } else if task.header().state.load().is_cancelled() {
+        } else if !inside && task.header().state.load().is_cancelled() {
             let own = task.header().existing_extra().and_then(|extra| extra.cancel.clone());
             self.cancel_all(own.unwrap_or_else(|| enclosing.cancel_reason()).inherited(), false);
         }
@@ -276,35 +303,36 @@ impl ScopeInner {
 
     /// The scope's future is polled by another task than before: that one is its owner from now on.
     pub(super) fn follow(self: &Arc<ScopeInner>, task: TaskRef) {
+        let moving = lock(&MOVING);
+        // (S3) We are the new owner's first.
+        let from = lock(&self.place).owner.replace(task.clone());
         // Scopes in our body move with it, whether they are polled this time or not.
-        let carried = self.carry(&task);
-        self.unbranch();
+        let carried = from.as_ref().map(|from| self.carry(from, &task)).unwrap_or_default();
+        let taken = from.as_ref().and_then(|from| self.take_from(from));
+        drop(moving);
+        // Dropped outside the locks.
+        drop((from, taken));
+        // Adopted ones, whose end looked for them where they were before.
+        carried.iter().filter(|scope| scope.is_over()).for_each(|scope| scope.unbranch());
         self.settle_in(task);
-        // The owner before may be waiting for our end, for its own body has ended: it need not any more. After the settling,
-        // for it looks at who the owner is when it registers.
+        // The owner before may be waiting for our end, for its own body has ended: it need not any more.
         self.wake_waiting();
-        // (S2) A walk may have missed them between the two tasks; it has flagged us before.
-        if self.bound() != Bound::Open {
-            for scope in carried.into_iter().filter(|scope| !scope.sealed) {
-                scope.cancel_all(self.cancel_reason().inherited(), self.bound() == Bound::Forced);
-            }
-        }
+        carried.iter().for_each(|scope| scope.wake_waiting());
+        carried.iter().for_each(ScopeInner::heed);
         self.look_at_joins_again();
     }
 
-    /// Moves the scopes in our body to another task, and returns them.
-    fn carry(self: &Arc<ScopeInner>, to: &TaskRef) -> Vec<Arc<ScopeInner>> {
-        let Some(from) = lock(&self.place).owner.clone() else { return Vec::new() };
-        let mut rest = scopes_of(&from);
+    /// Moves the scopes in our body from one task to another, and returns them. The caller holds `MOVING`.
+    fn carry(self: &Arc<ScopeInner>, from: &TaskRef, to: &TaskRef) -> Vec<Arc<ScopeInner>> {
+        let mut rest = scopes_of(from);
         let mut carried: Vec<Arc<ScopeInner>> = Vec::new();
-        // Each is looked at once for each that is around it.
+        // Each is looked at once for each that is around it. One that is over is carried, too: its end may not have handed
+        // on yet what it encloses.
         let mut around = Arc::as_ptr(self);
         let mut at = 0;
         loop {
             let (inside, others) = rest.into_iter().partition(|scope| {
-                let encloses =
-                    scope.enclosing().is_some_and(|scope| std::ptr::eq(Arc::as_ptr(&scope), around));
-                encloses && !scope.is_over()
+                scope.enclosing().is_some_and(|scope| std::ptr::eq(Arc::as_ptr(&scope), around))
             });
             rest = others;
             carried.extend::<Vec<_>>(inside);
@@ -312,25 +340,26 @@ impl ScopeInner {
             around = Arc::as_ptr(next);
             at += 1;
         }
+        // What is in a scope comes after it (S3).
         for scope in &carried {
-            let old = lock(&scope.place).owner.replace(to.clone());
-            let this = Arc::as_ptr(scope).cast::<()>();
-            let taken = {
-                let branches = &mut from.header().extra().branches;
-                let found = branches.iter().position(|branch| std::ptr::eq(Arc::as_ptr(branch).cast(), this));
-                found.map(|at| branches.swap_remove(at))
-            };
+            lock(&scope.place).owner = Some(to.clone());
+            drop(scope.take_from(from));
             to.header().extra().branches.push(Arc::clone(scope) as Arc<dyn Branch>);
-            // Dropped outside the locks.
-            drop((old, taken));
-            // As in `follow`.
-            scope.wake_waiting();
-            if scope.is_over() {
-                // An adopted one, whose end looked for it where it was before.
-                scope.unbranch();
-            }
         }
         carried
+    }
+
+    /// (S2) A walk may have missed us between two places; it has flagged the scope around us, or our task, before.
+    fn heed(self: &Arc<ScopeInner>) {
+        let (owner, enclosing, inside) = lock(&self.place).parts();
+        let (Some(owner), Some(enclosing), false) = (owner, enclosing, self.is_sealed()) else { return };
+        let (bound, is_open) = (enclosing.bound(), self.bound() == Bound::Open);
+        if bound == Bound::Forced || bound != Bound::Open && is_open {
+            self.cancel_all(enclosing.cancel_reason().inherited(), bound == Bound::Forced);
+        } else if !inside && is_open && owner.header().state.load().is_cancelled() {
+            let own = owner.header().existing_extra().and_then(|extra| extra.cancel.clone());
+            self.cancel_all(own.unwrap_or_else(|| enclosing.cancel_reason()).inherited(), false);
+        }
     }
 
     /// Has every task below polled that may wait for another's end: with the scope's place its ancestors have changed, and
@@ -374,7 +403,7 @@ impl ScopeInner {
             return Arc::clone(scope);
         }
         let depth = lock(&self.place).depth + 1;
-        let place = Place { owner: None, enclosing: Some(Arc::clone(self)), depth };
+        let place = Place { owner: None, enclosing: Some(Arc::clone(self)), inside: false, depth };
         let shared = Arc::clone(&self.shared);
         let sealed = side == Side::Cleanups;
         let scope = ScopeInner::open(shared, kind, Options::default(), self.opened_at, place, sealed);
@@ -414,7 +443,7 @@ impl ScopeInner {
 
     /// Whether the task is the one that the scope lives in.
     pub(super) fn lives_in(&self, task: *const Header) -> bool {
-        lock(&self.place).owner.as_ref().is_some_and(|owner| std::ptr::eq(owner.as_ptr().as_ptr(), task))
+        lock(&self.place).is_in(task)
     }
 
     /// Whether a task that this scope bounds is below `other`.
@@ -481,11 +510,18 @@ impl ScopeInner {
 
     /// The body has ended, one way or another: no more waiting for it. True if nothing is left.
     pub(crate) fn close(self: &Arc<ScopeInner>) -> bool {
-        if !self.closing.swap(true, AcqRel) && self.count.close() {
+        if !self.closing.swap(true, AcqRel) {
+            self.close_count();
+        }
+        self.is_over()
+    }
+
+    /// Whoever set `closing` goes on with this.
+    fn close_count(self: &Arc<ScopeInner>) {
+        if self.count.close() {
             // SAFETY: (S1) as in `leave`.
             unsafe { Arc::from_raw(Arc::as_ptr(self)) }.end(Some(Side::Daemons));
         }
-        self.is_over()
     }
 
     /// Nothing is left of the scope, and it has told whoever waited.
@@ -552,6 +588,14 @@ impl ScopeInner {
         self.register_end_if(cx, || true)
     }
 
+    /// The same for the end of a scope that was dropped half-way in our body and that we could not adopt, being over already.
+    /// False if there is none.
+    pub(super) fn register_end_inside(self: &Arc<ScopeInner>, cx: &Context<'_>) -> bool {
+        let is_dropped = |scope: &Arc<ScopeInner>| scope.abandoned.load(Acquire);
+        self.closed_by_task.load(Acquire)
+            && self.inner_scopes().iter().any(|scope| is_dropped(scope) && scope.register_end(cx))
+    }
+
     /// The same, as long as `wanted` holds under the lock.
     fn register_end_if(&self, cx: &Context<'_>, wanted: impl FnOnce() -> bool) -> bool {
         let other = {
@@ -579,12 +623,8 @@ impl ScopeInner {
     /// The scope's future was dropped: the nearest enclosing scope of the same task that has not ended waits for it. (If
     /// there is none the task itself does, for the scope stays among its branches.)
     pub(crate) fn adopt(&self) {
-        let Some(owner) = self.owner() else { return };
-        let mut next = self.enclosing();
+        let mut next = self.around();
         while let Some(scope) = next {
-            if !scope.lives_in(owner.as_ptr().as_ptr()) {
-                return;
-            }
             if scope.count.enter(None).is_some() {
                 let mut end = lock(&self.end);
                 if self.is_over() {
@@ -597,38 +637,38 @@ impl ScopeInner {
                 }
                 return;
             }
-            next = scope.enclosing();
+            next = scope.around();
         }
     }
 
     /// Takes the scope out of its task's branches. What it enclosed there is enclosed by the scope around it now.
     pub(crate) fn unbranch(&self) {
-        let (owner, enclosing) = {
-            let place = lock(&self.place);
-            (place.owner.clone(), place.enclosing.clone())
-        };
+        let (owner, enclosing, inside) = lock(&self.place).parts();
         let Some(owner) = owner else { return };
         let this: *const ScopeInner = self;
-        let mut taken = None;
-        let mut rest = Vec::new();
-        if let Some(mut extra) = owner.header().existing_extra() {
-            let branches = &mut extra.branches;
-            let found = branches.iter().rposition(|branch| std::ptr::eq(Arc::as_ptr(branch).cast(), this));
-            taken = found.map(|at| branches.swap_remove(at));
-            if !branches.is_empty() {
-                rest = branches.clone();
-            }
-        }
-        for scope in rest.into_iter().filter_map(as_scope) {
+        let taken = self.take_from(&owner);
+        for scope in scopes_of(&owner) {
             let mut place = lock(&scope.place);
             if place.enclosing.as_ref().is_some_and(|around| std::ptr::eq(Arc::as_ptr(around), this)) {
+                // Before the place changes: who finds us in the new one sees it.
+                scope.sealed.fetch_or(self.is_sealed(), AcqRel);
                 let old = std::mem::replace(&mut place.enclosing, enclosing.clone());
+                place.inside = inside;
                 drop(place);
                 drop(old);
+                scope.heed();
             }
         }
         // Dropped outside the lock: it may be the last one.
         drop(taken);
+    }
+
+    /// Takes the scope out of a task's branches. What is returned may be the last of it.
+    fn take_from(&self, task: &TaskRef) -> Option<Arc<dyn Branch>> {
+        let this: *const ScopeInner = self;
+        let branches = &mut task.header().existing_extra()?.branches;
+        let found = branches.iter().rposition(|branch| std::ptr::eq(Arc::as_ptr(branch).cast(), this));
+        found.map(|at| branches.swap_remove(at))
     }
 
     /// Links a task, and looks at the flag under the lock (S2).
@@ -703,7 +743,29 @@ impl ScopeInner {
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
-        self.sealed
+        self.sealed.load(Acquire)
+    }
+
+    /// Whether what cancels the scope's task reaches the scope as such: not if it is sealed, and not if it is in the body of
+    /// another one of that task, through which it is reached, or not.
+    pub(super) fn is_reached_first(&self) -> bool {
+        !self.is_sealed() && !lock(&self.place).inside
+    }
+
+    /// The scope of the same task around it.
+    fn around(&self) -> Option<Arc<ScopeInner>> {
+        let place = lock(&self.place);
+        place.enclosing.clone().filter(|_| place.inside)
+    }
+
+    /// The scope of the same task whose cancellation reaches this one with the grace that it is due.
+    fn reached_from(self: &Arc<ScopeInner>) -> Arc<ScopeInner> {
+        let mut scope = Arc::clone(self);
+        while !scope.is_sealed() {
+            let Some(around) = scope.around() else { break };
+            scope = around;
+        }
+        scope
     }
 
     /// Children of this scope and of those at its side, a moment's truth.
@@ -854,9 +916,9 @@ impl Branch for ScopeInner {
                 let what = format!("{live} live {}", if live == 1 { "child" } else { "children" });
                 this.shared.incidents.note(IncidentKind::ScopeForgotten, this.opened_at, &what);
             }
-            this.cancel_all(reason, false);
+            this.reached_from().cancel_all(reason, false);
         } else {
-            this.cancel_all(reason.inherited(), false);
+            this.reached_from().cancel_all(reason.inherited(), false);
         }
         // What is in our body ends before us: our grace is theirs, too, and who polls us next relies on it.
         if this.encloses.load(Acquire) {
@@ -867,11 +929,23 @@ impl Branch for ScopeInner {
                 }
             }
         }
-        ScopeInner::close(&this) || !this.register_end_if(cx, is_ours)
+        // (S3) Looked at again: on its way to another task it may have taken with it what is in our body before we found it.
+        let closes = {
+            let place = lock(&this.place);
+            if !place.is_in(frame::header()) {
+                return true;
+            }
+            !this.closing.swap(true, AcqRel)
+        };
+        if closes {
+            this.closed_by_task.store(true, Release);
+            this.close_count();
+        }
+        this.is_over() || !this.register_end_if(cx, is_ours)
     }
 
     fn cancel(&self, reason: CancelReason) {
-        if self.sealed {
+        if !self.is_reached_first() {
             return;
         }
         // SAFETY: (S1) as above.
