@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::snapshot::{
-    CancelInfo, HolderInfo, LastWaker, LockInfo, Phase, RunningInfo, ScopeInfo, ShieldInfo, SiteParks,
-    Snapshot, TaskInfo, WaitInfo, WaitObject,
+    CancelInfo, ChannelInfo, HolderInfo, LastWaker, LockInfo, Phase, RunningInfo, ScopeInfo, ShieldInfo,
+    SiteParks, Snapshot, TaskInfo, UserInfo, WaitInfo, WaitObject,
 };
 use crate::scheduler::shared::{Shared, now_ms};
 use crate::scope::tree::{ScopeInner, scopes_of};
+use crate::task::channel_facts::{self, User};
 use crate::task::facts::{self, Holder};
 use crate::task::header::{self, Stage};
 use crate::task::hooks::Bound;
@@ -27,8 +28,8 @@ const READS_MAX: usize = 8;
 /// What a parked task looked like in the first pass.
 struct Before {
     polls: u64,
-    /// Versions of the locks that it waits for, added up.
-    locks: u64,
+    /// Versions of the locks and channels that it waits for, added up.
+    objects: u64,
 }
 
 pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
@@ -41,7 +42,7 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
             if let Some((_, copy, waits)) = parked(task) {
                 before.insert(
                     task.header().record.id(),
-                    Before { polls: copy.polls, locks: lock_versions(&waits) },
+                    Before { polls: copy.polls, objects: object_versions(&waits) },
                 );
             }
         },
@@ -140,10 +141,12 @@ fn parked(task: &TaskRef) -> Option<(Bits, RecordCopy, Vec<Wait>)> {
     None
 }
 
-fn lock_versions(waits: &[Wait]) -> u64 {
+fn object_versions(waits: &[Wait]) -> u64 {
+    // What is gone has nobody to wait for either.
+    const GONE: u64 = u64::MAX / 2;
     let version = |wait: &Wait| match wait.object {
-        // A lock that is gone has no holder to wait for either.
-        Object::Lock(id) => facts::copy(id).map_or(u64::MAX / 2, |facts| facts.version),
+        Object::Lock(id) => facts::version(id).unwrap_or(GONE),
+        Object::Channel(id) => channel_facts::copy(id).map_or(GONE, |facts| facts.version),
         _ => 0,
     };
     waits.iter().map(version).fold(0, u64::wrapping_add)
@@ -191,8 +194,8 @@ fn task_info(
         polls = copy.polls;
         parked = Some(since(copy.parked_ms));
         waits = found.iter().map(wait_info).collect();
-        settled =
-            before.is_some_and(|before| before.polls == copy.polls && before.locks == lock_versions(found));
+        settled = before
+            .is_some_and(|before| before.polls == copy.polls && before.objects == object_versions(found));
     }
     let extra = header.existing_extra();
     let extra = extra.as_deref();
@@ -249,17 +252,37 @@ fn wait_info(wait: &Wait) -> WaitInfo {
                 Some(facts) => WaitObject::Lock(LockInfo {
                     id,
                     created: facts.created.into(),
-                    holder: match facts.holder {
-                        Holder::Free => HolderInfo::Free,
-                        Holder::Unknown => HolderInfo::Unknown,
-                        Holder::Task { id, site } => HolderInfo::Task { id: id.0, site: site.into() },
-                    },
+                    holders: facts.holders.into_iter().map(holder_info).collect(),
+                    waiters: facts.waiters,
+                    shared: facts.shared,
+                }),
+            },
+            Object::Channel(id) => match channel_facts::copy(id) {
+                None => WaitObject::None,
+                Some(facts) => WaitObject::Channel(ChannelInfo {
+                    id,
+                    created: facts.created.into(),
+                    senders: facts.senders,
+                    receivers: facts.receivers,
+                    last_sender: facts.last_sender.map(user_info),
+                    last_receiver: facts.last_receiver.map(user_info),
                 }),
             },
         },
         site: wait.location.into(),
         own: wait.own,
     }
+}
+
+fn holder_info(holder: Holder) -> HolderInfo {
+    match holder {
+        Holder::Unknown => HolderInfo::Unknown,
+        Holder::Task { id, site } => HolderInfo::Task { id: id.0, site: site.into() },
+    }
+}
+
+fn user_info(user: User) -> UserInfo {
+    UserInfo { task: (user.task != 0).then_some(user.task), site: user.site.into() }
 }
 
 fn last_waker(last: header::LastWaker) -> LastWaker {

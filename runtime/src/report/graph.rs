@@ -122,16 +122,19 @@ impl Report {
         for task in &self.snapshot.tasks {
             for wait in &task.waits {
                 let label = format!("{}\n{}", wait.reason.name(), wait.site);
-                match wait.object {
-                    WaitObject::Task(id) => edges.push((task.id, id, label)),
+                match &wait.object {
+                    WaitObject::Task(id) => edges.push((task.id, *id, label)),
                     WaitObject::Scope(id) => {
-                        let children = children.get(&id).into_iter().flatten();
+                        let children = children.get(id).into_iter().flatten();
                         edges.extend(children.map(|&child| (task.id, child, label.clone())));
                     }
                     WaitObject::Lock(lock) => {
-                        if let HolderInfo::Task { id, site } = lock.holder {
-                            edges.push((task.id, id, format!("{label}\nlocked {site}")));
-                        }
+                        edges.extend(lock.holders.iter().filter_map(|holder| match holder {
+                            HolderInfo::Task { id, site } => {
+                                Some((task.id, *id, format!("{label}\nlocked {site}")))
+                            }
+                            HolderInfo::Unknown => None,
+                        }));
                     }
                     _ => {}
                 }

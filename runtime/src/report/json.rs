@@ -23,7 +23,10 @@
 //! | `name`, `kind`, `spawned_at`, `phase` | of the oldest: name, `"async"`, `"main"` or `"blocking"`, site, `"parked"` and so on |
 //! | `lived_ms`, `parked_ms`, `polls` | of the oldest |
 //! | `own_wakers`, `foreign_wakers` | of the oldest: wakers in our own queues, and elsewhere |
-//! | `waits` | `[{ "reason", "site", "created_at", "task", "scope", "label", "held_by" }]`; `held_by`: `null`, or `{ "task", "site" }` |
+//! | `waits` | `[{ "reason", "site", "created_at", "task", "scope", "label", "held_by", "holders", "waiters", "channel" }]` |
+//! | its `held_by` | `null`, or `{ "task", "site" }`: of a lock with one holder, if that is known |
+//! | its `holders`, `waiters` | `null`, or of a lock: `[{ "task", "site" }]`, both `null` for who could not be told; how many are queued |
+//! | its `channel` | `null`, or `{ "senders", "receivers", "last_sender", "last_receiver" }`: live handles; `null` or `{ "task", "site" }` |
 //! | `last_waker` | `null`, or `{ "how", "task", "spawned_at", "last_wait" }` |
 //! | `cancelled` | `null`, or `{ "reason", "site", "since_ms" }` |
 //! | `knots`, `knot` | how many knots alike, and the other tasks of the first: id, name, sites, times, waits, scopes |
@@ -39,7 +42,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::snapshot::{
-    HolderInfo, Incident, IncidentKind, LastWaker, Phase, Site, TaskKind, WaitInfo, WaitObject,
+    HolderInfo, Incident, IncidentKind, LastWaker, Phase, Site, TaskKind, UserInfo, WaitInfo, WaitObject,
 };
 use super::suspect::Suspicion;
 use super::verdict::{Finding, Member, Occasion, PathScope, Report, Verdict};
@@ -199,30 +202,67 @@ fn wait(json: &mut Json, wait: &WaitInfo) {
     json.object(|o| {
         o.text("reason", wait.reason.name());
         o.site("site", Some(wait.site));
-        let (mut created, mut task, mut scope, mut label, mut held_by) = (None, None, None, None, None);
-        match wait.object {
+        let (mut created, mut task, mut scope, mut label) = (None, None, None, None);
+        let (mut locked, mut channel) = (None, None);
+        match &wait.object {
             WaitObject::None => {}
-            WaitObject::Created(site) => created = Some(site),
-            WaitObject::Task(id) => task = Some(id),
-            WaitObject::Scope(id) => scope = Some(id),
-            WaitObject::Label(text) => label = Some(text),
+            WaitObject::Created(site) => created = Some(*site),
+            WaitObject::Task(id) => task = Some(*id),
+            WaitObject::Scope(id) => scope = Some(*id),
+            WaitObject::Label(text) => label = Some(*text),
             WaitObject::Lock(lock) => {
                 created = Some(lock.created);
-                held_by = Some(lock.holder);
+                locked = Some(lock);
+            }
+            WaitObject::Channel(info) => {
+                created = Some(info.created);
+                channel = Some(info);
             }
         }
         o.site("created_at", created);
         o.optional_number("task", task);
         o.optional_number("scope", scope);
         o.optional("label", label);
-        match held_by {
-            Some(HolderInfo::Task { id, site }) => o.field("held_by").object(|o| {
-                o.number("task", id);
-                o.site("site", Some(site));
-            }),
+        match locked.map(|lock| lock.holders.as_slice()) {
+            Some([one @ HolderInfo::Task { .. }]) => holder(o.field("held_by"), one),
             _ => o.field("held_by").null(),
         }
+        match locked {
+            Some(lock) => o.field("holders").array(&lock.holders, holder),
+            None => o.field("holders").null(),
+        }
+        o.optional_number("waiters", locked.map(|lock| lock.waiters));
+        match channel {
+            Some(channel) => o.field("channel").object(|o| {
+                o.number("senders", channel.senders);
+                o.number("receivers", channel.receivers);
+                user(o.field("last_sender"), channel.last_sender);
+                user(o.field("last_receiver"), channel.last_receiver);
+            }),
+            None => o.field("channel").null(),
+        }
     });
+}
+
+fn holder(json: &mut Json, holder: &HolderInfo) {
+    let known = match holder {
+        HolderInfo::Unknown => None,
+        HolderInfo::Task { id, site } => Some((*id, *site)),
+    };
+    json.object(|o| {
+        o.optional_number("task", known.map(|(id, _)| id));
+        o.site("site", known.map(|(_, site)| site));
+    });
+}
+
+fn user(json: &mut Json, user: Option<UserInfo>) {
+    match user {
+        None => json.null(),
+        Some(user) => json.object(|o| {
+            o.optional_number("task", user.task);
+            o.site("site", Some(user.site));
+        }),
+    }
 }
 
 fn last_waker(o: &mut Object<'_>, last: LastWaker) {

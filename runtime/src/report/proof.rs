@@ -6,15 +6,19 @@
 //! - parked, not cancelled, and settled (found in the same park in both passes, so there was one moment at which all of them
 //!   stood so together),
 //! - with a complete wait set: no foreign waker, and a recorded wait for each of our own registrations,
-//! - waiting only for what a task must end: a join (that task), a scope's end (its children), a lock (its recorded holder);
+//! - waiting only for what a task must end: a join (that task), a scope's end (its children), a lock (its recorded holders);
 //!   and no task at all, if no waker of them exists.
 //!
 //! Such a task is live if any one of its waits can be ended by a live one, or by something that is not in the snapshot. A scope's
 //! end is ended by any live child, and so is the *body* of a scope that a child's failure drops. Under an armed deadline,
 //! its own or one further out, a task is live. What remains when nothing changes any more is *stuck*.
 //!
-//! Joins and scope ends are exact. A lock's holder is as recorded: true unless the guard was moved to another task or thread.
-//! So the fixpoint is taken twice: with locks taken for live, what remains is **proven**; with locks as recorded, the rest of
+//! A lock that may have several holders (`RwLock`, `Semaphore`) is a node of its own: it is live if nobody holds it, if any
+//! holder cannot be told, or if somebody is queued whose wait is not in the snapshot; else if any holder is live, or any
+//! task that waits for it, for who is queued before may hold up who comes after by more than the holders do.
+//!
+//! Joins and scope ends are exact. A lock's holder is as recorded: true unless the guard was moved to another task or thread, or
+//! permits are added to a semaphore. So the fixpoint is taken twice: with locks taken for live, what remains is **proven**; with locks as recorded, the rest of
 //! what remains is **deadlocked**.
 //!
 //! Strongly connected components of the stuck tasks are *knots* (R. E. Tarjan, "Depth-first search and linear graph
@@ -23,7 +27,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::snapshot::{HolderInfo, Phase, ScopeKind, Snapshot, TaskInfo, WaitObject, WaitReason};
+use super::snapshot::{HolderInfo, LockInfo, Phase, ScopeKind, Snapshot, TaskInfo, WaitObject, WaitReason};
 use super::verdict::is_complete;
 
 /// What is known of one stuck task.
@@ -45,13 +49,17 @@ enum Source {
     Task(usize),
     /// The same, as a lock's record says.
     Holder(usize),
+    /// Somebody who waits for the same lock.
+    Ahead(usize),
+    /// A lock that may have several holders.
+    Lock(usize),
     /// Every child of this scope, for its end.
     End(u64),
     /// Every child of this scope, for its body, which a child's failure drops.
     Body(u64),
 }
 
-/// A candidate's sources, or `None` for a task that is live to begin with.
+/// The sources of a candidate, or of a lock; `None` for what is live to begin with.
 type Node = Option<Vec<Source>>;
 
 pub(crate) fn prove(snapshot: &Snapshot) -> Proof {
@@ -64,7 +72,7 @@ pub(crate) fn prove(snapshot: &Snapshot) -> Proof {
         .filter(|&task| all[task])
         .map(|task| {
             let mut waits_for: Vec<u64> = Vec::new();
-            graph.for_each_target(task, |target| {
+            graph.for_each_to_blame(task, |target| {
                 if all[target] {
                     waits_for.push(id(target));
                 }
@@ -76,7 +84,67 @@ pub(crate) fn prove(snapshot: &Snapshot) -> Proof {
         .collect()
 }
 
+/// The tasks that hold a lock; `None` if it is free, or if one of them is not known.
+fn holders(lock: &LockInfo, index: &HashMap<u64, usize>) -> Node {
+    let holder = |holder: &HolderInfo| match holder {
+        HolderInfo::Task { id, .. } => Some(Source::Holder(*index.get(id)?)),
+        HolderInfo::Unknown => None,
+    };
+    if lock.holders.is_empty() { None } else { lock.holders.iter().map(holder).collect() }
+}
+
+/// The shared locks of a snapshot, by id.
+struct SharedLocks<'a>(HashMap<u64, SharedLock<'a>>);
+
+struct SharedLock<'a> {
+    /// In the order of their nodes.
+    place: usize,
+    info: &'a LockInfo,
+    /// A task for each wait; one that waits several times stands here as often.
+    waiting: Vec<usize>,
+    /// Its tasks saw it differently.
+    changed: bool,
+}
+
+impl<'a> SharedLocks<'a> {
+    fn new(snapshot: &'a Snapshot) -> SharedLocks<'a> {
+        let mut locks: HashMap<u64, SharedLock<'a>> = HashMap::new();
+        for (at, task) in snapshot.tasks.iter().enumerate() {
+            for wait in task.waits.iter().filter(|wait| wait.own) {
+                let WaitObject::Lock(info) = &wait.object else { continue };
+                if info.shared {
+                    let place = locks.len();
+                    let new = SharedLock { place, info, waiting: Vec::new(), changed: false };
+                    let lock = locks.entry(info.id).or_insert(new);
+                    lock.waiting.push(at);
+                    lock.changed |= lock.info != info;
+                }
+            }
+        }
+        SharedLocks(locks)
+    }
+
+    fn place(&self, id: u64) -> Option<usize> {
+        self.0.get(&id).map(|lock| lock.place)
+    }
+
+    fn nodes(&self, index: &HashMap<u64, usize>) -> Vec<Node> {
+        let node = |lock: &SharedLock<'_>| -> Node {
+            if lock.changed || lock.waiting.len() as u64 != lock.info.waiters {
+                return None;
+            }
+            let mut sources = holders(lock.info, index)?;
+            sources.extend(lock.waiting.iter().map(|&task| Source::Ahead(task)));
+            Some(sources)
+        };
+        let mut locks: Vec<&SharedLock<'_>> = self.0.values().collect();
+        locks.sort_unstable_by_key(|lock| lock.place);
+        locks.into_iter().map(node).collect()
+    }
+}
+
 struct Graph {
+    /// The tasks of the snapshot, in order, and then its shared locks.
     nodes: Vec<Node>,
     /// Tasks in each scope and in those at its side.
     children: HashMap<u64, Vec<usize>>,
@@ -132,6 +200,7 @@ impl Graph {
         let deadlined: HashSet<u64> =
             snapshot.scopes.iter().filter(|scope| scope.deadline.is_some()).map(|scope| scope.id).collect();
 
+        let locks = SharedLocks::new(snapshot);
         let node = |task: &TaskInfo| -> Node {
             let candidate = task.phase == Phase::Parked
                 && task.settled
@@ -149,19 +218,19 @@ impl Graph {
             let mut sources: Vec<Source> = bodies.into_iter().map(Source::Body).collect();
             // A leaf that was polled with another waker cannot wake this task.
             for wait in task.waits.iter().filter(|wait| wait.own) {
-                sources.push(match (wait.reason, wait.object) {
-                    (WaitReason::Join, WaitObject::Task(id)) => Source::Task(*index.get(&id)?),
-                    (WaitReason::ScopeEnd, WaitObject::Scope(id)) => Source::End(id),
-                    (_, WaitObject::Lock(lock)) => match lock.holder {
-                        HolderInfo::Task { id, .. } => Source::Holder(*index.get(&id)?),
-                        HolderInfo::Free | HolderInfo::Unknown => return None,
-                    },
+                match (wait.reason, &wait.object) {
+                    (WaitReason::Join, WaitObject::Task(id)) => sources.push(Source::Task(*index.get(id)?)),
+                    (WaitReason::ScopeEnd, WaitObject::Scope(id)) => sources.push(Source::End(*id)),
+                    (_, WaitObject::Lock(lock)) if lock.shared => {
+                        sources.push(Source::Lock(snapshot.tasks.len() + locks.place(lock.id)?));
+                    }
+                    (_, WaitObject::Lock(lock)) => sources.extend(holders(lock, &index)?),
                     _ => return None,
-                });
+                }
             }
             Some(sources)
         };
-        let nodes = snapshot.tasks.iter().map(node).collect();
+        let nodes = snapshot.tasks.iter().map(node).chain(locks.nodes(&index)).collect();
         Graph { nodes, children, has_unseen, scopes_of }
     }
 
@@ -175,8 +244,11 @@ impl Graph {
             let mut is_live = node.is_none();
             for source in node.iter().flatten() {
                 match source {
-                    Source::Holder(_) if !believe => is_live = true,
-                    Source::Task(target) | Source::Holder(target) => waiters[*target].push(at),
+                    Source::Holder(_) | Source::Ahead(_) | Source::Lock(_) if !believe => is_live = true,
+                    Source::Task(target)
+                    | Source::Holder(target)
+                    | Source::Ahead(target)
+                    | Source::Lock(target) => waiters[*target].push(at),
                     Source::End(scope) | Source::Body(scope) => {
                         // An end without children is due: a wake on its way.
                         let due = matches!(source, Source::End(_)) && !self.children.contains_key(scope);
@@ -191,7 +263,9 @@ impl Graph {
             }
         }
         while let Some(at) = live.pop() {
-            let of_scopes = self.scopes_of[at].iter().filter_map(|scope| scope_waiters.get(scope)).flatten();
+            // A lock is nobody's child.
+            let scopes = self.scopes_of.get(at).into_iter().flatten();
+            let of_scopes = scopes.filter_map(|scope| scope_waiters.get(scope)).flatten();
             for &waiter in waiters[at].iter().chain(of_scopes) {
                 if std::mem::replace(&mut stuck[waiter], false) {
                     live.push(waiter);
@@ -204,12 +278,30 @@ impl Graph {
     fn for_each_target(&self, task: usize, mut f: impl FnMut(usize)) {
         for source in self.nodes[task].iter().flatten() {
             match source {
-                Source::Task(target) | Source::Holder(target) => f(*target),
+                Source::Task(target)
+                | Source::Holder(target)
+                | Source::Ahead(target)
+                | Source::Lock(target) => f(*target),
                 Source::End(scope) | Source::Body(scope) => {
                     self.children.get(scope).into_iter().flatten().for_each(|&child| f(child));
                 }
             }
         }
+    }
+
+    /// The tasks that a task waits for: of a shared lock its holders.
+    fn for_each_to_blame(&self, task: usize, mut f: impl FnMut(usize)) {
+        let tasks = self.scopes_of.len();
+        self.for_each_target(task, |target| {
+            if target < tasks {
+                return f(target);
+            }
+            for source in self.nodes[target].iter().flatten() {
+                if let Source::Holder(holder) = source {
+                    f(*holder);
+                }
+            }
+        });
     }
 
     /// For each stuck task in a knot, the first task of the knot: Tarjan's components, without recursion.

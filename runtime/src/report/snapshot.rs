@@ -31,7 +31,7 @@ impl fmt::Display for Site {
 }
 
 /// The object of a wait, as far as it was recorded.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
 pub enum WaitObject {
     /// Nothing recorded.
@@ -46,25 +46,55 @@ pub enum WaitObject {
     Label(&'static str),
     /// A lock for which tasks have waited.
     Lock(LockInfo),
+    /// A channel on which tasks have waited.
+    Channel(ChannelInfo),
 }
 
 /// A lock, as it was recorded.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LockInfo {
     /// Its id, unique in the process.
     pub id: u64,
     /// Where it was created.
     pub created: Site,
-    /// Who had it.
-    pub holder: HolderInfo,
+    /// Who had it; of many the first, and [`HolderInfo::Unknown`] for the others. Empty if it was free.
+    pub holders: Vec<HolderInfo>,
+    /// How many were queued for it, whoever they are.
+    pub waiters: u64,
+    /// It may have several holders, and who is queued may hold up who comes after: `RwLock`, `Semaphore`.
+    pub shared: bool,
+}
+
+/// A channel, as it was recorded.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ChannelInfo {
+    /// Its id, unique in the process among the channels that are alive.
+    pub id: u64,
+    /// Where it was created.
+    pub created: Site,
+    /// How many senders there were.
+    pub senders: u64,
+    /// How many receivers there were.
+    pub receivers: u64,
+    /// Who sent last, and where.
+    pub last_sender: Option<UserInfo>,
+    /// Who received last, or tried to, and where.
+    pub last_receiver: Option<UserInfo>,
+}
+
+/// Who used an end of a channel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct UserInfo {
+    /// The task's id; `None` for code outside a task.
+    pub task: Option<u64>,
+    /// Where.
+    pub site: Site,
 }
 
 /// Who has a lock, as far as it was recorded: a guard that was moved to another task or thread is still told as where
 /// it was taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum HolderInfo {
-    /// Nobody.
-    Free,
     /// Code outside a task, or who could not be told.
     Unknown,
     /// This task: it took the lock at that place, or waited there, was given its turn, and has not taken it up.
@@ -77,7 +107,7 @@ pub enum HolderInfo {
 }
 
 /// One thing that a parked task waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WaitInfo {
     /// What kind of wait.
     pub reason: WaitReason,

@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::snapshot::{
-    EndedBy, HolderInfo, Incident, IncidentKind, LastWaker, Phase, TaskInfo, TaskKind, WaitInfo, WaitObject,
+    ChannelInfo, EndedBy, HolderInfo, Incident, IncidentKind, LastWaker, LockInfo, Phase, TaskInfo, TaskKind,
+    UserInfo, WaitInfo, WaitObject, WaitReason,
 };
 use super::suspect::Suspicion;
 use super::verdict::{Finding, Occasion, PathScope, Report, Verdict};
@@ -237,21 +238,21 @@ impl Report {
             Some(library) => write!(f, "{} inside {library}", wait.reason.name())?,
             None => write!(f, "{} at {}", wait.reason.name(), wait.site)?,
         }
-        match wait.object {
+        match &wait.object {
             WaitObject::Created(site) => {
                 write!(f, "   {} created {site}", object_name(wait))?;
             }
             WaitObject::Lock(lock) => {
                 write!(f, "   {} created {}", object_name(wait), lock.created)?;
-                match lock.holder {
-                    HolderInfo::Task { id, site } => write!(f, ", held by task {id} (locked {site})")?,
-                    HolderInfo::Unknown => f.write_str(", held by code outside a task")?,
-                    HolderInfo::Free => f.write_str(", free")?,
-                }
+                holders(f, wait.reason, lock)?;
+            }
+            WaitObject::Channel(channel) => {
+                write!(f, "   {} created {}", object_name(wait), channel.created)?;
+                other_end(f, wait.reason, channel)?;
             }
             WaitObject::Task(id) => {
                 write!(f, "   task {id}")?;
-                if let Some(joined) = self.snapshot.task(id) {
+                if let Some(joined) = self.snapshot.task(*id) {
                     write!(f, " spawned {}", joined.spawned_at)?;
                 }
             }
@@ -354,7 +355,15 @@ impl Report {
         }
         f.write_str("; no timer, I/O or foreign waker is left. ")?;
         match finding.verdict {
-            Verdict::Deadlocked => writeln!(f, "Assumes that no guard was moved to another task or thread."),
+            Verdict::Deadlocked => {
+                let tasks = [&finding.task].into_iter().chain(finding.knot.iter().map(|member| &member.task));
+                let mut waits = tasks.flat_map(|task| &task.waits);
+                f.write_str("Assumes that no guard was moved to another task or thread")?;
+                if waits.any(|wait| wait.reason == WaitReason::SemaphoreAcquire) {
+                    f.write_str(", nor a permit, and that nobody adds permits")?;
+                }
+                writeln!(f, ".")
+            }
             _ => writeln!(f, "Only cancellation can end it."),
         }
     }
@@ -378,6 +387,43 @@ impl Report {
     }
 }
 
+/// Holders that are named; the others are counted.
+const HOLDERS_NAMED: usize = 3;
+
+fn holders(f: &mut fmt::Formatter<'_>, reason: WaitReason, lock: &LockInfo) -> fmt::Result {
+    let taken = if reason == WaitReason::SemaphoreAcquire { "acquired" } else { "locked" };
+    for (place, holder) in lock.holders.iter().take(HOLDERS_NAMED).enumerate() {
+        f.write_str(if place == 0 { ", held by " } else { ", " })?;
+        match holder {
+            HolderInfo::Task { id, site } => write!(f, "task {id} ({taken} {site})")?,
+            HolderInfo::Unknown => f.write_str("code outside a task")?,
+        }
+    }
+    match lock.holders.len() {
+        0 if reason == WaitReason::SemaphoreAcquire => f.write_str(", nobody holds permits"),
+        0 => f.write_str(", free"),
+        n if n > HOLDERS_NAMED => write!(f, " and {} more", n - HOLDERS_NAMED),
+        _ => Ok(()),
+    }
+}
+
+/// How many could end a wait on a channel, and who of them did something last.
+fn other_end(f: &mut fmt::Formatter<'_>, reason: WaitReason, channel: &ChannelInfo) -> fmt::Result {
+    use WaitReason as R;
+    let (handles, one, many, did, last) = match reason {
+        R::OneshotRecv | R::MpscRecv | R::WatchChanged | R::WatchWaitFor | R::BroadcastRecv => {
+            (channel.senders, "sender", "senders", "last sent", channel.last_sender)
+        }
+        _ => (channel.receivers, "receiver", "receivers", "last received", channel.last_receiver),
+    };
+    write!(f, ", {}", count(handles, one, many))?;
+    match last {
+        None => Ok(()),
+        Some(UserInfo { task: Some(task), site }) => write!(f, ", {did} by task {task} at {site}"),
+        Some(UserInfo { task: None, site }) => write!(f, ", {did} outside a task at {site}"),
+    }
+}
+
 /// What would end a wait, in words.
 fn advice(wait: &WaitInfo) -> &'static str {
     use super::snapshot::WaitReason as R;
@@ -386,9 +432,19 @@ fn advice(wait: &WaitInfo) -> &'static str {
         R::MpscRecv => {
             "At least one sender has not been dropped, so the channel stays open, and nothing is sent."
         }
-        R::MpscSend => "The channel is full, and its receiver does not receive.",
+        R::MpscSend | R::MpscReserve => "The channel is full, and its receiver does not receive.",
         R::OneshotClosed | R::MpscClosed => "The receiver has neither been closed nor been dropped.",
-        R::MutexLock => "Whoever holds the lock has not let go of it.",
+        R::WatchChanged | R::WatchWaitFor | R::BroadcastRecv => {
+            "At least one sender has not been dropped, so the channel stays open, and nothing new is sent."
+        }
+        R::WatchClosed | R::BroadcastClosed => "At least one receiver has not been dropped.",
+        R::MutexLock | R::RwLockWrite => "Whoever holds the lock has not let go of it.",
+        R::RwLockRead => "Whoever writes, or waits before it to write, has not let go of the lock.",
+        R::SemaphoreAcquire => "Too few permits have been given back or added.",
+        R::Notified => "Nobody has notified it.",
+        R::BarrierWait => "Fewer tasks have come to the barrier than it waits for.",
+        R::OnceCellInit => "Another task has begun to make the value and has not ended.",
+        R::SetOnceWait => "Nobody has set the value.",
         R::Join => "It waits for the task named above, which has not ended.",
         R::ScopeEnd => "It waits for the children of its scope.",
         R::Cancelled => "It waits to be cancelled.",
@@ -417,8 +473,18 @@ fn kind(kind: TaskKind) -> &'static str {
 fn object_name(wait: &WaitInfo) -> &'static str {
     use super::snapshot::WaitReason as R;
     match wait.reason {
-        R::OneshotRecv | R::OneshotClosed | R::MpscRecv | R::MpscSend | R::MpscClosed => "channel",
+        R::OneshotRecv | R::OneshotClosed | R::MpscRecv | R::MpscSend | R::MpscReserve | R::MpscClosed => {
+            "channel"
+        }
+        R::WatchChanged | R::WatchWaitFor | R::WatchClosed | R::BroadcastRecv | R::BroadcastClosed => {
+            "channel"
+        }
         R::MutexLock => "mutex",
+        R::RwLockRead | R::RwLockWrite => "lock",
+        R::SemaphoreAcquire => "semaphore",
+        R::Notified => "notify",
+        R::BarrierWait => "barrier",
+        R::OnceCellInit | R::SetOnceWait => "cell",
         R::TcpAccept => "listener",
         R::TcpConnect | R::TcpRead | R::TcpWrite => "stream",
         _ => "object",

@@ -56,7 +56,8 @@ pub enum Verdict {
     ProvenUnwakeable,
     /// It waits only for tasks that can make no progress either, and every wait on the way is exact: joins and scope ends.
     ProvenStuck,
-    /// The same with locks on the way, held as recorded: true unless a guard was moved to another task or thread.
+    /// The same with locks on the way, held as recorded: true unless a guard or a permit was moved to another task or thread,
+    /// or somebody adds permits to a semaphore.
     Deadlocked,
     /// A scope's end waits for it.
     HeldOpen,
@@ -398,9 +399,10 @@ fn alike(verdict: Verdict, task: &TaskInfo, path: &[PathScope]) -> Alike {
             .waits
             .iter()
             .map(|wait| {
-                let created = match wait.object {
-                    WaitObject::Created(site) => Some(site),
+                let created = match &wait.object {
+                    WaitObject::Created(site) => Some(*site),
                     WaitObject::Lock(lock) => Some(lock.created),
+                    WaitObject::Channel(channel) => Some(channel.created),
                     _ => None,
                 };
                 (wait.reason, created, wait.site)

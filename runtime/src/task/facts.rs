@@ -1,10 +1,10 @@
-//! What is known of a lock that tasks wait for: who holds it, taken where.
+//! What is known of a lock that tasks wait for: who holds it, taken where, and how many wait.
 //!
 //! A lock lies in the user's memory, which a snapshot must not read. So from its first contention on it has [`Facts`]: a
 //! counted object of ours with an id, which the lock keeps up to date under its own mutex, and which snapshots find by that id
 //! in a table. A wait entry names the id.
 //!
-//! The holder is *recorded*, not proven: a guard can be moved to another task or thread without a trace. Whoever is not plainly
+//! A [`LockRecord`] has one holder, a [`SharedRecord`] several. A holder is *recorded*, not proven: a guard can be moved to another task or thread without a trace. Whoever is not plainly
 //! the polled task is recorded as unknown.
 
 use std::collections::BTreeMap;
@@ -15,15 +15,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 
+use slab::Slab;
+
 use super::frame;
 use super::meta::TaskId;
 use super::waker;
 
+/// How many holders of one lock are told apart.
+const HOLDERS_MAX: usize = 16;
+
 /// Who has a lock, as far as it was recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Holder {
-    /// Nobody.
-    Free,
     /// Somebody outside a task, or who could not be told.
     Unknown,
     /// This task took it there; or it waited there, has been given its turn, and has not taken it up.
@@ -46,40 +49,184 @@ impl Holder {
     }
 }
 
-/// What a lock keeps of itself, under its own mutex.
+/// What a lock with one holder at a time keeps of itself, under its own mutex.
 #[derive(Debug)]
 pub(crate) struct LockRecord {
-    holder: Holder,
+    holder: Option<Holder>,
     /// Made when somebody first waits.
     facts: Option<Arc<Facts>>,
 }
 
 impl LockRecord {
     pub(crate) const fn new() -> LockRecord {
-        LockRecord { holder: Holder::Free, facts: None }
+        LockRecord { holder: None, facts: None }
     }
 
-    /// The lock changes hands.
+    /// The lock changes hands; `None` says that it is free. `waiters` are queued.
     #[inline]
-    pub(crate) fn set(&mut self, holder: Holder) {
+    pub(crate) fn set(&mut self, holder: Option<Holder>, waiters: usize) {
         self.holder = holder;
         if let Some(facts) = &self.facts {
-            facts.set(holder);
+            let mut state = facts.state();
+            state.known.clear();
+            if let Some(holder) = holder {
+                state.known.insert(holder);
+            }
+            state.waiters = waiters as u64;
+            state.version += 1;
         }
     }
 
-    /// Somebody waits: the id under which snapshots find the facts.
-    pub(crate) fn contended(&mut self, created: &'static Location<'static>) -> u64 {
+    /// Somebody joined the queue: the id under which snapshots find the facts.
+    pub(crate) fn contended(&mut self, created: &'static Location<'static>, waiters: usize) -> u64 {
         let holder = self.holder;
-        self.facts.get_or_insert_with(|| Facts::publish(created, holder)).id
+        let facts = self.facts.get_or_insert_with(|| {
+            let known = holder.into_iter().enumerate().collect();
+            Facts::publish(created, false, Holders { known, ..Holders::new() })
+        });
+        facts.state().waiters = waiters as u64;
+        facts.id
+    }
+
+    /// Somebody left the queue. The lock is in the same hands, so this is no new version: whoever waits for one
+    /// holder alone is not concerned.
+    pub(crate) fn set_waiters(&mut self, waiters: usize) {
+        if let Some(facts) = &self.facts {
+            facts.state().waiters = waiters as u64;
+        }
     }
 }
 
 impl Drop for LockRecord {
     fn drop(&mut self) {
         if let Some(facts) = self.facts.take() {
-            let out = lock(shard(facts.id)).remove(&facts.id);
-            drop(out);
+            facts.retract();
+        }
+    }
+}
+
+/// The holders of a lock that may have several, and how many wait for it.
+#[derive(Debug)]
+pub(crate) struct Holders {
+    known: Slab<Holder>,
+    /// Holders beyond those that are told apart.
+    beyond: usize,
+    /// Something happened after which nobody can tell who may let others in.
+    doubted: bool,
+    waiters: u64,
+    /// Counts the changes.
+    version: u64,
+}
+
+/// Where a holder is recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Held(u32);
+
+impl Held {
+    /// Nothing is held.
+    pub(crate) const NOTHING: Held = Held(u32::MAX);
+    const BEYOND: Held = Held(u32::MAX - 1);
+}
+
+impl Holders {
+    const fn new() -> Holders {
+        Holders { known: Slab::new(), beyond: 0, doubted: false, waiters: 0, version: 0 }
+    }
+
+    pub(crate) fn enter(&mut self, holder: Holder) -> Held {
+        self.version += 1;
+        if self.known.len() == HOLDERS_MAX {
+            self.beyond += 1;
+            return Held::BEYOND;
+        }
+        Held(self.known.insert(holder) as u32)
+    }
+
+    pub(crate) fn exit(&mut self, held: Held) {
+        self.version += 1;
+        match held {
+            Held::NOTHING => {}
+            Held::BEYOND => self.beyond -= 1,
+            Held(key) => drop(self.known.remove(key as usize)),
+        }
+    }
+
+    /// The same hold, in other hands.
+    pub(crate) fn rename(&mut self, held: Held, holder: Holder) {
+        self.version += 1;
+        if let Some(known) = self.known.get_mut(held.0 as usize) {
+            *known = holder;
+        }
+    }
+
+    /// One hold becomes two in the same hands.
+    pub(crate) fn split(&mut self, held: Held) -> Held {
+        match self.known.get(held.0 as usize).copied() {
+            Some(holder) => self.enter(holder),
+            None if held == Held::NOTHING => held,
+            None => self.enter(Holder::Unknown),
+        }
+    }
+
+    /// From now on nobody can tell who may let others in.
+    pub(crate) fn doubt(&mut self) {
+        self.doubted = true;
+        self.version += 1;
+    }
+
+    pub(crate) fn set_waiters(&mut self, waiters: usize) {
+        self.waiters = waiters as u64;
+        self.version += 1;
+    }
+
+    fn copy(&self) -> Vec<Holder> {
+        let mut holders: Vec<Holder> = self.known.iter().map(|(_, holder)| *holder).collect();
+        if self.doubted || self.beyond > 0 {
+            holders.push(Holder::Unknown);
+        }
+        holders
+    }
+}
+
+/// What a lock with several holders keeps of itself, under its own mutex.
+#[derive(Debug)]
+pub(crate) enum SharedRecord {
+    /// Nobody has ever waited.
+    Private(Holders),
+    Public(Arc<Facts>),
+}
+
+impl SharedRecord {
+    pub(crate) const fn new() -> SharedRecord {
+        SharedRecord::Private(Holders::new())
+    }
+
+    #[inline]
+    pub(crate) fn edit<T>(&mut self, f: impl FnOnce(&mut Holders) -> T) -> T {
+        match self {
+            SharedRecord::Private(holders) => f(holders),
+            SharedRecord::Public(facts) => f(&mut facts.state()),
+        }
+    }
+
+    /// Somebody joined the queue: the id under which snapshots find the facts.
+    pub(crate) fn contended(&mut self, created: &'static Location<'static>, waiters: usize) -> u64 {
+        if let SharedRecord::Private(holders) = self {
+            let holders = std::mem::replace(holders, Holders::new());
+            *self = SharedRecord::Public(Facts::publish(created, true, holders));
+        }
+        self.edit(|holders| holders.set_waiters(waiters));
+        match self {
+            SharedRecord::Public(facts) => facts.id,
+            SharedRecord::Private(_) => unreachable!("published above"),
+        }
+    }
+}
+
+impl Drop for SharedRecord {
+    fn drop(&mut self) {
+        if let SharedRecord::Public(facts) = self {
+            facts.retract();
         }
     }
 }
@@ -88,16 +235,20 @@ impl Drop for LockRecord {
 pub(crate) struct Facts {
     id: u64,
     created: &'static Location<'static>,
-    state: Mutex<(Holder, u64)>,
+    shared: bool,
+    state: Mutex<Holders>,
 }
 
 /// A copy for a snapshot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct FactsCopy {
     pub(crate) created: &'static Location<'static>,
-    pub(crate) holder: Holder,
-    /// Counts how often the lock has changed hands.
-    pub(crate) version: u64,
+    /// Nobody has it if this is empty.
+    pub(crate) holders: Vec<Holder>,
+    /// How many are queued.
+    pub(crate) waiters: u64,
+    /// It may have several holders, and who is queued may hold up who comes after.
+    pub(crate) shared: bool,
 }
 
 type Shard = Mutex<BTreeMap<u64, Arc<Facts>>>;
@@ -116,25 +267,40 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Facts {
     #[cold]
-    fn publish(created: &'static Location<'static>, holder: Holder) -> Arc<Facts> {
+    fn publish(created: &'static Location<'static>, shared: bool, holders: Holders) -> Arc<Facts> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Relaxed);
-        let facts = Arc::new(Facts { id, created, state: Mutex::new((holder, 0)) });
+        let facts = Arc::new(Facts { id, created, shared, state: Mutex::new(holders) });
         lock(shard(id)).insert(id, Arc::clone(&facts));
         facts
     }
 
-    fn set(&self, holder: Holder) {
-        let mut state = lock(&self.state);
-        *state = (holder, state.1 + 1);
+    #[cold]
+    fn retract(&self) {
+        let out = lock(shard(self.id)).remove(&self.id);
+        drop(out);
     }
+
+    fn state(&self) -> MutexGuard<'_, Holders> {
+        lock(&self.state)
+    }
+}
+
+fn find(id: u64) -> Option<Arc<Facts>> {
+    lock(shard(id)).get(&id).cloned()
 }
 
 /// The facts of that lock; `None` if it is gone.
 pub(crate) fn copy(id: u64) -> Option<FactsCopy> {
-    let facts = lock(shard(id)).get(&id).cloned()?;
-    let (holder, version) = *lock(&facts.state);
-    Some(FactsCopy { created: facts.created, holder, version })
+    let facts = find(id)?;
+    let state = facts.state();
+    let (holders, waiters) = (state.copy(), state.waiters);
+    Some(FactsCopy { created: facts.created, holders, waiters, shared: facts.shared })
+}
+
+/// Counts how often the lock has changed hands, and, if it is shared, its queue; `None` if it is gone.
+pub(crate) fn version(id: u64) -> Option<u64> {
+    find(id).map(|facts| facts.state().version)
 }
 
 impl fmt::Debug for Facts {
@@ -151,15 +317,48 @@ mod tests {
     fn a_lock_is_in_the_table_from_its_first_contention_to_its_end() {
         let here = Location::caller();
         let mut record = LockRecord::new();
-        record.set(Holder::Unknown);
-        let id = record.contended(here);
-        assert_eq!(record.contended(here), id);
+        record.set(Some(Holder::Unknown), 0);
+        let id = record.contended(here, 1);
+        assert_eq!(record.contended(here, 2), id);
         let first = copy(id).unwrap();
-        assert_eq!((first.holder, first.created), (Holder::Unknown, here));
+        assert_eq!((&first.holders[..], first.created), (&[Holder::Unknown][..], here));
+        assert_eq!((first.waiters, first.shared), (2, false));
+        let before = version(id).unwrap();
         let holder = Holder::Task { id: TaskId(7), site: here };
-        record.set(holder);
-        let second = copy(id).unwrap();
-        assert_eq!((second.holder, second.version), (holder, first.version + 1));
+        record.set(Some(holder), 1);
+        assert_eq!(copy(id).unwrap().holders, [holder]);
+        assert_eq!(version(id), Some(before + 1));
+        record.set_waiters(0);
+        assert_eq!((copy(id).unwrap().waiters, version(id)), (0, Some(before + 1)), "the same hands");
+        record.set(None, 0);
+        assert_eq!(copy(id).unwrap().holders, []);
+        drop(record);
+        assert_eq!((copy(id), version(id)), (None, None));
+    }
+
+    #[test]
+    fn a_shared_lock_tells_its_holders_apart_up_to_a_bound() {
+        let here = Location::caller();
+        let task = |id| Holder::Task { id: TaskId(id), site: here };
+        let mut record = SharedRecord::new();
+        let first = record.edit(|holders| holders.enter(task(1)));
+        let id = record.contended(here, 1);
+        let split = record.edit(|holders| holders.split(first));
+        assert_eq!(copy(id).unwrap().holders, [task(1), task(1)]);
+        record.edit(|holders| holders.exit(first));
+        record.edit(|holders| holders.rename(split, task(2)));
+        assert_eq!(copy(id).unwrap().holders, [task(2)]);
+        let many: Vec<Held> = (0..20).map(|_| record.edit(|holders| holders.enter(task(3)))).collect();
+        let copied = copy(id).unwrap();
+        assert_eq!((copied.holders.len(), copied.holders[HOLDERS_MAX]), (HOLDERS_MAX + 1, Holder::Unknown));
+        assert_eq!(record.edit(|holders| holders.split(Held::NOTHING)), Held::NOTHING);
+        many.into_iter().for_each(|held| record.edit(|holders| holders.exit(held)));
+        assert_eq!(copy(id).unwrap().holders, [task(2)]);
+        let before = version(id).unwrap();
+        record.edit(|holders| holders.set_waiters(0));
+        assert_eq!(version(id), Some(before + 1), "who waits matters");
+        record.edit(Holders::doubt);
+        assert_eq!(copy(id).unwrap().holders, [task(2), Holder::Unknown]);
         drop(record);
         assert_eq!(copy(id), None);
     }

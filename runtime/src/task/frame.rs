@@ -9,6 +9,7 @@ use std::ptr::{self, NonNull};
 
 use super::header::Header;
 use super::wait::{Object, Wait, WaitReason};
+use crate::report::snapshot::TaskKind;
 
 /// How many waits of one poll are recorded. A poll with more is shown with the first ones, and its wait
 /// set counts as incomplete.
@@ -77,6 +78,12 @@ fn with<T>(f: impl FnOnce(&Frame) -> T) -> Option<T> {
 /// The header of the task that this thread is polling, or null.
 pub(crate) fn header() -> *const Header {
     with(|frame| frame.header.get()).unwrap_or(ptr::null())
+}
+
+/// Whether this thread may block: it polls no task, or one that is a blocking call.
+pub(crate) fn may_block() -> bool {
+    // SAFETY: (I1) a task that is being polled is alive.
+    unsafe { header().as_ref() }.is_none_or(|header| header.kind() == TaskKind::Blocking)
 }
 
 /// Where the task that this thread is polling was spawned.

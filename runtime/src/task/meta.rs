@@ -207,6 +207,7 @@ mod on {
             Object::Task(id) => (2, id.0),
             Object::Scope(id) => (3, id),
             Object::Lock(id) => (5, id),
+            Object::Channel(id) => (6, id),
             Object::Label(label) => (4, std::ptr::from_ref(label).expose_provenance() as u64),
         }
     }
@@ -220,6 +221,7 @@ mod on {
             2 => Object::Task(TaskId(word)),
             3 => Object::Scope(word),
             5 => Object::Lock(word),
+            6 => Object::Channel(word),
             4 => {
                 // SAFETY: (I6) as above; with tag 4 the word is a `&'static &'static str`.
                 Object::Label(unsafe { &*std::ptr::with_exposed_provenance(word as usize) })

@@ -42,6 +42,7 @@
 
 pub(crate) mod block;
 pub(crate) mod cell;
+pub(crate) mod channel_facts;
 pub(crate) mod facts;
 pub(crate) mod frame;
 pub(crate) mod header;

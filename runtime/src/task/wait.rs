@@ -71,8 +71,34 @@ reasons! {
     MpscSend = "mpsc::Sender::send", Task;
     /// `sync::mpsc` senders' `closed`.
     MpscClosed = "mpsc::Sender::closed", Task;
-    /// `sync::Mutex::lock`.
+    /// `sync::mpsc::Sender::reserve` and `reserve_many`, on a borrowed or an owned sender: free slots.
+    MpscReserve = "mpsc::Sender::reserve", Task;
+    /// `sync::watch::Receiver::changed`: a value not seen yet, or the last sender's end.
+    WatchChanged = "watch::Receiver::changed", Task;
+    /// `sync::watch::Receiver::wait_for`: a value that the condition holds for.
+    WatchWaitFor = "watch::Receiver::wait_for", Task;
+    /// `sync::watch::Sender::closed`: the last receiver's end.
+    WatchClosed = "watch::Sender::closed", Task;
+    /// `sync::broadcast::Receiver::recv`: a value, or the last sender's end.
+    BroadcastRecv = "broadcast::Receiver::recv", Task;
+    /// `sync::broadcast::Sender::closed`: the last receiver's end.
+    BroadcastClosed = "broadcast::Sender::closed", Task;
+    /// `sync::Mutex::lock` and `lock_owned`.
     MutexLock = "Mutex::lock", Task;
+    /// `sync::RwLock::read` and `read_owned`.
+    RwLockRead = "RwLock::read", Task;
+    /// `sync::RwLock::write` and `write_owned`.
+    RwLockWrite = "RwLock::write", Task;
+    /// `sync::Semaphore::acquire`, `acquire_many` and the owned ones.
+    SemaphoreAcquire = "Semaphore::acquire", Task;
+    /// `sync::Notify::notified`.
+    Notified = "Notify::notified", Task;
+    /// `sync::Barrier::wait`: the others.
+    BarrierWait = "Barrier::wait", Task;
+    /// `sync::OnceCell::get_or_init`: another task's initialisation.
+    OnceCellInit = "OnceCell::get_or_init", Task;
+    /// `sync::SetOnce::wait`: the value.
+    SetOnceWait = "SetOnce::wait", Task;
     /// A closure that runs on the blocking pool.
     BlockingCall = "blocking call", World;
     /// A future of another crate, named by `waiting`.
@@ -125,6 +151,8 @@ pub(crate) enum Object {
     Label(&'static &'static str),
     /// A lock that is or was contended, by the id of its facts; see [`facts`](super::facts).
     Lock(u64),
+    /// A channel that somebody has parked on, by the id of its facts; see [`channel_facts`](super::channel_facts).
+    Channel(u64),
 }
 
 /// One wait: reason, object and the caller's location.

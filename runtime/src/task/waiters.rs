@@ -22,6 +22,22 @@ struct Waiter<T> {
     waker: Option<Waker>,
 }
 
+/// Several wakes that have been decided under a lock; see [`Woken`]. One takes no memory.
+#[derive(Debug, Default)]
+pub(crate) struct Wakes {
+    first: Option<Woken>,
+    more: Vec<Woken>,
+}
+
+impl Wakes {
+    pub(crate) fn push(&mut self, woken: Woken) {
+        match self.first {
+            None => self.first = Some(woken),
+            Some(_) => self.more.push(woken),
+        }
+    }
+}
+
 /// Waiters in the order of their arrival. The queue lies under its primitive's lock.
 ///
 /// A waiter is **queued** until it is **granted**, and leaves by [`leave`](Waiters::leave) in either case, which says
@@ -40,6 +56,11 @@ pub(crate) struct Waiters<T = ()> {
 impl<T: Copy> Waiters<T> {
     pub(crate) const fn new() -> Waiters<T> {
         Waiters { waiters: Slab::new(), order: VecDeque::new(), queued: 0, tickets: 0 }
+    }
+
+    /// How many wait who have not been granted.
+    pub(crate) fn len(&self) -> usize {
+        self.queued
     }
 
     /// Nobody waits who has not been granted.
@@ -72,18 +93,62 @@ impl<T: Copy> Waiters<T> {
         }
     }
 
+    /// What is known of a waiter, queued or granted.
+    pub(crate) fn tag(&self, place: Place) -> T {
+        self.waiters[place.index].tag
+    }
+
+    /// The longest waiting.
+    pub(crate) fn front(&mut self) -> Option<T> {
+        while let Some(place) = self.order.front() {
+            match self.waiters.get(place.index).filter(|waiter| waiter.ticket == place.ticket) {
+                Some(waiter) if waiter.waker.is_some() => return Some(waiter.tag),
+                _ => self.order.pop_front(),
+            };
+        }
+        None
+    }
+
     /// Grants the longest waiting; `None` if nobody waits.
     pub(crate) fn grant(&mut self) -> Option<(Woken, T)> {
         while let Some(place) = self.order.pop_front() {
-            let Some(waiter) = self.waiters.get_mut(place.index).filter(|w| w.ticket == place.ticket) else {
-                continue;
-            };
-            if let Some(waker) = waiter.waker.take() {
-                self.queued -= 1;
-                return Some((waker::fire(waker), waiter.tag));
+            if let Some(granted) = self.grant_at(place, |_| {}) {
+                return Some(granted);
             }
         }
         None
+    }
+
+    /// The same, and changes what is known of it.
+    pub(crate) fn grant_with(&mut self, f: impl FnOnce(&mut T)) -> Option<Woken> {
+        self.front()?;
+        let place = self.order.pop_front()?;
+        self.grant_at(place, f).map(|(woken, _)| woken)
+    }
+
+    /// Grants who came last.
+    pub(crate) fn grant_last_with(&mut self, f: impl FnOnce(&mut T)) -> Option<Woken> {
+        let mut f = Some(f);
+        while let Some(place) = self.order.pop_back() {
+            let granted = self.grant_at(place, |tag| {
+                if let Some(f) = f.take() {
+                    f(tag);
+                }
+            });
+            if let Some((woken, _)) = granted {
+                return Some(woken);
+            }
+        }
+        None
+    }
+
+    /// Grants the waiter that took this place in the order, if it still waits.
+    fn grant_at(&mut self, place: Place, f: impl FnOnce(&mut T)) -> Option<(Woken, T)> {
+        let waiter = self.waiters.get_mut(place.index).filter(|waiter| waiter.ticket == place.ticket)?;
+        let waker = waiter.waker.take()?;
+        f(&mut waiter.tag);
+        self.queued -= 1;
+        Some((waker::fire(waker), waiter.tag))
     }
 
     /// Grants everybody.

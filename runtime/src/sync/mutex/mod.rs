@@ -1,0 +1,393 @@
+//! A mutual exclusion lock that waits without blocking its thread. Fair: first come, first served.
+//!
+//! **M1** The value is touched only through a guard, and there is one while `State::locked`: a guard is made by whoever set it,
+//! or was granted it, and clears it or grants it on.
+
+mod guards;
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll};
+
+pub use self::guards::{MappedMutexGuard, MutexGuard, OwnedMappedMutexGuard, OwnedMutexGuard};
+use super::blocking;
+use crate::task::facts::{Holder, LockRecord};
+use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::waiters::{Place, Waiters};
+
+/// An asynchronous lock around a value.
+///
+/// It may be held across an await. It has no poisoning: a panic releases it. A lock that comes free goes to
+/// the task that has waited longest.
+///
+/// ```
+/// # leakfree::runtime::Runtime::new().unwrap().block_on(async {
+/// let lock = std::sync::Arc::new(leakfree::sync::Mutex::new(1));
+/// let theirs = std::sync::Arc::clone(&lock);
+/// leakfree::spawn(async move { *theirs.lock().await += 1 }).await.unwrap();
+/// assert_eq!(*lock.lock().await, 2);
+/// # });
+/// ```
+pub struct Mutex<T: ?Sized> {
+    raw: Raw,
+    value: UnsafeCell<T>,
+}
+
+/// The lock without its value.
+struct Raw {
+    state: std::sync::Mutex<State>,
+    created: &'static Location<'static>,
+}
+
+struct State {
+    locked: bool,
+    waiters: Waiters<Holder>,
+    record: LockRecord,
+}
+
+// SAFETY: (M1) the value is moved between threads, never shared by two at a time.
+unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
+// SAFETY: (M1) as above.
+unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
+
+impl<T> Mutex<T> {
+    /// An unlocked lock around `value`.
+    #[track_caller]
+    pub const fn new(value: T) -> Mutex<T> {
+        Mutex {
+            raw: Raw {
+                state: std::sync::Mutex::new(State {
+                    locked: false,
+                    waiters: Waiters::new(),
+                    record: LockRecord::new(),
+                }),
+                created: Location::caller(),
+            },
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// As [`new`](Mutex::new), which can be called in a `static`, too.
+    #[track_caller]
+    pub const fn const_new(value: T) -> Mutex<T> {
+        Mutex::new(value)
+    }
+
+    /// The value.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+}
+
+impl<T: ?Sized> Mutex<T> {
+    /// Waits for the lock, and returns the guard that holds it.
+    ///
+    /// # Cancel safety
+    /// Cancel safe, but the place in the queue is lost. A lock that was granted to it goes to the next in
+    /// line.
+    #[track_caller]
+    pub fn lock(&self) -> Lock<'_, T> {
+        Lock { mutex: self, turn: Turn::new(&self.raw) }
+    }
+
+    /// As [`lock`](Mutex::lock), with a guard that keeps the lock alive and borrows nothing.
+    ///
+    /// # Cancel safety
+    /// As there.
+    #[track_caller]
+    pub fn lock_owned(self: Arc<Self>) -> LockOwned<T> {
+        LockOwned { turn: Turn::new(&self.raw), mutex: Some(self) }
+    }
+
+    /// The guard, if the lock is free and nobody waits for it. Does not wait.
+    ///
+    /// # Errors
+    /// [`TryLockError`] if it is not free.
+    #[track_caller]
+    pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError> {
+        self.raw.try_lock(Location::caller())?;
+        Ok(MutexGuard::new(self))
+    }
+
+    /// As [`try_lock`](Mutex::try_lock), with a guard that keeps the lock alive and borrows nothing.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn try_lock_owned(self: Arc<Self>) -> Result<OwnedMutexGuard<T>, TryLockError> {
+        self.raw.try_lock(Location::caller())?;
+        Ok(OwnedMutexGuard::new(self))
+    }
+
+    /// Blocks the thread until it has the lock: for code outside of tasks, and for blocking calls.
+    ///
+    /// # Panics
+    /// Within a task, whose thread it would block.
+    #[track_caller]
+    pub fn blocking_lock(&self) -> MutexGuard<'_, T> {
+        blocking::wait("Mutex::blocking_lock", "lock", self.lock())
+    }
+
+    /// As [`blocking_lock`](Mutex::blocking_lock), with a guard that keeps the lock alive and borrows nothing.
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn blocking_lock_owned(self: Arc<Self>) -> OwnedMutexGuard<T> {
+        blocking::wait("Mutex::blocking_lock_owned", "lock_owned", self.lock_owned())
+    }
+
+    /// The value; the borrow proves that nobody holds the lock.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+}
+
+impl Raw {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_lock(&self, site: &'static Location<'static>) -> Result<(), TryLockError> {
+        let mut state = self.state();
+        if state.locked {
+            return Err(TryLockError(()));
+        }
+        state.lock(Holder::polled(site));
+        Ok(())
+    }
+
+    fn unlock(&self) {
+        let woken = {
+            let mut state = self.state();
+            let granted = state.waiters.grant();
+            state.locked = granted.is_some();
+            let waiters = state.waiters.len();
+            state.record.set(granted.as_ref().map(|(_, holder)| *holder), waiters);
+            granted
+        };
+        drop(woken);
+    }
+}
+
+impl State {
+    fn lock(&mut self, holder: Holder) {
+        self.locked = true;
+        self.record.set(Some(holder), self.waiters.len());
+    }
+}
+
+/// The wait for a lock.
+struct Turn {
+    place: Option<Place>,
+    leaf: Leaf,
+}
+
+impl Turn {
+    #[track_caller]
+    fn new(raw: &Raw) -> Turn {
+        Turn { place: None, leaf: Leaf::new(WaitReason::MutexLock, Object::Created(raw.created)) }
+    }
+
+    fn poll(&mut self, raw: &Raw, cx: &Context<'_>) -> Poll<()> {
+        let site = self.leaf.location();
+        let mut state = raw.state();
+        let mut old = None;
+        match self.place {
+            None if !state.locked => {
+                state.lock(Holder::polled(site));
+                return Poll::Ready(());
+            }
+            None => {
+                self.place = Some(state.waiters.join(cx, Holder::woken_by(cx, site)));
+                let waiters = state.waiters.len();
+                let id = state.record.contended(raw.created, waiters);
+                self.leaf.set_object(Object::Lock(id));
+            }
+            Some(place) => match state.waiters.poll(place, cx, Holder::woken_by(cx, site)) {
+                Ok(()) => {
+                    state.waiters.leave(place);
+                    state.lock(Holder::polled(site));
+                    drop(state);
+                    self.place = None;
+                    self.leaf.ready();
+                    return Poll::Ready(());
+                }
+                Err(replaced) => old = replaced,
+            },
+        }
+        drop(state);
+        drop(old);
+        self.leaf.pending(cx);
+        Poll::Pending
+    }
+
+    fn leave(&mut self, raw: &Raw) {
+        let Some(place) = self.place.take() else { return };
+        let mut state = raw.state();
+        let waker = state.waiters.leave(place);
+        if waker.is_some() {
+            let waiters = state.waiters.len();
+            state.record.set_waiters(waiters);
+            drop(state);
+        } else {
+            drop(state);
+            // Granted and not taken: the lock is ours to give on.
+            raw.unlock();
+        }
+        drop(waker);
+    }
+}
+
+/// The future of [`Mutex::lock`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Lock<'a, T: ?Sized> {
+    mutex: &'a Mutex<T>,
+    turn: Turn,
+}
+
+impl<'a, T: ?Sized> Future for Lock<'a, T> {
+    type Output = MutexGuard<'a, T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<MutexGuard<'a, T>> {
+        let this = &mut *self;
+        this.turn.poll(&this.mutex.raw, cx).map(|()| MutexGuard::new(this.mutex))
+    }
+}
+
+impl<T: ?Sized> Drop for Lock<'_, T> {
+    fn drop(&mut self) {
+        self.turn.leave(&self.mutex.raw);
+    }
+}
+
+/// The future of [`Mutex::lock_owned`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct LockOwned<T: ?Sized> {
+    /// Gone once it is ready.
+    mutex: Option<Arc<Mutex<T>>>,
+    turn: Turn,
+}
+
+impl<T: ?Sized> Future for LockOwned<T> {
+    type Output = OwnedMutexGuard<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OwnedMutexGuard<T>> {
+        let this = &mut *self;
+        let mutex = this.mutex.as_ref().expect("`lock_owned` was polled after it was ready");
+        match this.turn.poll(&mutex.raw, cx) {
+            Poll::Ready(()) => Poll::Ready(OwnedMutexGuard::new(this.mutex.take().expect("looked at above"))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<T: ?Sized> Drop for LockOwned<T> {
+    fn drop(&mut self) {
+        if let Some(mutex) = &self.mutex {
+            self.turn.leave(&mutex.raw);
+        }
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Mutex");
+        match self.try_lock() {
+            Ok(guard) => debug.field("value", &&*guard).finish(),
+            Err(_) => debug.field("value", &format_args!("<locked>")).finish(),
+        }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Lock<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock").finish_non_exhaustive()
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for LockOwned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockOwned").finish_non_exhaustive()
+    }
+}
+
+impl<T> From<T> for Mutex<T> {
+    #[track_caller]
+    fn from(value: T) -> Mutex<T> {
+        Mutex::new(value)
+    }
+}
+
+impl<T: Default> Default for Mutex<T> {
+    #[track_caller]
+    fn default() -> Mutex<T> {
+        Mutex::new(T::default())
+    }
+}
+
+/// The lock is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TryLockError(pub(super) ());
+
+impl fmt::Display for TryLockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the lock is held")
+    }
+}
+
+impl std::error::Error for TryLockError {}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::Waker;
+
+    fn cx() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    #[test]
+    fn the_lock_goes_to_who_waited_longest() {
+        let mutex = Mutex::new(0);
+        let guard = mutex.try_lock().unwrap();
+        let (mut a, mut b) = (pin!(mutex.lock()), pin!(mutex.lock()));
+        assert!(a.as_mut().poll(&mut cx()).is_pending());
+        assert!(b.as_mut().poll(&mut cx()).is_pending());
+        drop(guard);
+        assert!(mutex.try_lock().is_err(), "handed over, not free");
+        assert!(b.as_mut().poll(&mut cx()).is_pending());
+        let Poll::Ready(mut guard) = a.as_mut().poll(&mut cx()) else { panic!("granted") };
+        *guard += 1;
+        drop(guard);
+        let Poll::Ready(guard) = b.as_mut().poll(&mut cx()) else { panic!("granted") };
+        assert_eq!(*guard, 1);
+        drop(guard);
+        assert!(mutex.try_lock().is_ok());
+    }
+
+    #[test]
+    fn a_granted_waiter_that_is_dropped_hands_the_lock_on() {
+        let mutex = Mutex::new(());
+        let guard = mutex.try_lock().unwrap();
+        let mut a = Box::pin(mutex.lock());
+        let mut b = pin!(mutex.lock());
+        assert!(a.as_mut().poll(&mut cx()).is_pending());
+        assert!(b.as_mut().poll(&mut cx()).is_pending());
+        drop(guard);
+        drop(a);
+        assert!(b.as_mut().poll(&mut cx()).is_ready());
+        assert!(mutex.try_lock().is_ok(), "b's guard was dropped");
+    }
+
+    #[test]
+    fn a_static_lock_is_possible() {
+        static LOCK: Mutex<u32> = Mutex::new(7);
+        assert_eq!(*LOCK.try_lock().unwrap(), 7);
+    }
+}

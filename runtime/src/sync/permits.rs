@@ -1,0 +1,364 @@
+//! Permits that are given out in the order in which they were asked for: what [`Semaphore`](super::Semaphore) and
+//! [`RwLock`](super::RwLock) are made of.
+//!
+//! Who asks for more than is free holds up who comes after, so nobody starves. Permits that are given back go to the first
+//! in line, never past it.
+//!
+//! - **P1** The permits of all [`Hold`]s, of grants not taken up, and those that are free add up to what was put in. A
+//!   `Hold` is made by whoever took its permits off, or was granted them.
+
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use super::semaphore::{AcquireError, TryAcquireError};
+use crate::task::facts::{Held, Holder, SharedRecord};
+use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::waiters::{Place, Waiters, Wakes};
+
+#[derive(Debug)]
+pub(super) struct Permits {
+    state: Mutex<State>,
+    created: &'static Location<'static>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// While somebody waits these are fewer than the first in line needs.
+    free: usize,
+    closed: bool,
+    waiters: Waiters<Ask>,
+    record: SharedRecord,
+}
+
+/// What a waiter wants, and what it was given.
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    need: usize,
+    holder: Holder,
+    /// `None` until it was given its permits. A close wakes without giving any.
+    given: Option<Held>,
+}
+
+impl State {
+    fn available(&self) -> usize {
+        if self.waiters.is_empty() { self.free } else { 0 }
+    }
+
+    fn take(&mut self, n: usize, holder: Holder) -> Held {
+        self.free -= n;
+        if n == 0 { Held::NOTHING } else { self.record.edit(|holders| holders.enter(holder)) }
+    }
+
+    /// Gives what is free to those who are first in line.
+    fn serve(&mut self) -> Wakes {
+        let (mut wakes, before) = (Wakes::default(), self.waiters.len());
+        while let Some(ask) = self.waiters.front().filter(|ask| ask.need <= self.free && !self.closed) {
+            let held = self.take(ask.need, ask.holder);
+            if let Some(woken) = self.waiters.grant_with(|ask| ask.given = Some(held)) {
+                wakes.push(woken);
+            }
+        }
+        if self.waiters.len() != before {
+            self.note_waiters();
+        }
+        wakes
+    }
+
+    fn note_waiters(&mut self) {
+        let waiters = self.waiters.len();
+        if let SharedRecord::Public(_) = self.record {
+            self.record.edit(|holders| holders.set_waiters(waiters));
+        }
+    }
+}
+
+impl Permits {
+    pub(super) const fn new(free: usize, created: &'static Location<'static>) -> Permits {
+        let state = State { free, closed: false, waiters: Waiters::new(), record: SharedRecord::new() };
+        Permits { state: Mutex::new(state), created }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes permits if they are free and nobody waits before.
+    pub(super) fn try_take(
+        &self,
+        n: usize,
+        site: &'static Location<'static>,
+    ) -> Result<Held, TryAcquireError> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(TryAcquireError::Closed);
+        }
+        if state.available() < n {
+            return Err(TryAcquireError::NoPermits);
+        }
+        Ok(state.take(n, Holder::polled(site)))
+    }
+
+    fn give_back(&self, n: usize, held: Held) {
+        let wakes = {
+            let mut state = self.state();
+            if held != Held::NOTHING {
+                state.record.edit(|holders| holders.exit(held));
+            }
+            state.free += n;
+            state.serve()
+        };
+        drop(wakes);
+    }
+
+    /// Puts permits in from nowhere; `false` if there would be more than `most`.
+    pub(super) fn add(&self, n: usize, most: usize) -> bool {
+        let wakes = {
+            let mut state = self.state();
+            if state.free.checked_add(n).is_none_or(|free| free > most) {
+                return false;
+            }
+            state.record.edit(|holders| holders.doubt());
+            state.free += n;
+            state.serve()
+        };
+        drop(wakes);
+        true
+    }
+
+    /// Takes up to `n` free permits out for good; how many.
+    pub(super) fn remove(&self, n: usize) -> usize {
+        let mut state = self.state();
+        let n = n.min(state.available());
+        state.record.edit(|holders| holders.doubt());
+        state.free -= n;
+        n
+    }
+
+    pub(super) fn close(&self) {
+        let wakes = {
+            let mut state = self.state();
+            state.closed = true;
+            state.record.edit(|holders| holders.doubt());
+            let wakes = state.waiters.grant_all();
+            state.note_waiters();
+            wakes
+        };
+        drop(wakes);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    pub(super) fn available(&self) -> usize {
+        self.state().available()
+    }
+}
+
+/// What leads to permits, and keeps them alive.
+pub(super) trait Source {
+    fn permits(&self) -> &Permits;
+}
+
+impl Source for &Permits {
+    fn permits(&self) -> &Permits {
+        self
+    }
+}
+
+/// Permits that are held; dropping it gives them back.
+#[derive(Debug)]
+pub(super) struct Hold<S: Source> {
+    /// `None` only while it is taken apart.
+    source: Option<S>,
+    n: usize,
+    held: Held,
+}
+
+impl<S: Source> Hold<S> {
+    /// For whoever has taken the permits.
+    pub(super) fn new(source: S, n: usize, held: Held) -> Hold<S> {
+        Hold { source: Some(source), n, held }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.n
+    }
+
+    pub(super) fn source(&self) -> &S {
+        self.source.as_ref().expect("present until the hold is taken apart")
+    }
+
+    fn permits(&self) -> &Permits {
+        self.source().permits()
+    }
+
+    /// Gives all but one permit back.
+    pub(super) fn reduce_to_one(&mut self) {
+        let spare = std::mem::replace(&mut self.n, 1) - 1;
+        self.permits().give_back(spare, Held::NOTHING);
+    }
+
+    /// The permits are not given back, ever.
+    pub(super) fn forget(mut self) {
+        let (n, held) = (std::mem::take(&mut self.n), std::mem::replace(&mut self.held, Held::NOTHING));
+        if n > 0 {
+            self.permits().state().record.edit(|holders| {
+                holders.exit(held);
+                holders.doubt();
+            });
+        }
+    }
+
+    /// Takes the permits of another hold over. The caller has seen that both are of the same source.
+    pub(super) fn merge(&mut self, mut other: Hold<S>) {
+        let (n, held) = (std::mem::take(&mut other.n), std::mem::replace(&mut other.held, Held::NOTHING));
+        self.n += n;
+        if self.held == Held::NOTHING {
+            self.held = held;
+        } else if held != Held::NOTHING {
+            self.permits().state().record.edit(|holders| holders.exit(held));
+        }
+    }
+
+    /// Splits `n` permits off, if there are that many.
+    pub(super) fn split(&mut self, n: usize) -> Option<Hold<S>>
+    where
+        S: Clone,
+    {
+        let left = self.n.checked_sub(n)?;
+        let source = self.source().clone();
+        let held = match (n, left) {
+            (0, _) => Held::NOTHING,
+            (_, 0) => std::mem::replace(&mut self.held, Held::NOTHING),
+            _ => self.permits().state().record.edit(|holders| holders.split(self.held)),
+        };
+        self.n = left;
+        Some(Hold::new(source, n, held))
+    }
+}
+
+impl<S: Source> Drop for Hold<S> {
+    fn drop(&mut self) {
+        if self.n > 0 || self.held != Held::NOTHING {
+            self.permits().give_back(self.n, self.held);
+        }
+    }
+}
+
+/// Waits for permits. Dropped before it is ready, what it was given goes to the next in line.
+#[derive(Debug)]
+pub(super) struct Claim<S: Source> {
+    /// Gone once it is ready.
+    source: Option<S>,
+    need: usize,
+    place: Option<Place>,
+    leaf: Leaf,
+}
+
+impl<S: Source> Unpin for Claim<S> {}
+
+impl<S: Source> Claim<S> {
+    #[track_caller]
+    pub(super) fn new(source: S, need: usize, reason: WaitReason) -> Claim<S> {
+        let leaf = Leaf::new(reason, Object::Created(source.permits().created));
+        Claim { source: Some(source), need, place: None, leaf }
+    }
+
+    fn poll_permits(&mut self, cx: &Context<'_>) -> Poll<Result<Held, AcquireError>> {
+        let permits = self.source.as_ref().expect("polled after it was ready").permits();
+        let site = self.leaf.location();
+        let mut state = permits.state();
+        let Some(place) = self.place else {
+            if state.closed {
+                return Poll::Ready(Err(AcquireError(())));
+            }
+            if state.available() >= self.need {
+                return Poll::Ready(Ok(state.take(self.need, Holder::polled(site))));
+            }
+            let ask = Ask { need: self.need, holder: Holder::woken_by(cx, site), given: None };
+            self.place = Some(state.waiters.join(cx, ask));
+            let waiters = state.waiters.len();
+            let id = state.record.contended(permits.created, waiters);
+            self.leaf.set_object(Object::Lock(id));
+            drop(state);
+            self.leaf.pending(cx);
+            return Poll::Pending;
+        };
+        let ask = Ask { need: self.need, holder: Holder::woken_by(cx, site), given: None };
+        match state.waiters.poll(place, cx, ask) {
+            Err(old) => {
+                drop(state);
+                drop(old);
+                self.leaf.pending(cx);
+                Poll::Pending
+            }
+            Ok(()) if state.closed => {
+                drop(state);
+                self.leave();
+                self.leaf.ready();
+                Poll::Ready(Err(AcquireError(())))
+            }
+            Ok(()) => {
+                let held = state.waiters.tag(place).given.expect("woken with permits unless closed");
+                state.waiters.leave(place);
+                if held != Held::NOTHING {
+                    state.record.edit(|holders| holders.rename(held, Holder::polled(site)));
+                }
+                drop(state);
+                self.place = None;
+                self.leaf.ready();
+                Poll::Ready(Ok(held))
+            }
+        }
+    }
+
+    fn leave(&mut self) {
+        let (Some(source), Some(place)) = (&self.source, self.place.take()) else { return };
+        let permits = source.permits();
+        let mut state = permits.state();
+        let given = state.waiters.tag(place).given;
+        let waker = state.waiters.leave(place);
+        let wakes = match given {
+            Some(held) => {
+                drop(state);
+                permits.give_back(self.need, held);
+                None
+            }
+            // Who stood first may have wanted more than who comes next.
+            None => {
+                state.note_waiters();
+                Some(state.serve())
+            }
+        };
+        drop((waker, wakes));
+    }
+}
+
+impl<S: Source> Future for Claim<S> {
+    type Output = Result<Hold<S>, AcquireError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        match this.poll_permits(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => {
+                this.source = None;
+                Poll::Ready(Err(error))
+            }
+            Poll::Ready(Ok(held)) => {
+                let source = this.source.take().expect("looked at above");
+                Poll::Ready(Ok(Hold::new(source, this.need, held)))
+            }
+        }
+    }
+}
+
+impl<S: Source> Drop for Claim<S> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

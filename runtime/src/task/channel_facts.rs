@@ -1,0 +1,312 @@
+//! What is known of a channel that tasks wait for: how many handles each end has, and who used each end last, where.
+//!
+//! A channel lies in memory of the user's types, which a snapshot must not read. So from the first time that somebody parks
+//! on it, it has a [`Slot`]: a few words in memory that is never freed, only used again, which the channel keeps up to date
+//! under its own lock, and which snapshots find by its id. A slot costs a push and a pop of a free list: a oneshot
+//! that somebody parks on has one, too.
+//!
+//! - **C1** A slot's words are written by one at a time: its channel, under the channel's lock, or whoever took it from
+//!   the free list. A site word is null or a `&'static Location`.
+
+use std::cell::Cell;
+use std::panic::Location;
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::frame;
+use super::wait::Object;
+
+/// Who used an end of a channel, and where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct User {
+    /// The task's id; 0 outside a task.
+    pub(crate) task: u64,
+    pub(crate) site: &'static Location<'static>,
+}
+
+/// The two ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    Sender = 0,
+    Receiver = 1,
+}
+
+/// What a channel keeps of itself, under its own lock.
+#[derive(Debug)]
+pub(crate) struct ChannelRecord {
+    users: [Option<User>; 2],
+    /// Taken when somebody first parks.
+    slot: Option<&'static Slot>,
+}
+
+impl ChannelRecord {
+    pub(crate) const fn new() -> ChannelRecord {
+        ChannelRecord { users: [None; 2], slot: None }
+    }
+
+    /// An end is used by the task being polled.
+    #[inline]
+    pub(crate) fn used(&mut self, end: End, site: &'static Location<'static>) {
+        if cfg!(leakfree_norecord) {
+            return;
+        }
+        // SAFETY: (I1) a task that is being polled is alive.
+        let task = unsafe { frame::header().as_ref() }.map_or(0, |header| header.record.id().0);
+        let user = User { task, site };
+        self.users[end as usize] = Some(user);
+        if let Some(slot) = self.slot {
+            slot.write(|| slot.users[end as usize].set(user));
+        }
+    }
+
+    /// An end has that many handles now.
+    #[inline]
+    pub(crate) fn set_handles(&mut self, end: End, handles: usize) {
+        if let Some(slot) = self.slot {
+            slot.write(|| slot.handles[end as usize].store(handles as u64, Relaxed));
+        }
+    }
+
+    /// Snapshots can see this channel.
+    pub(crate) fn is_published(&self) -> bool {
+        self.slot.is_some()
+    }
+
+    /// The object of a wait; known by its creation point until somebody has parked.
+    pub(crate) fn object(&self, created: &'static Location<'static>) -> Object {
+        match self.slot {
+            Some(slot) => Object::Channel(slot.id.load(Relaxed)),
+            None => Object::Created(created),
+        }
+    }
+
+    /// Somebody parks: the object of the wait. `handles` are the senders and the receivers.
+    #[inline]
+    pub(crate) fn parked(&mut self, created: &'static Location<'static>, handles: [usize; 2]) -> Object {
+        if !cfg!(leakfree_norecord) && self.slot.is_none() {
+            self.slot = take();
+            if let Some(slot) = self.slot {
+                slot.write(|| {
+                    slot.id.store(slot.id.load(Relaxed).wrapping_add(GENERATION), Relaxed);
+                    slot.created.store(ptr::from_ref(created).cast_mut(), Relaxed);
+                    for end in [End::Sender as usize, End::Receiver as usize] {
+                        slot.handles[end].store(handles[end] as u64, Relaxed);
+                        match self.users[end] {
+                            Some(user) => slot.users[end].set(user),
+                            None => slot.users[end].site.store(ptr::null_mut(), Relaxed),
+                        }
+                    }
+                });
+            }
+        }
+        self.object(created)
+    }
+}
+
+impl Drop for ChannelRecord {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            slot.write(|| slot.created.store(ptr::null_mut(), Relaxed));
+            free_list(own_list()).push(slot);
+        }
+    }
+}
+
+/// A copy for a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ChannelCopy {
+    pub(crate) created: &'static Location<'static>,
+    pub(crate) senders: u64,
+    pub(crate) receivers: u64,
+    pub(crate) last_sender: Option<User>,
+    pub(crate) last_receiver: Option<User>,
+    /// Counts the changes.
+    pub(crate) version: u64,
+}
+
+/// How often a slot that is being written is read again.
+const READS_MAX: usize = 64;
+
+/// The facts of that channel; `None` if it is gone, or does not come to rest.
+pub(crate) fn copy(id: u64) -> Option<ChannelCopy> {
+    let slot = find(id as u32)?;
+    for _ in 0..READS_MAX {
+        // Acquire: pairs with the release at the end of `write`.
+        let version = slot.version.load(Acquire);
+        let copy = slot.read(version);
+        let found = slot.id.load(Relaxed);
+        // Pairs with the release fence in `write`: whoever saw a word of a later write sees its version, too.
+        fence(Acquire);
+        if version % 2 == 0 && slot.version.load(Relaxed) == version {
+            return copy.filter(|_| found == id);
+        }
+        std::hint::spin_loop();
+    }
+    None
+}
+
+#[derive(Debug, Default)]
+struct UserWords {
+    task: AtomicU64,
+    site: AtomicPtr<Location<'static>>,
+}
+
+impl UserWords {
+    fn set(&self, user: User) {
+        self.task.store(user.task, Relaxed);
+        self.site.store(ptr::from_ref(user.site).cast_mut(), Relaxed);
+    }
+
+    fn get(&self) -> Option<User> {
+        // SAFETY: (C1) null or a `&'static Location`.
+        let site = unsafe { self.site.load(Relaxed).as_ref() }?;
+        Some(User { task: self.task.load(Relaxed), site })
+    }
+}
+
+/// One channel's facts, read by snapshots at any time: `version` is odd while they are written.
+#[derive(Debug, Default)]
+struct Slot {
+    version: AtomicU64,
+    /// `[generation: 32 | index: 32]`.
+    id: AtomicU64,
+    /// Null while the slot is free.
+    created: AtomicPtr<Location<'static>>,
+    handles: [AtomicU64; 2],
+    users: [UserWords; 2],
+}
+
+const GENERATION: u64 = 1 << 32;
+
+impl Slot {
+    #[inline]
+    fn write(&self, stores: impl FnOnce()) {
+        // (C1) One writer: a load and a store are enough.
+        let version = self.version.load(Relaxed);
+        self.version.store(version.wrapping_add(1), Relaxed);
+        fence(Release);
+        stores();
+        self.version.store(version.wrapping_add(2), Release);
+    }
+
+    fn read(&self, version: u64) -> Option<ChannelCopy> {
+        // SAFETY: (C1) null or a `&'static Location`.
+        let created = unsafe { self.created.load(Relaxed).as_ref() }?;
+        Some(ChannelCopy {
+            created,
+            senders: self.handles[End::Sender as usize].load(Relaxed),
+            receivers: self.handles[End::Receiver as usize].load(Relaxed),
+            last_sender: self.users[End::Sender as usize].get(),
+            last_receiver: self.users[End::Receiver as usize].get(),
+            version,
+        })
+    }
+}
+
+// ---- where slots come from ----------------------------------------------------------------------
+
+/// Slots in the first chunk; each further chunk has twice as many as the one before.
+const FIRST_CHUNK: usize = 64;
+
+static CHUNKS: [OnceLock<Box<[Slot]>>; 25] = [const { OnceLock::new() }; 25];
+
+type FreeList = Mutex<Vec<&'static Slot>>;
+
+static FREE: [FreeList; 8] = [const { Mutex::new(Vec::new()) }; 8];
+
+/// The chunk of an index, and the place in it.
+fn locate(index: u32) -> (usize, usize) {
+    let chunk = (index as usize / FIRST_CHUNK + 1).ilog2() as usize;
+    (chunk, index as usize - FIRST_CHUNK * ((1 << chunk) - 1))
+}
+
+fn find(index: u32) -> Option<&'static Slot> {
+    let (chunk, at) = locate(index);
+    CHUNKS.get(chunk)?.get()?.get(at)
+}
+
+/// This thread's free list.
+fn own_list() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    OWN.try_with(|own| {
+        if own.get() == usize::MAX {
+            own.set(NEXT.fetch_add(1, Relaxed) % FREE.len());
+        }
+        own.get()
+    })
+    .unwrap_or(0)
+}
+
+fn free_list(list: usize) -> std::sync::MutexGuard<'static, Vec<&'static Slot>> {
+    FREE[list].lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A slot that belongs to the caller; `None` beyond two thousand million.
+fn take() -> Option<&'static Slot> {
+    let own = own_list();
+    // A thread that only makes channels has them from those that only drop them.
+    (0..FREE.len()).find_map(|step| free_list((own + step) % FREE.len()).pop()).or_else(grow)
+}
+
+#[cold]
+fn grow() -> Option<&'static Slot> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let index = NEXT.fetch_update(Relaxed, Relaxed, |index| index.checked_add(1)).ok()?;
+    let (chunk, at) = locate(index);
+    let slots = CHUNKS.get(chunk)?.get_or_init(|| {
+        let start = index as usize - at;
+        let slot = |at: usize| Slot { id: AtomicU64::new((start + at) as u64), ..Slot::default() };
+        (0..FIRST_CHUNK << chunk).map(slot).collect()
+    });
+    slots.get(at)
+}
+
+#[cfg(all(test, not(loom), not(leakfree_norecord)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_has_its_place() {
+        let mut expected = (0, 0);
+        for index in 0..10_000 {
+            assert_eq!(locate(index), expected);
+            expected.1 += 1;
+            if expected.1 == FIRST_CHUNK << expected.0 {
+                expected = (expected.0 + 1, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_channel_is_seen_from_its_first_park_to_its_end_and_its_slot_is_used_again() {
+        let here = Location::caller();
+        let mut record = ChannelRecord::new();
+        record.used(End::Sender, here);
+        assert_eq!(record.object(here), Object::Created(here));
+        let Object::Channel(id) = record.parked(here, [2, 1]) else { panic!("published") };
+        let first = copy(id).unwrap();
+        assert_eq!((first.created, first.senders, first.receivers), (here, 2, 1));
+        assert_eq!((first.last_sender, first.last_receiver), (Some(User { task: 0, site: here }), None));
+        record.used(End::Receiver, here);
+        record.set_handles(End::Sender, 3);
+        let second = copy(id).unwrap();
+        assert_eq!((second.senders, second.last_receiver), (3, first.last_sender));
+        assert_ne!(second.version, first.version);
+        drop(record);
+        assert_eq!(copy(id), None);
+        let again: Vec<ChannelRecord> = (0..100)
+            .map(|_| {
+                let mut record = ChannelRecord::new();
+                assert_ne!(record.parked(here, [1, 1]), Object::Channel(id), "ids are not used again");
+                record
+            })
+            .collect();
+        drop(again);
+        assert_eq!(copy(id), None);
+    }
+}
