@@ -31,7 +31,7 @@
 //! | `cancelled` | `null`, or `{ "reason", "site", "since_ms" }` |
 //! | `knots`, `knot` | how many knots alike, and the other tasks of the first: id, name, sites, times, waits, scopes |
 //! | `waits_for` | of a task that waits for stuck ones: the way to the one to blame, that one last |
-//! | `suspicion` | of a suspect: `{ "why": "quiescent" }` or `{ "why": "long_park", "usual_p99_ms", "usual_longest_ms", "samples" }` |
+//! | `suspicion` | of a suspect: `{ "why": "quiescent" }`, `{ "why": "behind" }` (see `waits_for`), `{ "why": "long_park", "usual_p99_ms", "usual_longest_ms", "samples" }` or `{ "why": "channel_user", "handles", "task", "site", "ended" }` (1 if the task has ended) |
 //! | `running` | `null`, or `{ "worker", "since_ms" }`: of the oldest |
 //! | `shields` | `[{ "site", "since_ms" }]`: pending shields of the oldest |
 //! | `deadline_ms` | time until a deadline cancels it |
@@ -176,6 +176,14 @@ fn finding(json: &mut Json, finding: &Finding) {
                     o.millis("usual_p99_ms", Some(usual.p99));
                     o.millis("usual_longest_ms", Some(usual.longest));
                     o.number("samples", usual.samples);
+                }
+                Suspicion::Behind => o.text("why", "behind"),
+                Suspicion::ChannelUser { handles, user, ended } => {
+                    o.text("why", "channel_user");
+                    o.number("handles", handles);
+                    o.optional_number("task", user.task);
+                    o.site("site", Some(user.site));
+                    o.number("ended", ended.into());
                 }
             }),
         }

@@ -18,8 +18,10 @@
 //! task that waits for it, for who is queued before may hold up who comes after by more than the holders do.
 //!
 //! Joins and scope ends are exact. A lock's holder is as recorded: true unless the guard was moved to another task or thread, or
-//! permits are added to a semaphore. So the fixpoint is taken twice: with locks taken for live, what remains is **proven**; with locks as recorded, the rest of
-//! what remains is **deadlocked**.
+//! permits are added to a semaphore. Who used the other end of a channel last is no more than a hint, for any code may hold
+//! that end. So the fixpoint is taken three times: with locks and channels taken for live, what remains is **proven**; with
+//! locks as recorded, the rest of what remains is **deadlocked**; with a channel's other end in the hands of its last user,
+//! the rest is **suspect**.
 //!
 //! Strongly connected components of the stuck tasks are *knots* (R. E. Tarjan, "Depth-first search and linear graph
 //! algorithms", SIAM J. Comput. 1(2), 1972); the others are *victims*: they wait for a knot, or for a task that no waker exists
@@ -27,14 +29,27 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::snapshot::{HolderInfo, LockInfo, Phase, ScopeKind, Snapshot, TaskInfo, WaitObject, WaitReason};
+use super::snapshot::{
+    ChannelInfo, HolderInfo, LockInfo, Phase, ScopeKind, Snapshot, TaskInfo, UserInfo, WaitObject, WaitReason,
+};
 use super::verdict::is_complete;
+
+/// What a fixpoint goes by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Trust {
+    /// Joins and scope ends.
+    Exact,
+    /// And who holds a lock.
+    Locks,
+    /// And who used a channel's end last.
+    Channels,
+}
 
 /// What is known of one stuck task.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Stuck {
-    /// No lock's holder had to be believed.
-    pub(crate) exact: bool,
+    /// What had to be believed for it.
+    pub(crate) trust: Trust,
     /// The knot that it is in, by the lowest id in it.
     pub(crate) knot: Option<u64>,
     /// The stuck tasks that it waits for.
@@ -53,6 +68,8 @@ enum Source {
     Ahead(usize),
     /// A lock that may have several holders.
     Lock(usize),
+    /// The last user of a channel's other end; `None` if that task has ended.
+    User(Option<usize>),
     /// Every child of this scope, for its end.
     End(u64),
     /// Every child of this scope, for its body, which a child's failure drops.
@@ -64,10 +81,17 @@ type Node = Option<Vec<Source>>;
 
 pub(crate) fn prove(snapshot: &Snapshot) -> Proof {
     let graph = Graph::new(snapshot);
-    let exact = graph.stuck(false);
-    let all = graph.stuck(true);
-    let knots = graph.knots(&all);
+    let exact = graph.stuck(Trust::Exact);
+    let locks = graph.stuck(Trust::Locks);
+    let all = graph.stuck(Trust::Channels);
+    // Knots of what is proven or deadlocked are of no other tasks.
+    let knots = graph.knots(&locks);
     let id = |task: usize| snapshot.tasks[task].id;
+    let trust = |task: usize| match (exact[task], locks[task]) {
+        (true, _) => Trust::Exact,
+        (_, true) => Trust::Locks,
+        _ => Trust::Channels,
+    };
     (0..snapshot.tasks.len())
         .filter(|&task| all[task])
         .map(|task| {
@@ -79,9 +103,20 @@ pub(crate) fn prove(snapshot: &Snapshot) -> Proof {
             });
             waits_for.sort_unstable();
             waits_for.dedup();
-            (id(task), Stuck { exact: exact[task], knot: knots[task].map(id), waits_for })
+            (id(task), Stuck { trust: trust(task), knot: knots[task].map(id), waits_for })
         })
         .collect()
+}
+
+/// Of the channel's end that a wait is for, how many handles live and who used one last; `None` if no user can end the wait.
+pub(super) fn other_end(reason: WaitReason, channel: &ChannelInfo) -> Option<(u64, Option<UserInfo>)> {
+    match reason {
+        WaitReason::MpscRecv | WaitReason::OneshotRecv => Some((channel.senders, channel.last_sender)),
+        WaitReason::MpscSend | WaitReason::MpscClosed | WaitReason::OneshotClosed => {
+            Some((channel.receivers, channel.last_receiver))
+        }
+        _ => None,
+    }
 }
 
 /// The tasks that hold a lock; `None` if it is free, or if one of them is not known.
@@ -225,6 +260,12 @@ impl Graph {
                         sources.push(Source::Lock(snapshot.tasks.len() + locks.place(lock.id)?));
                     }
                     (_, WaitObject::Lock(lock)) => sources.extend(holders(lock, &index)?),
+                    (reason, WaitObject::Channel(channel)) => {
+                        let (handles, user) = other_end(reason, channel)?;
+                        // Without handles the wait is over: a wake on its way.
+                        let user = user.filter(|_| handles > 0)?.task?;
+                        sources.push(Source::User(index.get(&user).copied()));
+                    }
                     _ => return None,
                 }
             }
@@ -234,8 +275,8 @@ impl Graph {
         Graph { nodes, children, has_unseen, scopes_of }
     }
 
-    /// The stuck ones; with `believe`, locks are held as recorded.
-    fn stuck(&self, believe: bool) -> Vec<bool> {
+    /// The stuck ones, by what is to be believed.
+    fn stuck(&self, trust: Trust) -> Vec<bool> {
         let mut waiters: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
         let mut scope_waiters: HashMap<u64, Vec<usize>> = HashMap::new();
         let mut stuck = vec![true; self.nodes.len()];
@@ -244,10 +285,15 @@ impl Graph {
             let mut is_live = node.is_none();
             for source in node.iter().flatten() {
                 match source {
-                    Source::Holder(_) | Source::Ahead(_) | Source::Lock(_) if !believe => is_live = true,
+                    Source::Holder(_) | Source::Ahead(_) | Source::Lock(_) if trust < Trust::Locks => {
+                        is_live = true;
+                    }
+                    Source::User(_) if trust < Trust::Channels => is_live = true,
+                    Source::User(None) => {}
                     Source::Task(target)
                     | Source::Holder(target)
                     | Source::Ahead(target)
+                    | Source::User(Some(target))
                     | Source::Lock(target) => waiters[*target].push(at),
                     Source::End(scope) | Source::Body(scope) => {
                         // An end without children is due: a wake on its way.
@@ -275,13 +321,21 @@ impl Graph {
         stuck
     }
 
-    fn for_each_target(&self, task: usize, mut f: impl FnMut(usize)) {
-        for source in self.nodes[task].iter().flatten() {
+    fn for_each_target(&self, node: usize, mut f: impl FnMut(usize)) {
+        self.for_each_cause(node, &mut f);
+        for source in self.nodes[node].iter().flatten() {
+            if let Source::Ahead(target) | Source::Lock(target) = source {
+                f(*target);
+            }
+        }
+    }
+
+    /// The tasks that a task, or a shared lock, waits for, but for those that are queued for the same lock.
+    fn for_each_cause(&self, node: usize, mut f: impl FnMut(usize)) {
+        for source in self.nodes[node].iter().flatten() {
             match source {
-                Source::Task(target)
-                | Source::Holder(target)
-                | Source::Ahead(target)
-                | Source::Lock(target) => f(*target),
+                Source::Task(target) | Source::Holder(target) | Source::User(Some(target)) => f(*target),
+                Source::Ahead(_) | Source::Lock(_) | Source::User(None) => {}
                 Source::End(scope) | Source::Body(scope) => {
                     self.children.get(scope).into_iter().flatten().for_each(|&child| f(child));
                 }
@@ -291,17 +345,12 @@ impl Graph {
 
     /// The tasks that a task waits for: of a shared lock its holders.
     fn for_each_to_blame(&self, task: usize, mut f: impl FnMut(usize)) {
-        let tasks = self.scopes_of.len();
-        self.for_each_target(task, |target| {
-            if target < tasks {
-                return f(target);
+        self.for_each_cause(task, &mut f);
+        for source in self.nodes[task].iter().flatten() {
+            if let Source::Lock(lock) = source {
+                self.for_each_cause(*lock, &mut f);
             }
-            for source in self.nodes[target].iter().flatten() {
-                if let Source::Holder(holder) = source {
-                    f(*holder);
-                }
-            }
-        });
+        }
     }
 
     /// For each stuck task in a knot, the first task of the knot: Tarjan's components, without recursion.
@@ -311,6 +360,7 @@ impl Graph {
         let (mut number, mut low) = (vec![NEW; n], vec![NEW; n]);
         let (mut on_stack, mut stack, mut next) = (vec![false; n], Vec::new(), 0);
         let mut knots = vec![None; n];
+        let mut component_of = vec![NEW; n];
         for start in (0..n).filter(|&at| stuck[at]) {
             if number[start] != NEW {
                 continue;
@@ -341,7 +391,6 @@ impl Graph {
                     }
                     continue;
                 }
-                let itself = targets.contains(&at);
                 path.pop();
                 if let Some((parent, ..)) = path.last() {
                     low[*parent] = low[*parent].min(low[at]);
@@ -351,11 +400,18 @@ impl Graph {
                         stack.iter().rposition(|&task| task == at).expect("pushed when it was entered");
                     let component = stack.split_off(from);
                     let first = component.iter().copied().min();
-                    for &task in &component {
-                        on_stack[task] = false;
-                        if component.len() > 1 || itself {
-                            knots[task] = first;
-                        }
+                    for &node in &component {
+                        on_stack[node] = false;
+                        component_of[node] = at;
+                    }
+                    // Who only stand in one queue are no knot.
+                    let is_knot = component.iter().any(|&node| {
+                        let mut within = false;
+                        self.for_each_cause(node, |target| within |= component_of[target] == at);
+                        within
+                    });
+                    if is_knot {
+                        component.iter().for_each(|&node| knots[node] = first);
                     }
                 }
             }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use super::snapshot::{EndedBy, Phase, Site, SiteParks, Snapshot, TaskInfo, TaskKind, WaitReason};
+use super::proof::{Proof, Trust, other_end};
+use super::snapshot::{
+    EndedBy, Phase, Site, SiteParks, Snapshot, TaskInfo, TaskKind, UserInfo, WaitObject, WaitReason,
+};
 use super::verdict::is_complete;
 
 /// Parks that must have been sampled before a site has a distribution worth the name.
@@ -25,10 +28,35 @@ pub enum Suspicion {
         /// How long those usually are.
         usual: SiteParks,
     },
+    /// It waits for the other end of a channel, and who is known to have used that last can make no progress either, or has ended. Anybody may
+    /// hold that end.
+    ChannelUser {
+        /// How many handles of the other end live.
+        handles: u64,
+        /// Who used one last, and where.
+        user: UserInfo,
+        /// That task has ended.
+        ended: bool,
+    },
+    /// It waits for tasks that are suspected for that: see [`Finding::waits_for`](super::verdict::Finding::waits_for).
+    Behind,
 }
 
-/// Why a task of a live runtime is suspected, if it is.
-pub(super) fn suspect(task: &TaskInfo, sites: &HashMap<Site, &SiteParks>) -> Option<Suspicion> {
+/// Whether everybody known to have used the other ends of its channels can make no progress, or has ended.
+pub(super) fn channel_users(task: &TaskInfo, snapshot: &Snapshot, proof: &Proof) -> Option<Suspicion> {
+    proof.get(&task.id).filter(|stuck| stuck.trust == Trust::Channels)?;
+    let users = task.waits.iter().find_map(|wait| {
+        let WaitObject::Channel(channel) = &wait.object else { return None };
+        let (handles, user) = other_end(wait.reason, channel)?;
+        let user = user?;
+        let ended = user.task.is_none_or(|id| snapshot.task(id).is_none());
+        Some(Suspicion::ChannelUser { handles, user, ended })
+    });
+    Some(users.unwrap_or(Suspicion::Behind))
+}
+
+/// Whether a task is parked far longer than its like.
+pub(super) fn long_park(task: &TaskInfo, sites: &HashMap<Site, &SiteParks>) -> Option<Suspicion> {
     let usual = **sites.get(&task.spawned_at)?;
     let parked = task.parked.filter(|_| task.phase == Phase::Parked && task.kind == TaskKind::Async)?;
     let far = parked >= PARKED_MIN

@@ -295,14 +295,14 @@ impl Report {
                     write!(f, ", and task {owner} waits there until this one ends")?;
                 }
                 f.write_str(". ")?;
-                self.who_can_end(f, task)
+                self.who_can_end(f, finding)
             }
             Verdict::Outlived => {
                 match self.occasion {
                     Occasion::TestEnd => f.write_str("alive when the test's body had returned. ")?,
                     _ => f.write_str("alive when main's body had returned. ")?,
                 }
-                self.who_can_end(f, task)
+                self.who_can_end(f, finding)
             }
             Verdict::Unresponsive => match (task.kind, task.phase) {
                 (TaskKind::Blocking, _) => writeln!(
@@ -329,6 +329,14 @@ impl Report {
                     duration(usual.p99),
                     duration(usual.longest)
                 ),
+                Some(Suspicion::Behind) => {
+                    way(f, &finding.waits_for)?;
+                    writeln!(f, ", which is suspected, too: see there.")
+                }
+                Some(user @ Suspicion::ChannelUser { .. }) => {
+                    channel_user(f, user)?;
+                    writeln!(f, " Anybody who holds an end can still use it.")
+                }
                 _ => writeln!(
                     f,
                     "no task can run, no timer is armed, no I/O, blocking call or foreign waker is left. Unless a thread \
@@ -344,12 +352,8 @@ impl Report {
                 f.write_str("it waits for what only itself could do")?;
             }
             [] => f.write_str("every wait is complete, and only tasks of the knot could end them")?,
-            way => {
-                f.write_str("it waits for ")?;
-                for (step, id) in way.iter().enumerate() {
-                    let before = if step == 0 { "" } else { ", which waits for " };
-                    write!(f, "{before}task {id}")?;
-                }
+            ids => {
+                way(f, ids)?;
                 f.write_str(", which can never go on: see there")?;
             }
         }
@@ -368,7 +372,8 @@ impl Report {
         }
     }
 
-    fn who_can_end(&self, f: &mut fmt::Formatter<'_>, task: &TaskInfo) -> fmt::Result {
+    fn who_can_end(&self, f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
+        let task = &finding.task;
         if task.phase == Phase::Running {
             return writeln!(f, "It is still working.");
         }
@@ -379,11 +384,37 @@ impl Report {
                 "{wakers} held outside leakfree's own queues: whoever holds one can still wake it."
             );
         }
+        if let Some(user @ Suspicion::ChannelUser { .. }) = finding.suspicion {
+            channel_user(f, user)?;
+            f.write_str(" ")?;
+        }
         match task.waits.as_slice() {
             [] => writeln!(f, "It waits for the tasks below it."),
             [wait] => writeln!(f, "{}", advice(wait)),
             _ => writeln!(f, "Any one of these waits can end it."),
         }
+    }
+}
+
+/// The way to the task that is to blame.
+fn way(f: &mut fmt::Formatter<'_>, ids: &[u64]) -> fmt::Result {
+    f.write_str("it waits for ")?;
+    for (step, id) in ids.iter().enumerate() {
+        let before = if step == 0 { "" } else { ", which waits for " };
+        write!(f, "{before}task {id}")?;
+    }
+    Ok(())
+}
+
+/// Who used the other end of a channel last, and what has become of it.
+fn channel_user(f: &mut fmt::Formatter<'_>, suspicion: Suspicion) -> fmt::Result {
+    let Suspicion::ChannelUser { handles, user, ended } = suspicion else { return Ok(()) };
+    let ends = count(handles, "handle", "handles");
+    write!(f, "the other end has {ends}, used last at {}", user.site)?;
+    match user.task {
+        Some(id) if ended => write!(f, " by task {id}, which has ended."),
+        Some(id) => write!(f, " by task {id}, which can make no progress either."),
+        None => f.write_str(" by code outside a task."),
     }
 }
 

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::proof::{self, Proof, Stuck};
+use super::proof::{self, Proof, Stuck, Trust};
 use super::snapshot::{
     Incident, IncidentKind, LastWaker, Phase, ScopeInfo, ScopeKind, Site, SiteParks, Snapshot, TaskInfo,
     TaskKind, WaitObject, WaitReason,
@@ -122,7 +122,7 @@ pub struct Finding {
     pub knots: usize,
     /// For a task that waits for stuck ones and is in no knot: the way to the one that is to blame, that one last.
     pub waits_for: Vec<u64>,
-    /// Why it is suspected, if that is the verdict.
+    /// Why it is suspected, if that is the verdict; or what else speaks against it.
     pub suspicion: Option<Suspicion>,
 }
 
@@ -216,7 +216,13 @@ pub fn judge(snapshot: Snapshot, occasion: Occasion) -> Report {
         .filter_map(|task| Some((judge_task(task, occasion, &scopes, proof.get(&task.id))?, task)))
         .collect();
     let mut findings = fold(&verdicts, &scopes, &proof);
-    findings.extend(suspects(&snapshot, occasion, &verdicts, &scopes));
+    findings.extend(suspects(&snapshot, occasion, &verdicts, &scopes, &proof));
+    for finding in &mut findings {
+        // Also of one that is alive past its end.
+        if finding.suspicion.is_none() && finding.verdict >= Verdict::HeldOpen {
+            finding.suspicion = suspect::channel_users(&finding.task, &snapshot, &proof);
+        }
+    }
     let parked = snapshot.tasks.iter().filter(|task| task.phase == Phase::Parked);
     let coverage = (parked.clone().filter(|task| is_complete(task)).count() as u64, parked.count() as u64);
     Report {
@@ -237,6 +243,7 @@ fn suspects(
     occasion: Occasion,
     judged: &[(Verdict, &TaskInfo)],
     scopes: &Scopes<'_>,
+    proof: &Proof,
 ) -> Vec<Finding> {
     if occasion.is_end() {
         return Vec::new();
@@ -244,9 +251,12 @@ fn suspects(
     let judged: HashSet<u64> = judged.iter().map(|(_, task)| task.id).collect();
     let sites: HashMap<Site, &SiteParks> =
         snapshot.sites.iter().map(|site| (site.spawned_at, site)).collect();
-    let suspicion = |task: &TaskInfo| match occasion {
-        Occasion::Quiescent => Some(Suspicion::Quiescent),
-        _ => suspect::suspect(task, &sites),
+    let suspicion = |task: &TaskInfo| {
+        let users = suspect::channel_users(task, snapshot, proof);
+        users.or_else(|| match occasion {
+            Occasion::Quiescent => Some(Suspicion::Quiescent),
+            _ => suspect::long_park(task, &sites),
+        })
     };
     let suspects: Vec<(Verdict, &TaskInfo)> = snapshot
         .tasks
@@ -254,7 +264,7 @@ fn suspects(
         .filter(|task| !judged.contains(&task.id) && suspicion(task).is_some())
         .map(|task| (Verdict::Suspect, task))
         .collect();
-    let mut findings = fold(&suspects, scopes, &Proof::new());
+    let mut findings = fold(&suspects, scopes, proof);
     for finding in &mut findings {
         finding.suspicion = suspicion(&finding.task);
     }
@@ -279,8 +289,10 @@ fn judge_task(
     if task.unwakeable && parked && !may_go_on {
         return Some(Verdict::ProvenUnwakeable);
     }
-    if let Some(stuck) = stuck {
-        return Some(if stuck.exact { Verdict::ProvenStuck } else { Verdict::Deadlocked });
+    match stuck.map(|stuck| stuck.trust) {
+        Some(Trust::Exact) => return Some(Verdict::ProvenStuck),
+        Some(Trust::Locks) => return Some(Verdict::Deadlocked),
+        Some(Trust::Channels) | None => {}
     }
     if !occasion.is_end() || task.kind == TaskKind::Main {
         return None;
@@ -428,8 +440,9 @@ fn fold(verdicts: &[(Verdict, &TaskInfo)], scopes: &Scopes<'_>, proof: &Proof) -
     let mut findings: BTreeMap<Vec<Alike>, Finding> = BTreeMap::new();
     let mut knots: BTreeMap<u64, Vec<(Verdict, &TaskInfo)>> = BTreeMap::new();
     for &(verdict, task) in verdicts {
-        let stuck =
-            proof.get(&task.id).filter(|_| matches!(verdict, Verdict::ProvenStuck | Verdict::Deadlocked));
+        let stuck = proof
+            .get(&task.id)
+            .filter(|_| matches!(verdict, Verdict::ProvenStuck | Verdict::Deadlocked | Verdict::Suspect));
         if let Some(knot) = stuck.and_then(|stuck| stuck.knot) {
             knots.entry(knot).or_default().push((verdict, task));
             continue;
