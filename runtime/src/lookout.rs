@@ -7,12 +7,16 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle as Thread};
 use std::time::{Duration, Instant};
 
+use crate::report::snapshot::Snapshot;
 use crate::report::suspect::{Change, Growth};
 use crate::report::verdict::{Occasion, Report, judge};
 use crate::runtime::Handle;
+use crate::task::reason::CancelKind;
 
-/// Looks in one quiescence.
+/// Looks in the time after which a body is given up, ...
 const LOOKS: u32 = 4;
+/// ... and the longest time between two.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A thread that calls a closure at an interval, until that says `Break` or the lookout is dropped.
 pub(crate) struct Lookout<T> {
@@ -65,38 +69,55 @@ impl<T> Drop for Lookout<T> {
     }
 }
 
-/// Looks out for a runtime in which nothing has been able to run for `patience`: then what its main bodies are in is cancelled, and
-/// the report on it is what is found.
-pub(crate) fn for_quiescence(handle: Handle, patience: Duration) -> io::Result<Lookout<Report>> {
-    // Who was parked, polled how often, and since when.
-    let mut seen: Option<(Vec<(u64, u64)>, Instant)> = None;
-    let interval = (patience / LOOKS).max(Duration::from_millis(1));
+/// Why a body was given up.
+pub(crate) struct GivenUp {
+    pub(crate) report: Report,
+    /// Nothing could run for so long; `None` if a scope has the test fail.
+    pub(crate) lasted: Option<Duration>,
+}
+
+/// Looks after the body of a program or a test. When nothing has been able to run for `patience`, or a scope has the test fail,
+/// what `block_on` runs is cancelled.
+pub(crate) fn on_body(
+    handle: Handle,
+    patience: Option<Duration>,
+    is_test: bool,
+) -> io::Result<Lookout<GivenUp>> {
+    let interval = patience.map_or(LOOK, |patience| patience / LOOKS).clamp(Duration::from_millis(1), LOOK);
+    let mut quiet = Quiet(None);
     Lookout::start("leakfree-lookout", interval, move || {
-        if !handle.seems_quiet() {
-            seen = None;
-            return ControlFlow::Continue(());
+        if is_test && handle.must_fail_test() {
+            let report = handle.report();
+            handle.cancel_mains(CancelKind::Stuck);
+            return ControlFlow::Break(GivenUp { report, lasted: None });
         }
-        let snapshot = handle.snapshot();
-        if !snapshot.is_quiescent() {
-            seen = None;
-            return ControlFlow::Continue(());
-        }
-        let polls: Vec<(u64, u64)> = snapshot.tasks.iter().map(|task| (task.id, task.polls)).collect();
-        match &seen {
-            Some((before, since)) if *before == polls => {
-                if since.elapsed() < patience {
-                    return ControlFlow::Continue(());
-                }
-            }
-            _ => {
-                seen = Some((polls, Instant::now()));
-                return ControlFlow::Continue(());
+        let Some(patience) = patience else { return ControlFlow::Continue(()) };
+        match quiet.lasts(&handle, patience) {
+            None => ControlFlow::Continue(()),
+            Some(snapshot) => {
+                let report = judge(snapshot, Occasion::Quiescent);
+                handle.cancel_mains(CancelKind::Quiescent);
+                ControlFlow::Break(GivenUp { report, lasted: Some(patience) })
             }
         }
-        let report = judge(snapshot, Occasion::Quiescent);
-        handle.cancel_mains();
-        ControlFlow::Break(report)
     })
+}
+
+/// Since when nothing can run, and who was polled how often then.
+struct Quiet(Option<(Instant, Vec<(u64, u64)>)>);
+
+impl Quiet {
+    /// Looks again. The snapshot, if it has lasted long enough.
+    fn lasts(&mut self, handle: &Handle, patience: Duration) -> Option<Snapshot> {
+        let before = self.0.take();
+        let snapshot = handle.seems_quiet().then(|| handle.snapshot()).filter(Snapshot::is_quiescent)?;
+        let polls: Vec<(u64, u64)> = snapshot.tasks.iter().map(|task| (task.id, task.polls)).collect();
+        let (since, _) = self.0.insert(match before {
+            Some((since, before)) if before == polls => (since, polls),
+            _ => (Instant::now(), polls),
+        });
+        (since.elapsed() >= patience).then_some(snapshot)
+    }
 }
 
 /// Looks at a runtime's population at an interval, until it is dropped. Made by

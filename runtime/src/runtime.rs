@@ -1,5 +1,6 @@
 //! Starting and stopping: [`Runtime`], [`Handle`], and the shutdown that ends in a report.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -15,12 +16,12 @@ use crate::builder::Options;
 pub use crate::builder::{Builder, OnLeak};
 use crate::driver::Driver;
 use crate::driver::clock::Clock;
-use crate::lookout;
 pub use crate::lookout::GrowthWatch;
+use crate::lookout::{self, GivenUp, Lookout};
 use crate::report::collect;
 use crate::report::snapshot::{Snapshot, TaskKind};
 use crate::report::suspect::Change;
-use crate::report::verdict::{Occasion, Report, judge};
+use crate::report::verdict::{Occasion, Report, Verdict, judge};
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::context;
 use crate::scheduler::shared::{Remote, Shared};
@@ -385,17 +386,42 @@ impl Handle {
         GrowthWatch::start(self.clone(), interval, rounds, tell)
     }
 
+    /// A report on the live runtime, as [`report`](Handle::report) gives; and each scope whose
+    /// [`on_stuck`](crate::scope::ScopeBuilder::on_stuck) says so acts on its children that are proven stuck or deadlocked. A
+    /// deadlock that locks are part of rests on an assumption, which the report states: act on it where that holds.
+    pub fn act_on_proofs(&self) -> Report {
+        let report = self.report();
+        let proven = report.findings.iter().filter(|finding| finding.verdict <= Verdict::Deadlocked);
+        let ids: HashSet<u64> = proven.flat_map(|finding| finding.ids.iter().copied()).collect();
+        if !ids.is_empty() {
+            collect::for_each_task(&self.root, |task, scope| {
+                if ids.contains(&task.header().record.id().get()) {
+                    scope.act_on_proof(task);
+                }
+            });
+        }
+        report
+    }
+
+    /// Looks after scopes that act on proofs. True if the test is to fail.
+    pub(crate) fn must_fail_test(&self) -> bool {
+        if self.shared.acts_on_proofs.load(Acquire) {
+            self.act_on_proofs();
+        }
+        self.shared.fail_test.load(Acquire)
+    }
+
     /// A cheap first look: nothing is runnable, and no timer is armed.
     pub(crate) fn seems_quiet(&self) -> bool {
         self.shared.is_quiet() && self.shared.driver.timers_len() == 0
     }
 
-    /// Cancels what `block_on` runs, for nothing will ever go on in it.
-    pub(crate) fn cancel_mains(&self) {
+    /// Cancels what `block_on` runs.
+    pub(crate) fn cancel_mains(&self, kind: CancelKind) {
         let at_ms = crate::scheduler::shared::now_ms(&self.shared.driver);
         self.root.for_each_child(|task| {
             if task.header().kind() == TaskKind::Main {
-                task.cancel(CancelReason::of(CancelKind::Quiescent).at(at_ms));
+                task.cancel(CancelReason::of(kind).at(at_ms));
             }
         });
     }
@@ -406,28 +432,29 @@ impl Handle {
     }
 }
 
-type Outcome<T> = (thread::Result<T>, Option<(Report, Duration)>);
+/// A body's outcome; and why it was given up, if it was.
+type Outcome<T> = (thread::Result<T>, Option<GivenUp>);
 
-/// Runs a body to its end, or until nothing has been able to run for the time given.
+/// Runs a body to its end, or until the lookout gives it up.
 fn run_body<F: Future>(
     runtime: &Runtime,
     patience: Option<Duration>,
+    is_test: bool,
     location: &'static Location<'static>,
     body: F,
 ) -> Outcome<F::Output> {
     // Without a thread for it, the body runs all the same.
-    let lookout = patience
-        .and_then(|patience| Some((lookout::for_quiescence(runtime.handle(), patience).ok()?, patience)));
+    let lookout = (is_test || patience.is_some())
+        .then(|| lookout::on_body(runtime.handle(), patience, is_test).ok())
+        .flatten();
     let output = panic::catch_unwind(panic::AssertUnwindSafe(|| {
         let output = runtime.handle().try_block_on_at(location, body);
         output.map_err(|error| error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string())))
     }));
     let output = output.and_then(|output| output);
     // A body that got its value all the same, at the last moment, has it.
-    let quiescent = lookout
-        .and_then(|(lookout, patience)| Some((lookout.finish()?, patience)))
-        .filter(|_| output.is_err());
-    (output, quiescent)
+    let given_up = lookout.and_then(Lookout::finish).filter(|_| output.is_err());
+    (output, given_up)
 }
 
 /// Runs a program's main body; `#[leakfree::main]` expands to a call of this.
@@ -443,9 +470,9 @@ pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
         }
     };
     let location = Location::caller();
-    let (output, quiescent) = run_body(&runtime, patience, location, body);
+    let (output, given_up) = run_body(&runtime, patience, false, location, body);
     let report = runtime.shutdown_as(Occasion::Shutdown);
-    if let Some((report, _)) = quiescent {
+    if let Some(GivenUp { report, .. }) = given_up {
         crate::report::emit_final(&report);
         std::process::exit(1);
     }
@@ -471,10 +498,13 @@ pub(crate) fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::O
     let baseline = builder.baseline_option();
     let runtime = builder.build().expect("the runtime of a test starts");
     let location = Location::caller();
-    let (output, quiescent) = run_body(&runtime, patience, location, body);
+    let (output, given_up) = run_body(&runtime, patience, true, location, body);
     let report = runtime.shutdown_as(Occasion::TestEnd);
-    if let Some((report, patience)) = quiescent {
-        panic!("test {name} hangs: nothing could run for {patience:?}\n{report}");
+    if let Some(GivenUp { report, lasted }) = given_up {
+        match lasted {
+            Some(lasted) => panic!("test {name} hangs: nothing could run for {lasted:?}\n{report}"),
+            None => panic!("test {name}: a child is stuck whose scope says `OnStuck::FailTest`\n{report}"),
+        }
     }
     let differs = baseline
         .as_ref()

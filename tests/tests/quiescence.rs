@@ -152,3 +152,53 @@ fn a_program_can_opt_in() {
     assert_eq!(output.status.code(), Some(1), "{report}");
     assert!(report.contains("1 leaked task where nothing can run any more"), "{report}");
 }
+
+/// Two children that wait for each other, each for the other's end.
+async fn tie(s: &leakfree::Scope) {
+    let (give, handle) = oneshot::channel::<leakfree::JoinHandle<()>>();
+    let (give_back, back) = oneshot::channel();
+    let first = s.spawn(async move {
+        let other: leakfree::JoinHandle<()> = handle.await.unwrap();
+        let _ = other.await;
+    });
+    let second = s.spawn(async move {
+        let first: leakfree::JoinHandle<()> = back.await.unwrap();
+        let _ = first.await;
+    });
+    give.send(second).unwrap();
+    give_back.send(first).unwrap();
+}
+
+#[leakfree::test]
+async fn a_scope_that_acts_on_proofs_ends_a_knot() {
+    let error = leakfree::Scope::builder()
+        .on_stuck(leakfree::scope::OnStuck::CancelScope)
+        .try_scope(async |s: leakfree::Scope<()>| {
+            s.spawn(async {
+                leakfree::scope(async |s| tie(&s).await).await;
+            });
+            leakfree::time::sleep(Duration::from_secs(3600)).await;
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(error.cancel_reason().unwrap().kind(), leakfree::CancelKind::Stuck);
+}
+
+#[test]
+fn a_scope_may_have_the_test_fail_at_once() {
+    #[leakfree::test(quiescence = off)]
+    async fn fails() {
+        leakfree::Scope::builder()
+            .on_stuck(leakfree::scope::OnStuck::FailTest)
+            .scope(async |s: leakfree::Scope| {
+                s.spawn(std::future::pending::<()>());
+                // It would go on for long.
+                leakfree::time::sleep(Duration::from_secs(3600)).await;
+            })
+            .await;
+    }
+    let message = failure(fails);
+    assert!(message.contains("a child is stuck whose scope says `OnStuck::FailTest`"), "{message}");
+    assert!(message.contains("1. PROVEN unwakeable"), "{message}");
+}

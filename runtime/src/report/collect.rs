@@ -90,11 +90,16 @@ fn sites(shared: &Shared) -> Vec<SiteParks> {
     sites
 }
 
+/// Goes over every task that has parked, with its scope.
+pub(crate) fn for_each_task(root: &Arc<ScopeInner>, on_task: impl FnMut(&TaskRef, &Arc<ScopeInner>)) {
+    walk(root, |_, _| (), on_task);
+}
+
 /// Goes over the tree: each scope, with the least deadline on the way to it, before its tasks.
 fn walk(
     root: &Arc<ScopeInner>,
     mut on_scope: impl FnMut(&Arc<ScopeInner>, Option<u64>),
-    mut on_task: impl FnMut(&TaskRef, &ScopeInner),
+    mut on_task: impl FnMut(&TaskRef, &Arc<ScopeInner>),
 ) {
     let mut todo = vec![(Arc::clone(root), None)];
     while let Some((scope, above)) = todo.pop() {

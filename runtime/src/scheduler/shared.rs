@@ -70,6 +70,10 @@ pub(crate) struct Shared {
     unwakeable: Unwakeable,
     pub(crate) incidents: Incidents,
     pub(crate) sites: Sites,
+    /// A scope with `OnStuck::FailTest` has a stuck child.
+    pub(crate) fail_test: AtomicBool,
+    /// A scope with another `OnStuck` than `Report` was opened.
+    pub(crate) acts_on_proofs: AtomicBool,
     /// Cleanups (`defer_async`) under way: a shutdown waits for them.
     pub(crate) cleanups: AtomicUsize,
     /// The root scope, owned by the runtime; here so that `leakfree::spawn` finds it.
@@ -133,6 +137,8 @@ impl Shared {
             },
             incidents: Incidents::default(),
             sites: Sites::default(),
+            fail_test: AtomicBool::new(false),
+            acts_on_proofs: AtomicBool::new(false),
             cleanups: AtomicUsize::new(0),
             root: AtomicRoot(std::sync::atomic::AtomicPtr::new(std::ptr::null_mut())),
         }

@@ -341,7 +341,9 @@ pub(super) struct Settings {
     on_stuck: OnStuck,
 }
 
-/// What a scope does about a child at the moment when it is proven that nothing can ever wake it.
+/// What a scope does about a child when it is proven that it can never go on: at the moment when nothing can wake it any
+/// more; or, for a child that waits for others that are stuck, when
+/// [`Handle::act_on_proofs`](crate::runtime::Handle::act_on_proofs) finds it. Tests do that by themselves, a few times a second.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub enum OnStuck {
@@ -352,6 +354,9 @@ pub enum OnStuck {
     DropChild,
     /// The whole scope is cancelled.
     CancelScope,
+    /// The test fails at once, with the report. Elsewhere it stays, as with `Report`: a program that is to end decides so
+    /// on a report.
+    FailTest,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -215,6 +215,9 @@ impl ScopeInner {
         place: Place,
         sealed: bool,
     ) -> Arc<ScopeInner> {
+        if options.on_stuck != OnStuck::Report {
+            shared.acts_on_proofs.store(true, Release);
+        }
         let scope = Arc::new(ScopeInner {
             id: next_scope_id(),
             kind,
@@ -379,13 +382,19 @@ impl ScopeInner {
 
     /// A child is proven stuck, at this moment.
     pub(super) fn child_stuck(self: &Arc<ScopeInner>, task: TaskRef) {
+        self.act_on_proof(&task);
+        self.shared.note_unwakeable(task);
+    }
+
+    /// A child is proven stuck.
+    pub(crate) fn act_on_proof(self: &Arc<ScopeInner>, task: &TaskRef) {
         let reason = || CancelReason::of(CancelKind::Stuck).site(Some(task.header().record.spawned_at()));
         match self.options.on_stuck {
             OnStuck::Report => {}
             OnStuck::DropChild => task.cancel(reason()),
             OnStuck::CancelScope => self.cancel_all(reason(), false),
+            OnStuck::FailTest => self.shared.fail_test.store(true, Release),
         }
-        self.shared.note_unwakeable(task);
     }
 
     /// The scope at this one's side, made at first use. The caller is counted in here, so that this one's end has not
