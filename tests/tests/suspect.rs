@@ -34,6 +34,7 @@ fn parked(id: u64, spawned_at: Site, parked: Duration) -> TaskInfo {
         astray: false,
         settled: true,
         running: None,
+        stacks: Vec::new(),
         bytes: 0,
     }
 }

@@ -198,6 +198,7 @@ impl Reader {
             cancelled: None,
             shields: Vec::new(),
             running: None,
+            stacks: Vec::new(),
             bytes: 0,
         })
     }

@@ -239,6 +239,7 @@ fn task_info(
             .iter()
             .find(|(_, id, _)| *id == record.id() && phase == Phase::Running)
             .map(|(worker, _, turn_ms)| RunningInfo { worker: *worker, since: since(*turn_ms) }),
+        stacks: extra.and_then(|extra| extra.stacks.as_ref()).map(|stacks| stacks.copy()).unwrap_or_default(),
         bytes: header.vtable.bytes,
     })
 }

@@ -34,6 +34,7 @@
 //! | `suspicion` | of a suspect: `{ "why": "quiescent" }`, `{ "why": "behind" }` (see `waits_for`), `{ "why": "long_park", "usual_p99_ms", "usual_longest_ms", "samples" }` or `{ "why": "channel_user", "handles", "task", "site", "ended" }` (1 if the task has ended) |
 //! | `running` | `null`, or `{ "worker", "since_ms" }`: of the oldest |
 //! | `shields` | `[{ "site", "since_ms" }]`: pending shields of the oldest |
+//! | `stacks` | with `LEAKFREE_BACKTRACE=1`: where the oldest left wakers behind, each a row of `"function at file:line:column"`, the innermost first |
 //! | `deadline_ms` | time until a deadline cancels it |
 //! | `scopes` | the path, innermost first: `[{ "id", "name", "opened_at", "owner" }]` |
 //! | `scopes_cut` | scopes left out of a long path, behind the third |
@@ -162,6 +163,9 @@ fn finding(json: &mut Json, finding: &Finding) {
                 o.site("site", Some(shield.site));
                 o.millis("since_ms", Some(shield.since));
             });
+        });
+        o.field("stacks").array(&task.stacks, |json, stack| {
+            json.array(&stack.lines(), |json, line| json.text(line));
         });
         o.millis("deadline_ms", finding.deadline);
         o.number("knots", finding.knots as u64);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
+pub use crate::task::backtrace::Stack;
 pub use crate::task::wait::{EndedBy, WaitReason};
 
 /// A place in the source: file, line and column.
@@ -217,6 +218,8 @@ pub struct TaskInfo {
     pub shields: Vec<ShieldInfo>,
     /// The worker that is polling it now, if one is.
     pub running: Option<RunningInfo>,
+    /// Where it left wakers behind, if `LEAKFREE_BACKTRACE` is set: in the last poll that registered one, the first four.
+    pub stacks: Vec<Stack>,
     /// Size of its allocation in bytes.
     pub bytes: usize,
 }

@@ -33,6 +33,7 @@ fn task(id: u64) -> TaskInfo {
         astray: false,
         settled: true,
         running: None,
+        stacks: Vec::new(),
         bytes: 160,
     }
 }

@@ -147,6 +147,12 @@ impl Report {
         let oldest = if alike_bytes.is_some() { "the oldest lived" } else { "lived" };
         let polls = count(task.polls, "poll", "polls");
         writeln!(f, "     {oldest} {}, {polls}", duration(task.lived))?;
+        for stack in &task.stacks {
+            writeln!(f, "     left a waker behind in")?;
+            for line in stack.lines() {
+                writeln!(f, "       {line}")?;
+            }
+        }
         for shield in &task.shields {
             writeln!(f, "     shielded for {} at {}", duration(shield.since), shield.site)?;
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 
+use super::backtrace::Stacks;
 use super::frame;
 use super::hooks::Branch;
 use super::meta::Record;
@@ -35,6 +36,8 @@ pub(crate) struct Extra {
     pub(crate) shields: Vec<ShieldNote>,
     /// What polls bounded shields by need, by the shield's id: woken when the drop is due.
     pub(crate) reminders: Vec<(u64, Waker)>,
+    /// Stacks at which it registered wakers, if they are taken.
+    pub(crate) stacks: Option<Box<Stacks>>,
 }
 
 /// A pending shield, for the runner and for reports.

@@ -40,6 +40,7 @@
 //!
 //! The task module knows no scheduler, scope or driver; it calls up through [`hooks`].
 
+pub(crate) mod backtrace;
 pub(crate) mod block;
 pub(crate) mod cell;
 pub(crate) mod channel_facts;

@@ -8,6 +8,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
+use super::backtrace;
 use super::frame;
 use super::header::{Header, LastWaker};
 use super::hooks::Cause;
@@ -60,6 +61,7 @@ fn header<'a>(data: *const ()) -> &'a Header {
 
 fn clone(data: *const ()) -> RawWaker {
     header(data).state.clone_waker(Count::Foreign);
+    backtrace::waker_made(header(data));
     RawWaker::new(data, &FOREIGN)
 }
 
@@ -141,6 +143,7 @@ pub(crate) fn register(cx: &Context<'_>) -> Waker {
     if is_polled_task(cx) {
         let data = waker.data();
         header(data).state.clone_waker(Count::Own);
+        backtrace::waker_made(header(data));
         // SAFETY: the vtable's functions fit the data pointer, and the count just taken is the waker's.
         unsafe { Waker::new(data, &OWN) }
     } else {
