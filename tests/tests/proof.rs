@@ -85,6 +85,7 @@ fn a_lock_order_is_a_knot_of_two_with_holders_and_places() {
         let other = tasks.iter().find(|other| other.id != task.id).unwrap();
         let [wait] = task.waits.as_slice() else { panic!("{:?}", task.waits) };
         let WaitObject::Lock(lock) = &wait.object else { panic!("{wait:?}") };
+        assert_eq!((lock.waiters, lock.shared), (1, false));
         let [HolderInfo::Task { id, site }] = lock.holders[..] else { panic!("{lock:?}") };
         let lines = if task.name.as_deref() == Some("first") { [b1, b2] } else { [a2, a1] };
         assert_eq!((id, [wait.site.line, site.line]), (other.id, lines));

@@ -24,14 +24,19 @@ macro_rules! park {
 #[track_caller]
 fn check((task, line): (TaskInfo, u32), reason: WaitReason, created: Option<u32>) {
     assert_eq!(task.waits.len(), 1, "{task:?}");
-    let wait = task.waits[0];
+    let wait = &task.waits[0];
     assert_eq!(wait.reason, reason);
     assert_eq!((wait.site.file, wait.site.line), (file!(), line));
     assert!(wait.site.column > 1);
-    match (wait.object, created) {
+    match (&wait.object, created) {
         (WaitObject::Created(site), Some(line)) => assert_eq!((site.file, site.line), (file!(), line)),
         (WaitObject::Lock(lock), Some(line)) => {
             assert_eq!((lock.created.file, lock.created.line), (file!(), line));
+            assert_eq!(lock.waiters, 1);
+        }
+        (WaitObject::Channel(channel), Some(line)) => {
+            assert_eq!((channel.created.file, channel.created.line), (file!(), line));
+            assert!(channel.senders > 0 && channel.receivers > 0, "{channel:?}");
         }
         (WaitObject::Created(_), None) => panic!("{wait:?}"),
         (_, Some(_)) => panic!("{wait:?}"),

@@ -7,8 +7,16 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use super::blocking;
+use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
-use crate::task::waker;
+use crate::task::waker::Woken;
+use crate::task::{frame, waker};
+
+/// The errors of this channel.
+pub mod error {
+    pub use super::{RecvError, TryRecvError};
+}
 
 /// Makes a channel for one value.
 ///
@@ -24,7 +32,7 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let created = Location::caller();
     let shared = Arc::new(Shared { state: Mutex::new(State::new()), created });
     let leaf = Leaf::new(WaitReason::OneshotRecv, Object::Created(created));
-    (Sender { shared: Some(Arc::clone(&shared)) }, Receiver { shared, leaf, done: false })
+    (Sender { shared: Some(Arc::clone(&shared)) }, Receiver { shared, leaf, done: false, taken: false })
 }
 
 struct Shared<T> {
@@ -40,15 +48,36 @@ struct State<T> {
     closed: bool,
     receiver: Option<Waker>,
     sender: Option<Waker>,
+    record: ChannelRecord,
 }
 
 impl<T> State<T> {
     fn new() -> State<T> {
-        State { value: None, sent: false, closed: false, receiver: None, sender: None }
+        State { value: None, sent: false, closed: false, receiver: None, sender: None, record: ChannelRecord::new() }
+    }
+
+    /// The sender has done what it could.
+    fn end_sender(&mut self) -> Option<Woken> {
+        self.sent = true;
+        self.record.set_handles(End::Sender, 0);
+        self.receiver.take().map(waker::fire)
     }
 }
 
 impl<T> Shared<T> {
+    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        let old = {
+            let mut state = self.lock();
+            if state.closed {
+                return Poll::Ready(());
+            }
+            state.record.parked(self.created, [1, 1]);
+            register(&mut state.sender, cx)
+        };
+        drop(old);
+        Poll::Pending
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,16 +101,18 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// The value, if the receiver is gone or has closed the channel.
+    #[track_caller]
     pub fn send(mut self, value: T) -> Result<(), T> {
         let shared = self.shared.take().expect("present until it is sent or dropped");
         let woken = {
             let mut state = shared.lock();
-            state.sent = true;
+            state.record.used(End::Sender, Location::caller());
             if state.closed {
+                state.sent = true;
                 return Err(value);
             }
             state.value = Some(value);
-            state.receiver.take().map(waker::fire)
+            state.end_sender()
         };
         drop(woken);
         Ok(())
@@ -92,26 +123,44 @@ impl<T> Sender<T> {
         self.shared.as_ref().is_some_and(|shared| shared.lock().closed)
     }
 
+    fn shared(&self) -> &Shared<T> {
+        self.shared.as_deref().expect("present until it is sent or dropped")
+    }
+
     /// Waits until the receiver is gone or closes the channel.
     ///
     /// # Cancel safety
     /// Cancel safe: it holds no value.
     #[track_caller]
     pub fn closed(&mut self) -> Closed<'_, T> {
-        let shared = self.shared.as_deref().expect("present until it is sent or dropped");
+        let shared = self.shared();
         let leaf = Leaf::new(WaitReason::OneshotClosed, Object::Created(shared.created));
         Closed { shared, leaf }
+    }
+
+    /// [`closed`](Sender::closed) as a poll function. The wait it leaves stands until the next poll.
+    #[track_caller]
+    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let shared = self.shared();
+        match shared.poll_closed(cx) {
+            Poll::Pending => {
+                let object = shared.lock().record.object(shared.created);
+                Leaf::new(WaitReason::OneshotClosed, object).pending_detached(cx);
+                Poll::Pending
+            }
+            Poll::Ready(()) => {
+                let object = shared.lock().record.object(shared.created);
+                frame::take_back_once(WaitReason::OneshotClosed, object);
+                Poll::Ready(())
+            }
+        }
     }
 }
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         let Some(shared) = self.shared.take() else { return };
-        let woken = {
-            let mut state = shared.lock();
-            state.sent = true;
-            state.receiver.take().map(waker::fire)
-        };
+        let woken = shared.lock().end_sender();
         drop(woken);
     }
 }
@@ -128,17 +177,15 @@ impl<T> Future for Closed<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let old = {
-            let mut state = this.shared.lock();
-            if state.closed {
-                this.leaf.ready();
-                return Poll::Ready(());
+        let polled = this.shared.poll_closed(cx);
+        match polled {
+            Poll::Ready(()) => this.leaf.ready(),
+            Poll::Pending => {
+                this.leaf.set_object(this.shared.lock().record.object(this.shared.created));
+                this.leaf.pending(cx);
             }
-            register(&mut state.sender, cx)
-        };
-        drop(old);
-        this.leaf.pending(cx);
-        Poll::Pending
+        }
+        polled
     }
 }
 
@@ -156,7 +203,10 @@ impl<T> Drop for Closed<'_, T> {
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
     leaf: Leaf,
+    /// It was awaited to its end.
     done: bool,
+    /// `try_recv` has given the value out, or said that there will be none.
+    taken: bool,
 }
 
 impl<T> Receiver<T> {
@@ -170,11 +220,37 @@ impl<T> Receiver<T> {
         match state.value.take() {
             Some(value) => {
                 state.closed = true;
+                self.taken = true;
                 Ok(value)
             }
-            None if state.sent || state.closed => Err(TryRecvError::Closed),
+            None if state.sent || state.closed => {
+                self.taken = true;
+                Err(TryRecvError::Closed)
+            }
             None => Err(TryRecvError::Empty),
         }
+    }
+
+    /// Blocks the thread until the value is there: for code outside of tasks, and for blocking calls.
+    ///
+    /// # Errors
+    /// [`RecvError`] if the sender was dropped without sending.
+    ///
+    /// # Panics
+    /// Within a task, whose thread it would block.
+    #[track_caller]
+    pub fn blocking_recv(self) -> Result<T, RecvError> {
+        blocking::wait("oneshot::Receiver::blocking_recv", "receiver", self)
+    }
+
+    /// Whether the value, or the news that there will be none, has been given out.
+    pub fn is_terminated(&self) -> bool {
+        self.done || self.taken
+    }
+
+    /// Whether no value is there now.
+    pub fn is_empty(&self) -> bool {
+        self.shared.lock().value.is_none()
     }
 
     /// Lets nothing be sent any more. A value that has been sent can still be received.
@@ -187,6 +263,9 @@ impl<T> Receiver<T> {
         let (woken, receiver, value) = {
             let mut state = self.shared.lock();
             state.closed = true;
+            if take {
+                state.record.set_handles(End::Receiver, 0);
+            }
             let value = if take { state.value.take() } else { None };
             (state.sender.take().map(waker::fire), state.receiver.take(), value)
         };
@@ -216,10 +295,12 @@ impl<T> Future for Receiver<T> {
                 this.leaf.ready();
                 return Poll::Ready(Err(RecvError(())));
             }
+            this.leaf.set_location(Location::caller());
+            state.record.used(End::Receiver, this.leaf.location());
+            this.leaf.set_object(state.record.parked(this.shared.created, [1, 1]));
             register(&mut state.receiver, cx)
         };
         drop(old);
-        this.leaf.set_location(Location::caller());
         this.leaf.pending(cx);
         Poll::Pending
     }

@@ -1,0 +1,389 @@
+//! The receiving end.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::error::TryRecvError;
+use super::shared::{Shared, Taken};
+use crate::sync::blocking;
+use crate::task::frame;
+use crate::task::wait::{Leaf, Object, WaitReason};
+
+/// Receives from a bounded channel; see [`channel`](super::channel).
+pub struct Receiver<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> Shared<T> {
+    fn take_one(&self, site: &'static Location<'static>, cx: Option<&Context<'_>>) -> Taken<T> {
+        self.take_values(site, cx, |values| values.pop_front().expect("there is one"))
+    }
+}
+
+impl<T> Receiver<T> {
+    pub(super) fn new(shared: Arc<Shared<T>>) -> Receiver<T> {
+        Receiver { shared }
+    }
+
+    #[track_caller]
+    fn leaf(&self) -> Leaf {
+        Leaf::new(WaitReason::MpscRecv, Object::Created(self.shared.created))
+    }
+
+    /// Waits for the next value; `None` when every sender is gone, or the channel closed, and nothing is
+    /// left in it.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a value that was not returned is still there.
+    #[track_caller]
+    pub fn recv(&mut self) -> Recv<'_, T> {
+        Recv { leaf: self.leaf(), shared: &self.shared }
+    }
+
+    /// Waits until there is a value, puts up to `limit` of those that are there at the end of `buffer`, and returns how
+    /// many. 0 when `limit` is 0, or when every sender is gone, or the channel closed, and nothing is left in it.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what is not in the buffer is still there.
+    #[track_caller]
+    pub fn recv_many<'a>(&'a mut self, buffer: &'a mut Vec<T>, limit: usize) -> RecvMany<'a, T> {
+        RecvMany { leaf: self.leaf(), shared: &self.shared, buffer, limit }
+    }
+
+    /// The next value, if there is one. Does not wait.
+    ///
+    /// # Errors
+    /// [`TryRecvError::Empty`] if there is none now, [`TryRecvError::Disconnected`] if there never will be.
+    #[track_caller]
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        match self.shared.take_one(Location::caller(), None) {
+            Taken::Some(value) => Ok(value),
+            Taken::Over => Err(TryRecvError::Disconnected),
+            Taken::Nothing(_) => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Blocks the thread until there is a value, as [`recv`](Receiver::recv) waits: for code outside of tasks, and for blocking
+    /// calls.
+    ///
+    /// # Panics
+    /// Within a task, whose thread it would block.
+    #[track_caller]
+    pub fn blocking_recv(&mut self) -> Option<T> {
+        blocking::wait("mpsc::Receiver::blocking_recv", "recv", self.recv())
+    }
+
+    /// Blocks the thread until there is a value, as [`recv_many`](Receiver::recv_many) waits.
+    ///
+    /// # Panics
+    /// Within a task, whose thread it would block.
+    #[track_caller]
+    pub fn blocking_recv_many(&mut self, buffer: &mut Vec<T>, limit: usize) -> usize {
+        blocking::wait("mpsc::Receiver::blocking_recv_many", "recv_many", self.recv_many(buffer, limit))
+    }
+
+    /// [`recv`](Receiver::recv) as a poll function. The wait it leaves stands until the next poll.
+    #[track_caller]
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let taken = self.shared.take_one(Location::caller(), Some(cx));
+        self.detached(taken, cx, None, Some)
+    }
+
+    /// [`recv_many`](Receiver::recv_many) as a poll function. The wait it leaves stands until the next poll.
+    #[track_caller]
+    pub fn poll_recv_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<T>,
+        limit: usize,
+    ) -> Poll<usize> {
+        if limit == 0 {
+            return Poll::Ready(0);
+        }
+        let taken = self.shared.take_many(buffer, limit, Location::caller(), cx);
+        self.detached(taken, cx, 0, |n| n)
+    }
+
+    /// What a poll function found, with its wait noted or taken back.
+    #[track_caller]
+    fn detached<R, O>(
+        &self,
+        taken: Taken<R>,
+        cx: &Context<'_>,
+        over: O,
+        some: impl FnOnce(R) -> O,
+    ) -> Poll<O> {
+        let output = match taken {
+            Taken::Nothing(object) => {
+                Leaf::new(WaitReason::MpscRecv, object).pending_detached(cx);
+                return Poll::Pending;
+            }
+            Taken::Some(taken) => some(taken),
+            Taken::Over => over,
+        };
+        let object = self.shared.lock().record.object(self.shared.created);
+        frame::take_back_once(WaitReason::MpscRecv, object);
+        Poll::Ready(output)
+    }
+
+    /// Lets nothing be sent any more. What has been sent can still be received, and what permits that are out send.
+    pub fn close(&mut self) {
+        self.shared.close();
+    }
+
+    /// Whether it was closed, or every sender is gone. Values may be left.
+    pub fn is_closed(&self) -> bool {
+        let state = self.shared.lock();
+        state.closed || state.ended
+    }
+
+    /// How many values wait to be received.
+    pub fn len(&self) -> usize {
+        self.shared.lock().values.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many values can be sent now without waiting.
+    pub fn capacity(&self) -> usize {
+        self.shared.lock().available(self.shared.capacity)
+    }
+
+    /// How many values the channel holds.
+    pub fn max_capacity(&self) -> usize {
+        self.shared.capacity
+    }
+
+    /// How many senders there are.
+    pub fn sender_strong_count(&self) -> usize {
+        self.shared.strong_count()
+    }
+
+    /// How many weak senders there are.
+    pub fn sender_weak_count(&self) -> usize {
+        self.shared.weak_count()
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.shared.drop_receiver();
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Receives from an unbounded channel; see [`unbounded_channel`](super::unbounded_channel).
+#[derive(Debug)]
+pub struct UnboundedReceiver<T> {
+    receiver: Receiver<T>,
+}
+
+impl<T> UnboundedReceiver<T> {
+    pub(super) fn new(receiver: Receiver<T>) -> UnboundedReceiver<T> {
+        UnboundedReceiver { receiver }
+    }
+
+    /// As [`Receiver::recv`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a value that was not returned is still there.
+    #[track_caller]
+    pub fn recv(&mut self) -> Recv<'_, T> {
+        self.receiver.recv()
+    }
+
+    /// As [`Receiver::recv_many`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what is not in the buffer is still there.
+    #[track_caller]
+    pub fn recv_many<'a>(&'a mut self, buffer: &'a mut Vec<T>, limit: usize) -> RecvMany<'a, T> {
+        self.receiver.recv_many(buffer, limit)
+    }
+
+    /// As [`Receiver::try_recv`].
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        self.receiver.try_recv()
+    }
+
+    /// As [`Receiver::blocking_recv`].
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn blocking_recv(&mut self) -> Option<T> {
+        blocking::wait("mpsc::UnboundedReceiver::blocking_recv", "recv", self.recv())
+    }
+
+    /// As [`Receiver::blocking_recv_many`].
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn blocking_recv_many(&mut self, buffer: &mut Vec<T>, limit: usize) -> usize {
+        blocking::wait(
+            "mpsc::UnboundedReceiver::blocking_recv_many",
+            "recv_many",
+            self.recv_many(buffer, limit),
+        )
+    }
+
+    /// As [`Receiver::poll_recv`].
+    #[track_caller]
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.receiver.poll_recv(cx)
+    }
+
+    /// As [`Receiver::poll_recv_many`].
+    #[track_caller]
+    pub fn poll_recv_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<T>,
+        limit: usize,
+    ) -> Poll<usize> {
+        self.receiver.poll_recv_many(cx, buffer, limit)
+    }
+
+    /// As [`Receiver::close`].
+    pub fn close(&mut self) {
+        self.receiver.close();
+    }
+
+    /// As [`Receiver::is_closed`].
+    pub fn is_closed(&self) -> bool {
+        self.receiver.is_closed()
+    }
+
+    /// As [`Receiver::len`].
+    pub fn len(&self) -> usize {
+        self.receiver.len()
+    }
+
+    /// As [`Receiver::is_empty`].
+    pub fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
+    /// As [`Receiver::sender_strong_count`].
+    pub fn sender_strong_count(&self) -> usize {
+        self.receiver.sender_strong_count()
+    }
+
+    /// As [`Receiver::sender_weak_count`].
+    pub fn sender_weak_count(&self) -> usize {
+        self.receiver.sender_weak_count()
+    }
+}
+
+/// The future of [`Receiver::recv`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Recv<'a, T> {
+    shared: &'a Shared<T>,
+    leaf: Leaf,
+}
+
+impl<T> Future for Recv<'_, T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let taken = self.shared.take_one(self.leaf.location(), Some(cx));
+        poll_taken(&mut self.leaf, taken, cx)
+    }
+}
+
+impl<T> Drop for Recv<'_, T> {
+    fn drop(&mut self) {
+        self.shared.forget_receivers_waker();
+    }
+}
+
+/// The future of [`Receiver::recv_many`].
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct RecvMany<'a, T> {
+    shared: &'a Shared<T>,
+    buffer: &'a mut Vec<T>,
+    limit: usize,
+    leaf: Leaf,
+}
+
+impl<T> Shared<T> {
+    fn take_many(
+        &self,
+        buffer: &mut Vec<T>,
+        limit: usize,
+        site: &'static Location<'static>,
+        cx: &Context<'_>,
+    ) -> Taken<usize> {
+        let before = buffer.len();
+        self.take_values(site, Some(cx), |values| {
+            buffer.extend(values.drain(..limit.min(values.len())));
+            buffer.len() - before
+        })
+    }
+}
+
+impl<T> Future for RecvMany<'_, T> {
+    type Output = usize;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<usize> {
+        let this = &mut *self;
+        if this.limit == 0 {
+            return Poll::Ready(0);
+        }
+        let taken = this.shared.take_many(this.buffer, this.limit, this.leaf.location(), cx);
+        poll_taken(&mut this.leaf, taken, cx).map(|n| n.unwrap_or(0))
+    }
+}
+
+impl<T> Drop for RecvMany<'_, T> {
+    fn drop(&mut self) {
+        self.shared.forget_receivers_waker();
+    }
+}
+
+fn poll_taken<R>(leaf: &mut Leaf, taken: Taken<R>, cx: &Context<'_>) -> Poll<Option<R>> {
+    match taken {
+        Taken::Nothing(object) => {
+            leaf.set_object(object);
+            leaf.pending(cx);
+            Poll::Pending
+        }
+        Taken::Some(taken) => {
+            leaf.ready();
+            Poll::Ready(Some(taken))
+        }
+        Taken::Over => {
+            leaf.ready();
+            Poll::Ready(None)
+        }
+    }
+}
+
+impl<T> fmt::Debug for Recv<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recv").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for RecvMany<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecvMany").finish_non_exhaustive()
+    }
+}

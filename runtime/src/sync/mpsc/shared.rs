@@ -1,0 +1,378 @@
+//! The channel itself: values, slots, and who waits.
+//!
+//! A bounded channel has as many slots as it may hold values. A slot is free, or has a value in it, or was *granted* to a
+//! sender that waited and has not come for it yet, or is *reserved* by a permit. Slots that come free go to the first in
+//! line, which may want several: nobody is overtaken.
+
+use std::collections::VecDeque;
+use std::panic::Location;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::task::channel_facts::{ChannelRecord, End};
+use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::waiters::{Place, Waiters, Wakes};
+use crate::task::waker::{self, Woken};
+
+pub(super) struct Shared<T> {
+    state: Mutex<State<T>>,
+    senders: AtomicUsize,
+    weak_senders: AtomicUsize,
+    /// Snapshots see the channel: the number of senders is to be told.
+    published: AtomicBool,
+    pub(super) capacity: usize,
+    pub(super) created: &'static Location<'static>,
+}
+
+pub(super) struct State<T> {
+    pub(super) values: VecDeque<T>,
+    /// Slots that were granted to a waiting sender and not taken up yet. None once the channel is closed.
+    granted: usize,
+    /// Slots of permits.
+    pub(super) reserved: usize,
+    /// Waiting senders, and how many slots each wants.
+    pub(super) full: Waiters<usize>,
+    receiver: Option<Waker>,
+    /// Who waits in `closed`.
+    pub(super) closed_waiters: Waiters,
+    /// The receiver is gone or has closed.
+    pub(super) closed: bool,
+    /// The receiver is gone.
+    gone: bool,
+    /// Every sender is gone.
+    pub(super) ended: bool,
+    pub(super) record: ChannelRecord,
+}
+
+impl<T> State<T> {
+    fn free(&self, capacity: usize) -> usize {
+        let taken = self.values.len().saturating_add(self.granted).saturating_add(self.reserved);
+        capacity.saturating_sub(taken)
+    }
+
+    /// How many slots can be had without waiting: none while somebody waits.
+    pub(super) fn available(&self, capacity: usize) -> usize {
+        if self.full.is_empty() { self.free(capacity) } else { 0 }
+    }
+
+    /// Grants free slots to those who are first in line.
+    fn serve(&mut self, capacity: usize) -> Wakes {
+        let mut wakes = Wakes::default();
+        while let Some(need) = self.full.front().filter(|need| *need <= self.free(capacity) && !self.closed) {
+            if let Some(woken) = self.full.grant_with(|_| {}) {
+                self.granted += need;
+                wakes.push(woken);
+            }
+        }
+        wakes
+    }
+
+    /// Puts a value into a slot that is the caller's; gives it back if the receiver is gone.
+    pub(super) fn push(&mut self, value: T) -> Result<Option<Woken>, T> {
+        if self.gone {
+            return Err(value);
+        }
+        self.values.push_back(value);
+        Ok(self.receiver.take().map(waker::fire))
+    }
+
+    /// Nothing is left, and nothing will come.
+    pub(super) fn is_over(&self) -> bool {
+        self.values.is_empty() && (self.ended || (self.closed && self.reserved == 0))
+    }
+}
+
+impl<T> Shared<T> {
+    pub(super) fn new(capacity: usize, created: &'static Location<'static>) -> Arc<Shared<T>> {
+        Arc::new(Shared {
+            state: Mutex::new(State {
+                values: VecDeque::new(),
+                granted: 0,
+                reserved: 0,
+                full: Waiters::new(),
+                receiver: None,
+                closed_waiters: Waiters::new(),
+                closed: false,
+                gone: false,
+                ended: false,
+                record: ChannelRecord::new(),
+            }),
+            senders: AtomicUsize::new(1),
+            weak_senders: AtomicUsize::new(0),
+            published: AtomicBool::new(false),
+            capacity,
+            created,
+        })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- handles --------------------------------------------------------------------------------
+
+    pub(super) fn strong_count(&self) -> usize {
+        self.senders.load(SeqCst)
+    }
+
+    pub(super) fn weak_count(&self) -> usize {
+        self.weak_senders.load(Relaxed)
+    }
+
+    pub(super) fn add_sender(&self) {
+        self.senders.fetch_add(1, SeqCst);
+        self.tell_senders();
+    }
+
+    /// One more sender, unless the last is gone.
+    pub(super) fn add_sender_if_any(&self) -> bool {
+        let added =
+            self.senders.fetch_update(SeqCst, SeqCst, |n| if n == 0 { None } else { Some(n + 1) }).is_ok();
+        if added {
+            self.tell_senders();
+        }
+        added
+    }
+
+    pub(super) fn drop_sender(&self) {
+        if self.senders.fetch_sub(1, SeqCst) == 1 {
+            let woken = {
+                let mut state = self.lock();
+                state.ended = true;
+                state.record.set_handles(End::Sender, 0);
+                state.receiver.take().map(waker::fire)
+            };
+            drop(woken);
+        } else {
+            self.tell_senders();
+        }
+    }
+
+    pub(super) fn add_weak_sender(&self) {
+        self.weak_senders.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn drop_weak_sender(&self) {
+        self.weak_senders.fetch_sub(1, Relaxed);
+    }
+
+    /// Tells snapshots how many senders there are.
+    fn tell_senders(&self) {
+        // SeqCst: pairs with the store in `parked`. Either that one sees our change of the count, or we see that the channel is
+        // published. Whoever comes to the lock last tells the last count.
+        if self.published.load(SeqCst) {
+            let mut state = self.lock();
+            let senders = self.strong_count();
+            state.record.set_handles(End::Sender, senders);
+        }
+    }
+
+    /// Somebody parks: the object of the wait.
+    pub(super) fn parked(&self, state: &mut State<T>) -> Object {
+        if !state.record.is_published() {
+            // SeqCst: pairs with the load in `tell_senders`.
+            self.published.store(true, SeqCst);
+        }
+        let handles = [self.strong_count(), usize::from(!state.gone)];
+        state.record.parked(self.created, handles)
+    }
+
+    // ---- senders --------------------------------------------------------------------------------
+
+    /// Takes `need` slots at once, if they can be had without waiting. The caller uses them before it lets go of the lock.
+    pub(super) fn try_slots(
+        &self,
+        need: usize,
+        site: &'static Location<'static>,
+    ) -> Result<MutexGuard<'_, State<T>>, NoSlots> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(NoSlots::Closed);
+        }
+        if state.available(self.capacity) < need {
+            return Err(NoSlots::Full);
+        }
+        state.record.used(End::Sender, site);
+        Ok(state)
+    }
+
+    /// A permit is used, or given up.
+    pub(super) fn end_permit(&self, value: Option<T>, site: Option<&'static Location<'static>>) {
+        let (wakes, woken, value) = {
+            let mut state = self.lock();
+            state.reserved -= 1;
+            if let Some(site) = site {
+                state.record.used(End::Sender, site);
+            }
+            let (mut woken, mut left) = (None, None);
+            match value.map(|value| state.push(value)) {
+                Some(Ok(wake)) => woken = wake,
+                Some(Err(value)) => left = Some(value),
+                // The receiver of a closed channel waits for the permits.
+                None if state.is_over() => woken = state.receiver.take().map(waker::fire),
+                None => {}
+            }
+            (state.serve(self.capacity), woken, left)
+        };
+        drop((wakes, woken, value));
+    }
+
+    /// Gives up permits that were not used.
+    pub(super) fn release_permits(&self, n: usize) {
+        let (wakes, woken) = {
+            let mut state = self.lock();
+            state.reserved -= n;
+            let woken = if state.is_over() { state.receiver.take().map(waker::fire) } else { None };
+            (state.serve(self.capacity), woken)
+        };
+        drop((wakes, woken));
+    }
+
+    // ---- the receiver ---------------------------------------------------------------------------
+
+    /// Takes values out with `take`, and gives their slots to the first in line. Without any it registers `cx`, if there
+    /// is one, and returns the object of the wait.
+    pub(super) fn take_values<R>(
+        &self,
+        site: &'static Location<'static>,
+        cx: Option<&Context<'_>>,
+        take: impl FnOnce(&mut VecDeque<T>) -> R,
+    ) -> Taken<R> {
+        let mut state = self.lock();
+        state.record.used(End::Receiver, site);
+        if !state.values.is_empty() {
+            let taken = take(&mut state.values);
+            let wakes =
+                if state.full.is_empty() { Wakes::default() } else { state.serve(self.capacity) };
+            drop(state);
+            drop(wakes);
+            return Taken::Some(taken);
+        }
+        if state.is_over() {
+            return Taken::Over;
+        }
+        let Some(cx) = cx else { return Taken::Nothing(Object::None) };
+        let object = self.parked(&mut state);
+        let old = match &state.receiver {
+            Some(waker) if waker::will_wake(waker, cx) => None,
+            _ => state.receiver.replace(waker::register(cx)),
+        };
+        drop(state);
+        drop(old);
+        Taken::Nothing(object)
+    }
+
+    pub(super) fn forget_receivers_waker(&self) {
+        let old = self.lock().receiver.take();
+        drop(old);
+    }
+
+    pub(super) fn close(&self) {
+        let woken = {
+            let mut state = self.lock();
+            state.closed = true;
+            state.granted = 0;
+            let mut woken = state.full.grant_all();
+            woken.extend(state.closed_waiters.grant_all());
+            woken
+        };
+        drop(woken);
+    }
+
+    /// The receiver goes, and what it has not received goes with it.
+    pub(super) fn drop_receiver(&self) {
+        self.close();
+        let (values, waker) = {
+            let mut state = self.lock();
+            state.gone = true;
+            state.record.set_handles(End::Receiver, 0);
+            (std::mem::take(&mut state.values), state.receiver.take())
+        };
+        drop((values, waker));
+    }
+}
+
+/// What the receiver found.
+pub(super) enum Taken<R> {
+    Some(R),
+    /// Nothing now.
+    Nothing(Object),
+    /// Nothing, ever.
+    Over,
+}
+
+/// Why there were no slots.
+pub(super) enum NoSlots {
+    Full,
+    Closed,
+}
+
+/// Waits for slots. It belongs to a future, which calls [`leave`](SlotWait::leave) when it is dropped.
+#[derive(Debug)]
+pub(super) struct SlotWait {
+    need: usize,
+    place: Option<Place>,
+    leaf: Leaf,
+}
+
+impl SlotWait {
+    #[track_caller]
+    pub(super) fn new<T>(shared: &Shared<T>, need: usize, reason: WaitReason) -> SlotWait {
+        SlotWait { need, place: None, leaf: Leaf::new(reason, Object::Created(shared.created)) }
+    }
+
+    /// The slots, for the caller to use before it lets go of the lock; `Err` if the channel is closed.
+    pub(super) fn poll<'s, T>(
+        &mut self,
+        shared: &'s Shared<T>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<MutexGuard<'s, State<T>>, ()>> {
+        let mut state = shared.lock();
+        match self.place {
+            None if state.closed => return Poll::Ready(Err(())),
+            None if state.available(shared.capacity) >= self.need => {}
+            None => {
+                self.place = Some(state.full.join(cx, self.need));
+                let object = shared.parked(&mut state);
+                drop(state);
+                self.leaf.set_object(object);
+                self.leaf.pending(cx);
+                return Poll::Pending;
+            }
+            Some(place) => match state.full.poll(place, cx, self.need) {
+                Ok(()) => {
+                    state.full.leave(place);
+                    self.place = None;
+                    self.leaf.ready();
+                    if state.closed {
+                        return Poll::Ready(Err(()));
+                    }
+                    state.granted -= self.need;
+                }
+                Err(old) => {
+                    drop(state);
+                    drop(old);
+                    self.leaf.pending(cx);
+                    return Poll::Pending;
+                }
+            },
+        }
+        state.record.used(End::Sender, self.leaf.location());
+        Poll::Ready(Ok(state))
+    }
+
+    pub(super) fn leave<T>(&mut self, shared: &Shared<T>) {
+        let Some(place) = self.place.take() else { return };
+        let mut state = shared.lock();
+        let waker = state.full.leave(place);
+        if waker.is_none() && !state.closed {
+            state.granted -= self.need;
+        }
+        // Granted and not used, or first in line and wanting more than the next: the next may have it.
+        let wakes = state.serve(shared.capacity);
+        drop(state);
+        drop((waker, wakes));
+    }
+}
