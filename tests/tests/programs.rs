@@ -1899,3 +1899,25 @@ fn the_grace_of_what_is_forgotten_in_a_body_ends_though_the_scope_has_ended() {
         });
     }
 }
+
+#[test]
+fn a_scope_that_is_awaited_below_itself_says_so() {
+    type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+    let runtime = Builder::new().workers(2).grace(Duration::ZERO).build().expect("a runtime starts");
+    let ended = runtime.block_on(async {
+        let (give, given) = oneshot::channel::<Boxed>();
+        let (told, hears) = std::sync::mpsc::channel();
+        let mut moving: Boxed = Box::pin(leakfree::scope(async move |s| {
+            s.spawn(async move {
+                let waits = AssertUnwindSafe(given.await.unwrap());
+                let panicked = futures::FutureExt::catch_unwind(waits).await;
+                told.send(panicked.unwrap_err().downcast::<String>().ok()).unwrap();
+            });
+            leakfree::yield_now().await;
+        }));
+        assert!(futures::poll!(&mut moving).is_pending());
+        assert!(give.send(moving).is_ok());
+        leakfree::spawn_blocking(move || hears.recv_timeout(Duration::from_secs(5))).await.unwrap()
+    });
+    assert!(ended.unwrap().unwrap().starts_with("waiting for this scope would never end"));
+}

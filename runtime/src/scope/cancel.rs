@@ -8,9 +8,9 @@
 //! | `Forced` | the same, and so is everything below | the end of a grace; the shutdown |
 //!
 //! A scope only ever goes down this table. A cancel gives what is below it the least of the graces on the way from the scope
-//! that was cancelled down; none on the way is zero. The scope whose grace is the least has the timer: when it fires, all
-//! below is forced. (A scope in another one's body has one of its own.) So a scope with a grace of its own keeps it when something further out is cancelled, but never has more
-//! than a scope around it that is cancelled with it.
+//! that was cancelled down; none on the way is zero. The scope whose grace is the least has the timer, and each scope in
+//! another's body has one: when it fires, all below is forced. So a scope with a grace of its own keeps it when something
+//! further out is cancelled, but never has more than a scope around it that is cancelled with it.
 //!
 //! What was opened inside a shield is not reached from outside it, and so is not what is in the body of such a scope.
 

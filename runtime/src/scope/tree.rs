@@ -324,6 +324,12 @@ impl ScopeInner {
         self.look_below();
     }
 
+    /// Whether the polled task is below us: with us in it the two would hang on each other, out of anybody's reach.
+    pub(super) fn is_above(self: &Arc<ScopeInner>, task: &TaskRef) -> bool {
+        let around = task.owner_if_polled().map(innermost_of);
+        std::iter::successors(around, |scope| scope.enclosing()).any(|scope| Arc::ptr_eq(&scope, self))
+    }
+
     /// Moves the scopes in our body from one task to another, and returns them. The caller holds `MOVING`.
     fn carry(self: &Arc<ScopeInner>, from: &TaskRef, to: &TaskRef) -> Vec<Arc<ScopeInner>> {
         let mut rest = scopes_of(from);
