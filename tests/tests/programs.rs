@@ -434,6 +434,8 @@ struct ScopeRecord {
     how: Option<How>,
     /// The future's first poll is about to come.
     opened: Option<(Seq, Instant)>,
+    /// The timeout around it is about to be made: its time begins before the scope's.
+    timed: Option<Instant>,
     /// The tasks that polled it, one after the other, and the scope of the same task around it.
     hosts: Vec<Id>,
     around: Option<Id>,
@@ -983,7 +985,10 @@ async fn run_scope(env: &Env, id: Id, kind: Kind, options: Options, how: How, bo
         Box::pin(ScopeRun { world: Arc::clone(world), id, host: Arc::clone(&host), future: Some(future) });
     match how {
         How::Await => drop(future.await),
-        How::Timeout { ms } => drop(leakfree::time::timeout(Duration::from_millis(ms), future).await),
+        How::Timeout { ms } => {
+            world.scope(id).timed = Some(Instant::now());
+            let _ = leakfree::time::timeout(Duration::from_millis(ms), future).await;
+        }
         How::Drop { polls } => {
             for n in 0..polls {
                 if n > 0 {
@@ -1267,7 +1272,9 @@ impl<'a> Model<'a> {
         if let Some(when) = scope.dropped {
             let how = match scope.how {
                 Some(How::Drop { .. }) => true,
-                Some(How::Timeout { ms }) => self.passed(scope, ms, when.1),
+                Some(How::Timeout { ms }) => {
+                    scope.timed.is_some_and(|from| when.1.duration_since(from) >= Duration::from_millis(ms))
+                }
                 _ => false,
             };
             if !how && !self.containers(id).iter().any(|life| life.is_cut() || life.panicked.is_some()) {
