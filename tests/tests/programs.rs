@@ -434,6 +434,8 @@ struct ScopeRecord {
     how: Option<How>,
     /// The future's first poll is about to come.
     opened: Option<(Seq, Instant)>,
+    /// The timeout around it is about to be made: its time begins before the scope's.
+    timed: Option<Instant>,
     /// The tasks that polled it, one after the other, and the scope of the same task around it.
     hosts: Vec<Id>,
     around: Option<Id>,
@@ -983,7 +985,10 @@ async fn run_scope(env: &Env, id: Id, kind: Kind, options: Options, how: How, bo
         Box::pin(ScopeRun { world: Arc::clone(world), id, host: Arc::clone(&host), future: Some(future) });
     match how {
         How::Await => drop(future.await),
-        How::Timeout { ms } => drop(leakfree::time::timeout(Duration::from_millis(ms), future).await),
+        How::Timeout { ms } => {
+            world.scope(id).timed = Some(Instant::now());
+            let _ = leakfree::time::timeout(Duration::from_millis(ms), future).await;
+        }
         How::Drop { polls } => {
             for n in 0..polls {
                 if n > 0 {
@@ -1267,7 +1272,9 @@ impl<'a> Model<'a> {
         if let Some(when) = scope.dropped {
             let how = match scope.how {
                 Some(How::Drop { .. }) => true,
-                Some(How::Timeout { ms }) => self.passed(scope, ms, when.1),
+                Some(How::Timeout { ms }) => {
+                    scope.timed.is_some_and(|from| when.1.duration_since(from) >= Duration::from_millis(ms))
+                }
                 _ => false,
             };
             if !how && !self.containers(id).iter().any(|life| life.is_cut() || life.panicked.is_some()) {
@@ -1813,4 +1820,111 @@ async fn a_scope_in_the_body_of_one_with_a_grace_has_that_grace() {
     task.abort();
     assert_eq!(told.await, Ok("said good-bye"));
     assert!(task.await.is_err());
+}
+
+#[leakfree::test(workers = 2)]
+async fn who_is_above_is_known_below_a_scope_that_has_moved() {
+    type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn chain(depth: usize, last: Boxed, give: Option<oneshot::Sender<JoinHandle<()>>>) -> Boxed {
+        Box::pin(async move {
+            if depth == 0 {
+                return last.await;
+            }
+            leakfree::scope(async move |s| match give {
+                Some(give) if depth == 3 => {
+                    let _ = give.send(s.spawn(chain(depth - 1, last, None)));
+                }
+                give => drop(s.spawn(chain(depth - 1, last, give))),
+            })
+            .await;
+        })
+    }
+    for asks_before in [false, true] {
+        let (give, given) = oneshot::channel::<JoinHandle<()>>();
+        let (value, told) = oneshot::channel();
+        let (go, wait) = oneshot::channel::<()>();
+        let mut moving = Box::pin(leakfree::scope(async move |s| {
+            // In a scope below a task below the scope that moves.
+            s.spawn(leakfree::scope(async move |s| {
+                s.spawn(async move {
+                    let above = given.await.unwrap();
+                    if !asks_before {
+                        wait.await.unwrap();
+                    }
+                    let _ = value.send(above.await.is_err_and(|error| error.is_would_deadlock()));
+                });
+            }));
+        }));
+        assert!(futures::poll!(&mut moving).is_pending());
+        leakfree::time::sleep(Duration::from_millis(10)).await;
+        let (let_on, hold) = oneshot::channel::<()>();
+        let last = Box::pin(async move {
+            hold.await.unwrap();
+            moving.await;
+        });
+        let top = leakfree::spawn(chain(5, last, Some(give)));
+        leakfree::time::sleep(Duration::from_millis(10)).await;
+        let_on.send(()).unwrap();
+        leakfree::time::sleep(Duration::from_millis(10)).await;
+        let _ = go.send(());
+        let told = leakfree::time::timeout(Duration::from_secs(2), told).await;
+        top.abort();
+        assert_eq!(
+            told.map(Result::ok).ok().flatten(),
+            Some(true),
+            "it asked before the move: {asks_before}"
+        );
+    }
+}
+
+/// Seed 8563684167324373950.
+#[test]
+fn the_grace_of_what_is_forgotten_in_a_body_ends_though_the_scope_has_ended() {
+    let runtime = Builder::new().workers(2).build().expect("a runtime starts");
+    for grace_ms in [None, Some(1000)] {
+        runtime.block_on(async {
+            let (kept, waits) = oneshot::channel::<()>();
+            let task = leakfree::spawn(async move {
+                let around = Scope::builder().grace(Duration::from_millis(20)).scope(async |s: Scope| {
+                    let mut inner = Scope::builder();
+                    if let Some(ms) = grace_ms {
+                        inner = inner.grace(Duration::from_millis(ms));
+                    }
+                    let mut lost = Box::pin(inner.scope(async move |s| {
+                        s.spawn(waits);
+                        pending::<()>().await;
+                    }));
+                    assert!(futures::poll!(&mut lost).is_pending());
+                    std::mem::forget(lost);
+                    s.cancel("it is in its grace, and ends before that does");
+                });
+                around.await;
+            });
+            let ended = leakfree::time::timeout(Duration::from_millis(500), task).await;
+            assert!(ended.is_ok(), "with a grace of its own of {grace_ms:?} ms");
+            drop(kept);
+        });
+    }
+}
+
+#[test]
+fn a_scope_that_is_awaited_below_itself_says_so() {
+    type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+    let runtime = Builder::new().workers(2).grace(Duration::ZERO).build().expect("a runtime starts");
+    let ended = runtime.block_on(async {
+        let (give, given) = oneshot::channel::<Boxed>();
+        let (told, hears) = std::sync::mpsc::channel();
+        let mut moving: Boxed = Box::pin(leakfree::scope(async move |s| {
+            s.spawn(async move {
+                let waits = AssertUnwindSafe(given.await.unwrap());
+                let panicked = futures::FutureExt::catch_unwind(waits).await;
+                told.send(panicked.unwrap_err().downcast::<String>().ok()).unwrap();
+            });
+            leakfree::yield_now().await;
+        }));
+        assert!(futures::poll!(&mut moving).is_pending());
+        assert!(give.send(moving).is_ok());
+        leakfree::spawn_blocking(move || hears.recv_timeout(Duration::from_secs(5))).await.unwrap()
+    });
+    assert!(ended.unwrap().unwrap().starts_with("waiting for this scope would never end"));
 }

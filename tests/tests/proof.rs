@@ -290,6 +290,8 @@ fn whoever_can_still_be_woken_is_not_called_stuck() {
         );
         all.push("mixed");
 
+        // The two that are stuck, too, or they may not be there yet.
+        all.extend(["stuck", "a stuck one"]);
         let report = report(&all).await;
         drop((kept, foreign));
         report

@@ -8,9 +8,9 @@
 //! | `Forced` | the same, and so is everything below | the end of a grace; the shutdown |
 //!
 //! A scope only ever goes down this table. A cancel gives what is below it the least of the graces on the way from the scope
-//! that was cancelled down; none on the way is zero. The scope whose grace is the least has the timer: when it fires, all
-//! below is forced. So a scope with a grace of its own keeps it when something further out is cancelled, but never has more
-//! than a scope around it that is cancelled with it.
+//! that was cancelled down; none on the way is zero. The scope whose grace is the least has the timer, and each scope in
+//! another's body has one: when it fires, all below is forced. So a scope with a grace of its own keeps it when something
+//! further out is cancelled, but never has more than a scope around it that is cancelled with it.
 //!
 //! What was opened inside a shield is not reached from outside it, and so is not what is in the body of such a scope.
 
@@ -107,7 +107,9 @@ impl ScopeInner {
             if !scope.flag(if itself { &reason } else { &below }, bound) {
                 continue;
             }
-            if let (Bound::Cancelled, true, Some(grace)) = (bound, own == grace, grace) {
+            // One that is forgotten in the body of the scope that has the timer may outlive it: a timer for each of these.
+            let has_timer = own == grace || scope.around().is_some();
+            if let (Bound::Cancelled, true, Some(grace)) = (bound, has_timer, grace) {
                 scope.arm(
                     Timer::Grace,
                     scope.shared.driver.clock().now_ns().saturating_add(saturating_ns(grace)),

@@ -90,6 +90,8 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
     /// The scope of this engine, opened or followed, in the polled task.
     fn enter(&mut self) -> Arc<ScopeInner> {
         const OUTSIDE: &str = "`leakfree::scope` and its kin must be awaited in a task of a leakfree runtime";
+        const BELOW: &str = "waiting for this scope would never end: it ends only after everything below it has, and that \
+                             includes the task that asks";
         match &self.inner {
             None => {
                 let task = TaskRef::polled().expect(OUTSIDE);
@@ -103,7 +105,10 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
                 // Also one that is over, for its task before has closed it: its body may go on, and is in this task.
                 if !inner.lives_in(frame::header()) {
                     match TaskRef::polled() {
-                        Some(task) => inner.follow(task),
+                        Some(task) => {
+                            assert!(!inner.is_above(&task), "{BELOW}");
+                            inner.follow(task);
+                        }
                         None => assert!(inner.is_over(), "{OUTSIDE}"),
                     }
                 }

@@ -292,6 +292,8 @@ impl ScopeInner {
         // Dropped outside the lock.
         drop(old);
         task.header().extra().branches.push(Arc::clone(self) as Arc<dyn Branch>);
+        // (S2) Again: the one around may be on the move, and who counts below it may have missed us.
+        self.count_depth();
         if self.is_sealed() {
             return;
         }
@@ -322,7 +324,13 @@ impl ScopeInner {
         self.wake_waiting();
         carried.iter().for_each(|scope| scope.wake_waiting());
         carried.iter().for_each(ScopeInner::heed);
-        self.look_at_joins_again();
+        self.look_below();
+    }
+
+    /// Whether the polled task is below us: with us in it the two would hang on each other, out of anybody's reach.
+    pub(super) fn is_above(self: &Arc<ScopeInner>, task: &TaskRef) -> bool {
+        let around = task.owner_if_polled().map(innermost_of);
+        std::iter::successors(around, |scope| scope.enclosing()).any(|scope| Arc::ptr_eq(&scope, self))
     }
 
     /// Moves the scopes in our body from one task to another, and returns them. The caller holds `MOVING`.
@@ -365,19 +373,35 @@ impl ScopeInner {
         }
     }
 
-    /// Has every task below polled that may wait for another's end: with the scope's place its ancestors have changed, and
-    /// that task may be one of them now.
-    fn look_at_joins_again(self: &Arc<ScopeInner>) {
-        let mut todo = vec![Arc::clone(self)];
-        while let Some(scope) = todo.pop() {
-            todo.extend(scope.inner_scopes());
+    /// With the scope's place its ancestors have changed, and those of all below: counts their depths again, and has every
+    /// task polled that may wait for another's end, for that one may be its ancestor now.
+    fn look_below(self: &Arc<ScopeInner>) {
+        let mut below = vec![Arc::clone(self)];
+        let mut at = 0;
+        while let Some(scope) = below.get(at).cloned() {
+            at += 1;
+            below.extend(scope.inner_scopes());
+            scope.for_each_child(|task| {
+                below.extend(scopes_of(task).into_iter().filter(|scope| !lock(&scope.place).inside));
+            });
+        }
+        // Each after the one that encloses it; in turn with whoever counts some of them for another move.
+        let moving = lock(&MOVING);
+        below.iter().for_each(|scope| scope.count_depth());
+        drop(moving);
+        for scope in below {
             scope.for_each_child(|task| {
                 if may_wait_for_a_task(task) {
                     task.nudge();
                 }
-                todo.extend(scopes_of(task));
             });
         }
+    }
+
+    fn count_depth(&self) {
+        let mut place = lock(&self.place);
+        let depth = place.enclosing.as_ref().map(|enclosing| lock(&enclosing.place).depth + 1);
+        place.depth = depth.unwrap_or(0);
     }
 
     /// A child is proven stuck, at this moment.
@@ -762,7 +786,7 @@ impl ScopeInner {
     }
 
     /// The scope of the same task around it.
-    fn around(&self) -> Option<Arc<ScopeInner>> {
+    pub(super) fn around(&self) -> Option<Arc<ScopeInner>> {
         let place = lock(&self.place);
         place.enclosing.clone().filter(|_| place.inside)
     }
