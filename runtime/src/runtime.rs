@@ -183,12 +183,14 @@ impl Running {
 
         let now_ms = crate::scheduler::shared::now_ms(&self.shared.driver);
         let reason = CancelReason::of(CancelKind::Shutdown).at(now_ms);
-        // Who cleans up may need timers: a paused clock jumps again.
+        // Who cleans up may need timers: a paused clock jumps again, but not before the grace's own timer is armed.
         let inside = self.shared.driver.enter(false);
-        self.shared.driver.let_go();
         let grace = self.options.grace;
         if !grace.is_zero() {
             self.root.cancel_all(reason.clone(), false);
+        }
+        self.shared.driver.let_go();
+        if !grace.is_zero() {
             self.wait_until_empty(grace);
         }
         self.root.cancel_all(reason, true);
