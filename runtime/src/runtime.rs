@@ -183,17 +183,15 @@ impl Running {
 
         let now_ms = crate::scheduler::shared::now_ms(&self.shared.driver);
         let reason = CancelReason::of(CancelKind::Shutdown).at(now_ms);
-        // Who cleans up may need timers: a paused clock jumps again, but not before the grace's own timer is armed.
+        // Who cleans up may need timers: a paused clock jumps again. But only when all are asked, and the grace has its timer.
         let inside = self.shared.driver.enter(false);
         let grace = self.options.grace;
-        if !grace.is_zero() {
-            self.root.cancel_all(reason.clone(), false);
-        }
+        self.root.cancel_all(reason.clone(), grace.is_zero());
         self.shared.driver.let_go();
         if !grace.is_zero() {
             self.wait_until_empty(grace);
+            self.root.cancel_all(reason, true);
         }
-        self.root.cancel_all(reason, true);
         let dropped = self.wait_until_dropped();
         self.shared.driver.hold();
         drop(inside);
