@@ -1059,6 +1059,11 @@ fn run_program(
     }
     // An error that a dropped scope kept lives as long as a handle to the scope, and one may be forgotten.
     let forgets = world.scopes.iter().any(|scope| lock(scope).how == Some(How::Forget));
+    // A worker that has just walked past the scope, or its timer that has just fired, may still hold it.
+    let patient = std::time::Instant::now() + PATIENCE;
+    while world.errors.load(SeqCst) != 0 && !forgets && std::time::Instant::now() < patient {
+        std::thread::yield_now();
+    }
     let errors = world.errors.load(SeqCst);
     if errors != 0 && !forgets {
         wrong.push(format!("{errors} errors are left"));
