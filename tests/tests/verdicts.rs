@@ -251,15 +251,15 @@ impl Reader {
             }
             // What they are is filled in at the end.
             ("locks", [lock]) => {
-                let info = self.lock(lock).clone();
+                let info = Box::new(self.lock(lock).clone());
                 self.wait(subject, WaitReason::MutexLock, WaitObject::Lock(info));
             }
             ("recvs", [channel]) => {
-                let info = *self.channel(channel);
+                let info = Box::new(*self.channel(channel));
                 self.wait(subject, WaitReason::MpscRecv, WaitObject::Channel(info));
             }
             ("sends", [channel]) => {
-                let info = *self.channel(channel);
+                let info = Box::new(*self.channel(channel));
                 self.wait(subject, WaitReason::MpscSend, WaitObject::Channel(info));
             }
             ("sleeps", []) => self.wait(subject, WaitReason::Sleep, WaitObject::None),
@@ -346,10 +346,10 @@ impl Reader {
         for wait in self.tasks.values_mut().flat_map(|task| &mut task.waits) {
             match &mut wait.object {
                 WaitObject::Lock(lock) => {
-                    *lock = self.locks.values().find(|known| known.id == lock.id).unwrap().clone();
+                    **lock = self.locks.values().find(|known| known.id == lock.id).unwrap().clone();
                 }
                 WaitObject::Channel(channel) => {
-                    *channel = *self.channels.values().find(|known| known.id == channel.id).unwrap();
+                    **channel = *self.channels.values().find(|known| known.id == channel.id).unwrap();
                 }
                 _ => {}
             }

@@ -3,7 +3,6 @@
 //! It walks the tree in bounded batches and holds no lock across them; a task that is looked at is held by
 //! a reference. Nothing is polled or woken, no worker stops.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ const READS_MAX: usize = 8;
 
 /// What a parked task looked like in the first pass.
 struct Before {
+    id: TaskId,
     polls: u64,
     /// Versions of the locks and channels that it waits for, added up.
     objects: u64,
@@ -34,24 +34,27 @@ struct Before {
 
 pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
     // The first pass ends before the second begins. What is the same in both was so at every moment in between.
-    let mut before = HashMap::new();
+    let mut before: Vec<Before> = Vec::new();
     walk(
         root,
         |_, _| (),
         |task, _| {
             if let Some((_, copy, waits)) = parked(task) {
-                before.insert(
-                    task.header().record.id(),
-                    Before { polls: copy.polls, objects: object_versions(&waits) },
-                );
+                let id = task.header().record.id();
+                before.push(Before { id, polls: copy.polls, objects: object_versions(&waits) });
             }
         },
     );
+    before.sort_unstable_by_key(|before| before.id);
+    let find = |id: TaskId| {
+        let place = before.binary_search_by_key(&id, |before| before.id).ok()?;
+        Some(&before[place])
+    };
 
     let now = now_ms(&shared.driver);
     let now_ns = shared.driver.clock().now_ns();
     let running = shared.running();
-    let (mut tasks, mut scopes, mut newborn) = (Vec::new(), Vec::new(), 0);
+    let (mut tasks, mut scopes, mut newborn) = (Vec::with_capacity(before.len()), Vec::new(), 0);
     walk(
         root,
         |scope, deadline_ns| {
@@ -59,9 +62,7 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
             let until = |at: u64| Duration::from_nanos(at.saturating_sub(now_ns));
             scopes.push(scope_info(scope, deadline_ns.map(until)));
         },
-        |task, scope| {
-            tasks.extend(task_info(task, scope, now, &running, before.get(&task.header().record.id())))
-        },
+        |task, scope| tasks.extend(task_info(task, scope, now, &running, find(task.header().record.id()))),
     );
     tasks.sort_by_key(|task| task.id);
     scopes.sort_by_key(|scope| scope.id);
@@ -255,24 +256,24 @@ fn wait_info(wait: &Wait) -> WaitInfo {
             Object::Label(label) => WaitObject::Label(label),
             Object::Lock(id) => match facts::copy(id) {
                 None => WaitObject::None,
-                Some(facts) => WaitObject::Lock(LockInfo {
+                Some(facts) => WaitObject::Lock(Box::new(LockInfo {
                     id,
                     created: facts.created.into(),
                     holders: facts.holders.into_iter().map(holder_info).collect(),
                     waiters: facts.waiters,
                     shared: facts.shared,
-                }),
+                })),
             },
             Object::Channel(id) => match channel_facts::copy(id) {
                 None => WaitObject::None,
-                Some(facts) => WaitObject::Channel(ChannelInfo {
+                Some(facts) => WaitObject::Channel(Box::new(ChannelInfo {
                     id,
                     created: facts.created.into(),
                     senders: facts.senders,
                     receivers: facts.receivers,
                     last_sender: facts.last_sender.map(user_info),
                     last_receiver: facts.last_receiver.map(user_info),
-                }),
+                })),
             },
         },
         site: wait.location.into(),

@@ -152,7 +152,7 @@ impl<'a> SharedLocks<'a> {
                     let new = SharedLock { place, info, waiting: Vec::new(), changed: false };
                     let lock = locks.entry(info.id).or_insert(new);
                     lock.waiting.push(at);
-                    lock.changed |= lock.info != info;
+                    lock.changed |= *lock.info != **info;
                 }
             }
         }
@@ -178,6 +178,11 @@ impl<'a> SharedLocks<'a> {
     }
 }
 
+/// A scope, and the one at whose side it is: its children are children of both.
+fn with_side(scope: u64, sides: &HashMap<u64, u64>) -> impl Iterator<Item = u64> {
+    [Some(scope), sides.get(&scope).copied()].into_iter().flatten()
+}
+
 struct Graph {
     /// The tasks of the snapshot, in order, and then its shared locks.
     nodes: Vec<Node>,
@@ -185,8 +190,10 @@ struct Graph {
     children: HashMap<u64, Vec<usize>>,
     /// Scopes with children that are not in the snapshot: newborn, held back, or adopted scopes.
     has_unseen: HashSet<u64>,
-    /// The scopes whose children each task is one of.
-    scopes_of: Vec<Vec<u64>>,
+    /// The scope of each task.
+    scope_of: Vec<u64>,
+    /// The scope at whose side another is.
+    sides: HashMap<u64, u64>,
 }
 
 impl Graph {
@@ -200,15 +207,12 @@ impl Graph {
             .filter_map(|scope| Some((scope.id, scope.parent?)))
             .collect();
         let mut children: HashMap<u64, Vec<usize>> = HashMap::new();
-        let mut scopes_of = Vec::with_capacity(snapshot.tasks.len());
         for (at, task) in snapshot.tasks.iter().enumerate() {
-            let of: Vec<u64> =
-                [Some(task.scope), sides.get(&task.scope).copied()].into_iter().flatten().collect();
-            for &scope in &of {
+            for scope in with_side(task.scope, &sides) {
                 children.entry(scope).or_default().push(at);
             }
-            scopes_of.push(of);
         }
+        let scope_of = snapshot.tasks.iter().map(|task| task.scope).collect();
         let seen = |scope: u64| children.get(&scope).map_or(0, |tasks| tasks.len() as u64);
         let has_unseen = snapshot
             .scopes
@@ -272,7 +276,7 @@ impl Graph {
             Some(sources)
         };
         let nodes = snapshot.tasks.iter().map(node).chain(locks.nodes(&index)).collect();
-        Graph { nodes, children, has_unseen, scopes_of }
+        Graph { nodes, children, has_unseen, scope_of, sides }
     }
 
     /// The stuck ones, by what is to be believed.
@@ -310,8 +314,8 @@ impl Graph {
         }
         while let Some(at) = live.pop() {
             // A lock is nobody's child.
-            let scopes = self.scopes_of.get(at).into_iter().flatten();
-            let of_scopes = scopes.filter_map(|scope| scope_waiters.get(scope)).flatten();
+            let scopes = self.scope_of.get(at).into_iter().flat_map(|&scope| with_side(scope, &self.sides));
+            let of_scopes = scopes.filter_map(|scope| scope_waiters.get(&scope)).flatten();
             for &waiter in waiters[at].iter().chain(of_scopes) {
                 if std::mem::replace(&mut stuck[waiter], false) {
                     live.push(waiter);

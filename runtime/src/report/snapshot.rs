@@ -46,9 +46,9 @@ pub enum WaitObject {
     /// A user's label.
     Label(&'static str),
     /// A lock for which tasks have waited.
-    Lock(LockInfo),
+    Lock(Box<LockInfo>),
     /// A channel on which tasks have waited.
-    Channel(ChannelInfo),
+    Channel(Box<ChannelInfo>),
 }
 
 /// A lock, as it was recorded.
