@@ -55,6 +55,7 @@ mod driver;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 mod loom;
+mod macros;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod model;
@@ -90,7 +91,10 @@ pub use waiting::{Waiting, waiting};
 pub mod __private {
     use std::future::Future;
 
+    pub use crate::macros::{first_branch, poll_arm};
     use crate::runtime::Builder;
+    #[cfg(feature = "macros")]
+    pub use leakfree_macros::{join, select, try_join};
 
     #[track_caller]
     pub fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {

@@ -26,6 +26,8 @@ pub(crate) struct Frame {
     scope: Cell<*const ()>,
     /// A shield is being polled inside of that body.
     shielded: Cell<bool>,
+    /// Where the arm of a `select!` or `join!` stands that is being polled.
+    arm: Cell<Option<&'static Location<'static>>>,
     base: Cell<usize>,
     len: Cell<usize>,
     waits: [Cell<Option<Wait>>; WAITS_MAX],
@@ -41,6 +43,7 @@ impl Frame {
             yielded: Cell::new(false),
             scope: Cell::new(ptr::null()),
             shielded: Cell::new(false),
+            arm: Cell::new(None),
             base: Cell::new(0),
             len: Cell::new(0),
             waits: [const { Cell::new(None) }; WAITS_MAX],
@@ -115,6 +118,17 @@ pub(crate) fn is_shielded() -> bool {
 /// Says so, or not, and returns what was said before.
 pub(crate) fn replace_shielded(shielded: bool) -> bool {
     with(|frame| frame.shielded.replace(shielded)).unwrap_or(false)
+}
+
+/// The arm of a `select!` or `join!` that is being polled.
+pub(crate) fn arm() -> Option<&'static Location<'static>> {
+    with(|frame| frame.arm.get()).flatten()
+}
+
+/// Sets it and returns the one before.
+#[inline]
+pub(crate) fn replace_arm(arm: Option<&'static Location<'static>>) -> Option<&'static Location<'static>> {
+    with(|frame| frame.arm.replace(arm)).flatten()
 }
 
 /// A stamp of a noted wait: which poll, which place.
@@ -192,6 +206,7 @@ pub(crate) struct Entered {
     poll: u64,
     scope: *const (),
     shielded: bool,
+    arm: Option<&'static Location<'static>>,
     base: usize,
     yielded: bool,
 }
@@ -204,6 +219,7 @@ pub(crate) fn enter(header: NonNull<Header>) -> Entered {
         poll: frame.poll.replace(next_poll(frame)),
         scope: frame.scope.replace(ptr::null()),
         shielded: frame.shielded.replace(false),
+        arm: frame.arm.replace(None),
         base: frame.base.replace(frame.len.get()),
         yielded: frame.yielded.replace(false),
     })
@@ -243,6 +259,7 @@ impl Drop for Entered {
             frame.poll.set(self.poll);
             frame.scope.set(self.scope);
             frame.shielded.set(self.shielded);
+            frame.arm.set(self.arm);
             frame.yielded.set(self.yielded);
             frame.len.set(frame.base.replace(self.base));
         });

@@ -1,7 +1,10 @@
 //! What a pending task waits on: the closed list of reasons, and the recording half of a leaf.
 
+use std::future::Future;
 use std::panic::Location;
-use std::task::Context;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::task::{Context, Poll, Waker};
 
 use super::frame::{self, Stamp};
 use super::meta::TaskId;
@@ -171,11 +174,18 @@ impl Leaf {
     }
 
     /// Corrects the location, for leaves whose caller is only known at the poll. A leaf that was spawned as it is has
-    /// no caller but the runtime: then the spawn is where the user wrote it.
+    /// no caller but the runtime: then the spawn is where the user wrote it. One behind a reference has none but the
+    /// standard library: then it is the arm of the `select!` or `join!` around it, or where the leaf was made.
     #[inline]
     pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
-        let by_us = location.file() == super::cell::FILE;
-        self.wait.location = if by_us { frame::spawned_at().unwrap_or(location) } else { location };
+        let file = location.file();
+        self.wait.location = if file == super::cell::FILE {
+            frame::spawned_at().unwrap_or(location)
+        } else if forwards(file) {
+            frame::arm().unwrap_or(location)
+        } else {
+            location
+        };
     }
 
     /// Records that the task being polled now waits here. Call each time before returning `Pending`.
@@ -197,6 +207,33 @@ impl Leaf {
         if let Some(stamp) = self.stamp.take() {
             frame::take_back(stamp);
         }
+    }
+}
+
+/// Whether that file of the standard library polls futures on behalf of others: `&mut F`, `Pin<P>`, `Box<F>`.
+fn forwards(file: &str) -> bool {
+    static FILES: OnceLock<[&str; 2]> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
+        let mut cx = Context::from_waker(Waker::noop());
+        [Pin::new(&mut &mut Probe).poll(&mut cx), Pin::new(&mut Box::new(Probe)).poll(&mut cx)].map(
+            |polled| match polled {
+                Poll::Ready(file) => file,
+                Poll::Pending => "",
+            },
+        )
+    });
+    files.contains(&file)
+}
+
+/// Says which file polls it.
+struct Probe;
+
+impl Future for Probe {
+    type Output = &'static str;
+
+    #[track_caller]
+    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<&'static str> {
+        Poll::Ready(Location::caller().file())
     }
 }
 
