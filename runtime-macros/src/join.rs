@@ -53,8 +53,8 @@ impl Join {
             (0..count).map(|at| format_ident!("{prefix}{at}", span = mixed)).collect()
         };
         let (inputs, futures, outputs) = (names("input"), names("future"), names("output"));
-        let (cx, pending, arm) =
-            (Ident::new("cx", mixed), Ident::new("pending", mixed), Ident::new("arm", mixed));
+        let name = |name| Ident::new(name, mixed);
+        let (cx, pending, arm, value) = (name("cx"), name("pending"), name("arm"), name("value"));
         let into_futures = expressions.iter().zip(&inputs).map(|(expression, input)| {
             quote_spanned! {expression.span()=>
                 ::core::option::Option::Some(::core::future::IntoFuture::into_future(#input))
@@ -63,12 +63,14 @@ impl Join {
         let polls = expressions.iter().enumerate().map(|(at, expression)| {
             let (future, output) = (&futures[at], &outputs[at]);
             let poll = poll_arm(expression.span(), &arm, &cx);
+            let result = quote_spanned!(expression.span()=> let #value = __leakfree::result(#value););
             let ready = match flavor {
-                Flavor::Join => quote_spanned!(mixed=> #output = ::core::option::Option::Some(ready)),
+                Flavor::Join => quote_spanned!(mixed=> #output = ::core::option::Option::Some(#value)),
                 Flavor::TryJoin => quote_spanned! {mixed=>
-                    match ready {
-                        ::core::result::Result::Ok(ready) => {
-                            #output = ::core::option::Option::Some(ready);
+                    #result
+                    match #value {
+                        ::core::result::Result::Ok(#value) => {
+                            #output = ::core::option::Option::Some(#value);
                         }
                         ::core::result::Result::Err(error) => {
                             return ::core::task::Poll::Ready(::core::result::Result::Err(error));
@@ -79,7 +81,7 @@ impl Join {
             quote_spanned! {mixed=>
                 #at => if let ::core::option::Option::Some(mut #arm) = #future.as_mut().as_pin_mut() {
                     match #poll {
-                        ::core::task::Poll::Ready(ready) => {
+                        ::core::task::Poll::Ready(#value) => {
                             // What it held on to is let go now, not with the slowest.
                             #future.set(::core::option::Option::None);
                             #ready

@@ -83,7 +83,7 @@ pub use scope::{
     CancelToken, Scope, ScopeError, ScopeFailure, TryHandle, cancelled, defer_async, is_cancelled, on_cancel,
     scope, shield, shield_for, spawn, spawn_blocking, supervisor_scope, try_scope,
 };
-pub use task::{CancelKind, CancelReason, JoinError, JoinHandle, TaskId, YieldNow, yield_now};
+pub use task::{AbortHandle, CancelKind, CancelReason, JoinError, JoinHandle, TaskId, YieldNow, yield_now};
 pub use waiting::{Waiting, waiting};
 
 /// What the macros expand to calls of. Not for others.
@@ -91,7 +91,7 @@ pub use waiting::{Waiting, waiting};
 pub mod __private {
     use std::future::Future;
 
-    pub use crate::macros::{first_branch, poll_arm};
+    pub use crate::macros::{first_branch, poll_arm, result};
     use crate::runtime::Builder;
     #[cfg(feature = "macros")]
     pub use leakfree_macros::{join, select, try_join};

@@ -115,6 +115,12 @@ pub fn poll_arm<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F:
     polled
 }
 
+/// Asks for a `Result` where the arm of a `try_join!` stands.
+#[inline]
+pub fn result<T, E>(result: Result<T, E>) -> Result<T, E> {
+    result
+}
+
 /// The branch that a `select!` looks at first.
 #[inline]
 pub fn first_branch(branches: usize) -> usize {

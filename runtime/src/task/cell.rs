@@ -163,8 +163,8 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
             // SAFETY: (I2) the future is there and only the runner touches it.
             let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
             Err(match dropped {
-                Ok(()) => JoinError::cancelled(reason(header, owner)),
-                Err(payload) => JoinError::panicked(owner.panicked(payload)),
+                Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
+                Err(payload) => JoinError::panicked(header.record.id(), owner.panicked(payload)),
             })
         } else {
             if start.drop {
@@ -188,14 +188,14 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
                         Ok(()) => Ok(output),
                         Err(payload) => {
                             spare(owner, catch(|| drop(output)));
-                            Err(JoinError::panicked(owner.panicked(payload)))
+                            Err(JoinError::panicked(header.record.id(), owner.panicked(payload)))
                         }
                     }
                 }
                 Err(payload) => {
                     // SAFETY: (I2) as above.
                     spare(owner, catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }));
-                    Err(JoinError::panicked(owner.panicked(payload)))
+                    Err(JoinError::panicked(header.record.id(), owner.panicked(payload)))
                 }
             }
         };

@@ -57,7 +57,7 @@ pub(crate) mod waiters;
 pub(crate) mod waker;
 pub(crate) mod yield_now;
 
-pub use self::join::{JoinError, JoinHandle};
+pub use self::join::{AbortHandle, JoinError, JoinHandle};
 pub use self::meta::TaskId;
 pub use self::reason::{CancelKind, CancelReason};
 pub use self::yield_now::{YieldNow, yield_now};
