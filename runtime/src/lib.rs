@@ -44,7 +44,8 @@
 //!
 //! # Where to find what
 //!
-//! - [`spawn`], [`scope()`], [`JoinHandle`], [`cancelled`]: tasks and their bounds
+//! - [`spawn`], [`scope()`], [`JoinHandle`], [`cancelled`]: tasks and their bounds; [`task`]: sets of them, their budget, their values
+//! - [`select!`], [`join!`], [`try_join!`]: several futures in one task
 //! - [`join_scope`], [`scope_with`], [`Runtime::scope_blocking`](runtime::Runtime::scope_blocking): scopes whose children may borrow
 //! - [`sync`], [`time`], [`net`]: what tasks wait for; every wait there records itself
 //! - [`runtime`]: builder, handle, shutdown
@@ -65,7 +66,7 @@ pub mod runtime;
 mod scheduler;
 pub mod scope;
 pub mod sync;
-mod task;
+pub mod task;
 pub mod time;
 mod util;
 mod waiting;

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use slab::Slab;
 
@@ -151,6 +151,7 @@ impl<T: Send + 'static> Future for NextChild<'_, T> {
         if this.children.handles.is_empty() {
             return Poll::Ready(None);
         }
+        ready!(this.leaf.proceed(cx));
         let mut state = lock(&this.children.ended.state);
         if let Some(place) = state.places.pop_front() {
             let old = state.waiting.take();

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::wait::{self, Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
 use crate::task::{frame, waker};
 
@@ -345,9 +345,13 @@ impl<T> Receiver<T> {
     /// [`recv`](Receiver::recv) as a poll function. The wait it leaves stands until the next poll.
     #[track_caller]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        std::task::ready!(wait::proceed_detached(cx));
         let polled = self.shared.take_value(Some(cx));
         match polled {
-            Poll::Pending => Leaf::new(WaitReason::MpscRecv, self.shared.object()).pending_detached(cx),
+            Poll::Pending => {
+                frame::give_back();
+                Leaf::new(WaitReason::MpscRecv, self.shared.object()).pending_detached(cx);
+            }
             Poll::Ready(_) => frame::take_back_once(WaitReason::MpscRecv, self.shared.object()),
         }
         polled
@@ -486,6 +490,7 @@ impl<T> Future for Recv<'_, T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        std::task::ready!(self.leaf.proceed(cx));
         let polled = self.shared.take_value(Some(cx));
         match polled {
             Poll::Ready(_) => self.leaf.ready(),

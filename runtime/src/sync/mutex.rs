@@ -119,6 +119,7 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<MutexGuard<'a, T>> {
         let this = &mut *self;
+        std::task::ready!(this.leaf.proceed(cx));
         let site = this.leaf.location();
         let mut state = this.mutex.state();
         let mut old = None;

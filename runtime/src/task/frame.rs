@@ -4,6 +4,7 @@
 //! there, so that a `block_on` inside a blocking call nests.
 
 use std::cell::Cell;
+use std::num::NonZero;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 
@@ -14,6 +15,11 @@ use super::wait::{Object, Wait, WaitReason};
 /// set counts as incomplete.
 const WAITS_MAX: usize = 16;
 
+/// How many operations of ours may be ready at once in one poll, before the task has to let others run.
+const BUDGET: u8 = 128;
+/// No bound: outside of tasks, and in [`unconstrained`](super::coop::unconstrained).
+const UNCONSTRAINED: u8 = u8::MAX;
+
 pub(crate) struct Frame {
     header: Cell<*const Header>,
     /// Unique over all polls of all threads: thread number above, count below.
@@ -22,6 +28,8 @@ pub(crate) struct Frame {
     /// The runtime clock of this thread's last turn, in milliseconds.
     now_ms: Cell<u64>,
     yielded: Cell<bool>,
+    /// Operations left in this poll.
+    budget: Cell<u8>,
     /// The innermost scope whose body is being polled; owned and read by `scope`.
     scope: Cell<*const ()>,
     /// A shield is being polled inside of that body.
@@ -41,6 +49,7 @@ impl Frame {
             last_poll: Cell::new(0),
             now_ms: Cell::new(0),
             yielded: Cell::new(false),
+            budget: Cell::new(UNCONSTRAINED),
             scope: Cell::new(ptr::null()),
             shielded: Cell::new(false),
             arm: Cell::new(None),
@@ -101,6 +110,50 @@ pub(crate) fn set_yielded() {
     with(|frame| frame.yielded.set(true));
 }
 
+/// Takes one operation off the poll's budget. False if nothing is left.
+#[inline]
+pub(crate) fn spend() -> bool {
+    with(|frame| match frame.budget.get() {
+        0 => false,
+        UNCONSTRAINED => true,
+        left => {
+            frame.budget.set(left - 1);
+            true
+        }
+    })
+    .unwrap_or(true)
+}
+
+/// Gives back what an operation took that was not ready.
+#[inline]
+pub(crate) fn give_back() {
+    with(|frame| {
+        let left = frame.budget.get();
+        if left < BUDGET {
+            frame.budget.set(left + 1);
+        }
+    });
+}
+
+/// Whether an operation may go on that is ready.
+pub(crate) fn has_budget() -> bool {
+    with(|frame| frame.budget.get() > 0).unwrap_or(true)
+}
+
+/// The budget begins anew.
+pub(crate) fn refill() {
+    with(|frame| frame.budget.set(BUDGET));
+}
+
+/// Lifts the bound, and returns the budget for [`set_budget`].
+pub(crate) fn lift_budget() -> u8 {
+    with(|frame| frame.budget.replace(UNCONSTRAINED)).unwrap_or(UNCONSTRAINED)
+}
+
+pub(crate) fn set_budget(budget: u8) {
+    with(|frame| frame.budget.set(budget));
+}
+
 pub(crate) fn scope() -> *const () {
     with(|frame| frame.scope.get()).unwrap_or(ptr::null())
 }
@@ -134,7 +187,7 @@ pub(crate) fn replace_arm(arm: Option<&'static Location<'static>>) -> Option<&'s
 /// A stamp of a noted wait: which poll, which place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {
-    poll: u64,
+    poll: NonZero<u64>,
     index: usize,
 }
 
@@ -151,7 +204,7 @@ pub(crate) fn note(wait: Wait, again: Option<Stamp>) -> Option<Stamp> {
         }
         let poll = frame.poll.get();
         let index = match again {
-            Some(stamp) if stamp.poll == poll => stamp.index,
+            Some(stamp) if stamp.poll.get() == poll => stamp.index,
             _ => {
                 let len = frame.len.get();
                 if len == WAITS_MAX {
@@ -162,7 +215,7 @@ pub(crate) fn note(wait: Wait, again: Option<Stamp>) -> Option<Stamp> {
             }
         };
         frame.waits[index].set(Some(wait));
-        Some(Stamp { poll, index })
+        Some(Stamp { poll: NonZero::new(poll)?, index })
     })?
 }
 
@@ -191,7 +244,7 @@ pub(crate) fn take_back_once(reason: WaitReason, object: Object) {
 #[inline]
 pub(crate) fn take_back(stamp: Stamp) {
     with(|frame| {
-        if frame.poll.get() == stamp.poll && !frame.header.get().is_null() {
+        if frame.poll.get() == stamp.poll.get() && !frame.header.get().is_null() {
             frame.waits[stamp.index].set(None);
             if stamp.index + 1 == frame.len.get() {
                 frame.len.set(stamp.index);
@@ -209,6 +262,7 @@ pub(crate) struct Entered {
     arm: Option<&'static Location<'static>>,
     base: usize,
     yielded: bool,
+    budget: u8,
 }
 
 /// Makes `header` the task that this thread polls.
@@ -222,6 +276,7 @@ pub(crate) fn enter(header: NonNull<Header>) -> Entered {
         arm: frame.arm.replace(None),
         base: frame.base.replace(frame.len.get()),
         yielded: frame.yielded.replace(false),
+        budget: frame.budget.replace(BUDGET),
     })
     .expect("a thread polls no task while its locals are destroyed")
 }
@@ -261,6 +316,7 @@ impl Drop for Entered {
             frame.shielded.set(self.shielded);
             frame.arm.set(self.arm);
             frame.yielded.set(self.yielded);
+            frame.budget.set(self.budget);
             frame.len.set(frame.base.replace(self.base));
         });
     }

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::header::Header;
 use super::meta::TaskId;
@@ -141,6 +141,7 @@ impl<T> Future for JoinHandle<T> {
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(self.has_output, "a JoinHandle was polled after it had returned its result");
+        ready!(self.leaf.proceed_at(cx, Location::caller()));
         if !self.header().state.load().is_complete() {
             if self.header().is_at_or_above_polled() {
                 self.leaf.ready();

@@ -84,6 +84,10 @@ reasons! {
     SpawnWhenFree = "Scope::spawn_when_free", Task;
     /// `Children::join_next`: any child's end.
     NextChild = "Children::join_next", Task;
+    /// The task has used its budget up and lets others run; see [`task::coop`](crate::task::coop).
+    CoopYield = "coop yield", World;
+    /// `task::JoinSet::join_next`: the end of any task in the set.
+    JoinSetNext = "JoinSet::join_next", Task;
 }
 
 #[cfg_attr(leakfree_norecord, allow(dead_code))]
@@ -146,6 +150,8 @@ pub(crate) struct Wait {
 pub(crate) struct Leaf {
     wait: Wait,
     stamp: Option<Stamp>,
+    /// It took an operation off the poll's budget, and has not been pending since.
+    spent: bool,
 }
 
 impl Leaf {
@@ -157,7 +163,7 @@ impl Leaf {
 
     /// The same, at a location found elsewhere.
     pub(crate) fn at(reason: WaitReason, object: Object, location: &'static Location<'static>) -> Leaf {
-        Leaf { wait: Wait { reason, object, location, own: false }, stamp: None }
+        Leaf { wait: Wait { reason, object, location, own: false }, stamp: None, spent: false }
     }
 
     pub(crate) fn reason(&self) -> WaitReason {
@@ -188,9 +194,40 @@ impl Leaf {
         };
     }
 
+    /// Takes one operation off the poll's budget; call it first in a poll: `ready!(leaf.proceed(cx))`. When nothing is left the
+    /// task is to be polled again at once, behind the others. What turns out to be pending costs nothing.
+    #[inline]
+    pub(crate) fn proceed(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.spent = frame::spend();
+        if self.spent { Poll::Ready(()) } else { self.out_of_budget(cx) }
+    }
+
+    /// The same, for leaves whose caller is only known at the poll.
+    #[inline]
+    pub(crate) fn proceed_at(&mut self, cx: &Context<'_>, location: &'static Location<'static>) -> Poll<()> {
+        self.spent = frame::spend();
+        if self.spent {
+            return Poll::Ready(());
+        }
+        self.set_location(location);
+        self.out_of_budget(cx)
+    }
+
+    #[cold]
+    fn out_of_budget(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.wait.own = waker::is_polled_task(cx);
+        let wait = Wait { reason: WaitReason::CoopYield, object: Object::None, ..self.wait };
+        self.stamp = frame::note(wait, self.stamp);
+        coop_yield(cx);
+        Poll::Pending
+    }
+
     /// Records that the task being polled now waits here. Call each time before returning `Pending`.
     #[inline]
     pub(crate) fn pending(&mut self, cx: &Context<'_>) {
+        if std::mem::take(&mut self.spent) {
+            frame::give_back();
+        }
         self.wait.own = waker::is_polled_task(cx);
         self.stamp = frame::note(self.wait, self.stamp);
     }
@@ -207,6 +244,33 @@ impl Leaf {
         if let Some(stamp) = self.stamp.take() {
             frame::take_back(stamp);
         }
+    }
+}
+
+/// As [`Leaf::proceed`], for poll functions without a future of their own. They [`frame::give_back`] what they took if they
+/// are pending.
+#[inline]
+#[track_caller]
+pub(crate) fn proceed_detached(cx: &Context<'_>) -> Poll<()> {
+    if frame::spend() {
+        return Poll::Ready(());
+    }
+    Leaf::new(WaitReason::CoopYield, Object::None).pending_detached(cx);
+    coop_yield(cx);
+    Poll::Pending
+}
+
+/// Has the polled task polled again behind the others.
+///
+/// A waker that is not the task's own belongs to a combinator, which may poll again within this poll and go on for as long as
+/// it is told to: so its budget begins anew.
+#[cold]
+fn coop_yield(cx: &Context<'_>) {
+    if waker::is_polled_task(cx) {
+        frame::set_yielded();
+    } else {
+        frame::refill();
+        cx.waker().wake_by_ref();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::Instant;
@@ -148,6 +148,7 @@ fn poll(
     missed: MissedTickBehavior,
     cx: &Context<'_>,
 ) -> Poll<Instant> {
+    ready!(leaf.proceed(cx));
     if !timer.poll(cx) {
         leaf.pending(cx);
         return Poll::Pending;
