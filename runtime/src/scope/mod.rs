@@ -11,6 +11,7 @@ mod count;
 mod error;
 mod future;
 pub(crate) mod join_scope;
+mod join_set;
 mod limit;
 pub(crate) mod owner;
 pub(crate) mod scope_blocking;
@@ -33,6 +34,7 @@ pub use self::children::{Children, NextChild};
 pub use self::cleanup::{DeferAsync, OnCancel, RunCleanup, defer_async, on_cancel};
 pub use self::error::{ScopeError, ScopeFailure, TryHandle};
 pub use self::future::{OnStuck, ScopeBuilder, ScopeFuture, TryScopeFuture};
+pub use self::join_set::{JoinAll, JoinNext, JoinNextWithId, JoinSet, Shutdown};
 pub use self::shield::{Shield, deadline, shield, shield_for};
 
 use self::error::TryChild;
@@ -672,6 +674,16 @@ where
     with_root("leakfree::spawn_blocking", |root| {
         root.spawn_task(TaskKind::Blocking, spawned_at, None, BlockingCall { f: Some(f) })
     })
+}
+
+/// The innermost scope around the code that is running; outside of a task, the root scope of this thread's runtime.
+#[track_caller]
+fn with_nearest<T>(what: &str, f: impl FnOnce(&Scope) -> T) -> T {
+    let task = TaskRef::polled();
+    match task.as_ref().and_then(TaskRef::owner_if_polled) {
+        Some(owner) => f(&Scope::from_inner(innermost_of(owner))),
+        None => with_root(what, f),
+    }
 }
 
 /// The root scope of this thread's runtime, borrowed.

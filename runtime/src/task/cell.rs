@@ -137,6 +137,37 @@ fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     panic::catch_unwind(AssertUnwindSafe(f))
 }
 
+/// A future whose panic is its output, and no failure of its task.
+///
+/// It lies in this file because it polls on the task's behalf: see [`FILE`].
+pub(crate) struct Isolated<F>(Option<F>);
+
+impl<F> Isolated<F> {
+    pub(crate) fn new(future: F) -> Isolated<F> {
+        Isolated(Some(future))
+    }
+}
+
+impl<F: Future> Future for Isolated<F> {
+    type Output = Result<F::Output, Box<dyn Any + Send>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: the only field, which is pinned: it is dropped in place and never moved.
+        let mut future = unsafe { self.map_unchecked_mut(|this| &mut this.0) };
+        let polled = catch(|| {
+            let future = future.as_mut().as_pin_mut().expect("`Isolated` was polled after it was ready");
+            future.poll(cx)
+        });
+        let ended = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(payload) => Err(payload),
+        };
+        let dropped = catch(|| future.set(None));
+        Poll::Ready(ended.and_then(|output| dropped.map(|()| output)))
+    }
+}
+
 /// One turn of a task: poll it, drop it, or see whether those below it have left.
 ///
 /// # Safety

@@ -202,10 +202,6 @@ impl<T> fmt::Debug for JoinHandle<T> {
 pub struct AbortHandle(TaskRef);
 
 impl AbortHandle {
-    pub(crate) fn new(task: TaskRef) -> AbortHandle {
-        AbortHandle(task)
-    }
-
     /// As [`JoinHandle::abort`].
     #[track_caller]
     pub fn abort(&self) {
