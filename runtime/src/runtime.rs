@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::marker::PhantomData;
 use std::panic::{self, Location};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
@@ -115,6 +116,29 @@ impl Runtime {
     pub fn handle(&self) -> Handle {
         let running = self.running();
         Handle { shared: Arc::clone(&running.shared), root: Arc::clone(&running.root) }
+    }
+
+    /// As [`Handle::spawn`].
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle().spawn(future)
+    }
+
+    /// As [`Handle::spawn_blocking`].
+    ///
+    /// # Panics
+    /// If no thread can be started and none runs.
+    #[track_caller]
+    pub fn spawn_blocking<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.handle().spawn_blocking(f)
     }
 
     /// Runs a future on this thread to its end, as a task of its own in the tree, and returns its output. The
@@ -281,6 +305,39 @@ impl Handle {
         Handle { shared, root }
     }
 
+    /// The handle of the runtime that this code runs in.
+    ///
+    /// # Errors
+    /// [`TryCurrentError`] outside a leakfree runtime.
+    pub fn try_current() -> Result<Handle, TryCurrentError> {
+        match context::is_inside() {
+            true => Ok(Handle::current()),
+            false => Err(TryCurrentError(())),
+        }
+    }
+
+    /// Makes the runtime this thread's, until the guard is dropped: what needs a runtime, such as
+    /// [`spawn`](crate::spawn) or [`sleep`](crate::time::sleep), finds this one. It runs nothing on this thread, which may block.
+    ///
+    /// ```
+    /// let runtime = leakfree::runtime::Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// let entered = handle.enter();
+    /// let task = leakfree::spawn(async { 3 }); // outside of any task
+    /// drop(entered);
+    /// assert_eq!(runtime.block_on(task).unwrap(), 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// The guard, when it is dropped while one that was made after it is still there.
+    pub fn enter(&self) -> EnterGuard<'_> {
+        // The guard may be forgotten: what the thread points at is kept by the guard, not borrowed.
+        let before = context::enter_kept(&self.shared);
+        let kept = std::mem::ManuallyDrop::new(self.clone());
+        EnterGuard { before, kept, handle: PhantomData }
+    }
+
     pub(crate) fn root_scope(&self) -> Scope {
         Scope::from_inner(Arc::clone(&self.root))
     }
@@ -353,6 +410,48 @@ impl Handle {
         self.shared.unwakeable_total()
     }
 }
+
+/// The runtime is this thread's as long as this lives; made by [`Handle::enter`].
+#[must_use = "the runtime is this thread's only as long as the guard lives"]
+pub struct EnterGuard<'a> {
+    before: context::Before,
+    /// Keeps the runtime's memory for as long as the thread points at it. Leaked if guards are dropped out of order, for
+    /// then a later guard comes back to it.
+    kept: std::mem::ManuallyDrop<Handle>,
+    /// Not `Send`: it belongs to the thread.
+    handle: PhantomData<(&'a Handle, *const ())>,
+}
+
+impl Drop for EnterGuard<'_> {
+    fn drop(&mut self) {
+        if self.before.restore() {
+            // SAFETY: dropped once, here.
+            unsafe { std::mem::ManuallyDrop::drop(&mut self.kept) };
+        } else if !thread::panicking() {
+            panic!(
+                "an `EnterGuard` was dropped while one that was made after it is still there: drop them in the opposite                  order of their making"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for EnterGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EnterGuard").field(&*self.kept).finish()
+    }
+}
+
+/// There is no runtime here; see [`Handle::try_current`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TryCurrentError(());
+
+impl fmt::Display for TryCurrentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this thread is in no leakfree runtime")
+    }
+}
+
+impl std::error::Error for TryCurrentError {}
 
 /// Runs a program's main body; `#[leakfree::main]` expands to a call of this.
 #[track_caller]

@@ -16,6 +16,9 @@ struct Context {
     worker: Cell<*const Worker>,
     /// The thread is inside a future of the runtime, where it must not block.
     polling: Cell<bool>,
+    /// Which entering made the context what it is; every one has a number of its own.
+    entry: Cell<u64>,
+    entries: Cell<u64>,
 }
 
 thread_local! {
@@ -24,8 +27,17 @@ thread_local! {
             shared: Cell::new(ptr::null()),
             worker: Cell::new(ptr::null()),
             polling: Cell::new(false),
+            entry: Cell::new(0),
+            entries: Cell::new(0),
         }
     };
+}
+
+impl Context {
+    fn next_entry(&self) -> u64 {
+        self.entries.set(self.entries.get() + 1);
+        self.entries.get()
+    }
 }
 
 /// Puts the thread's context back when dropped.
@@ -34,6 +46,7 @@ pub(crate) struct Entered<'a> {
     shared: *const Shared,
     worker: *const Worker,
     polling: bool,
+    entry: u64,
     _shared: std::marker::PhantomData<&'a Shared>,
 }
 
@@ -43,6 +56,7 @@ pub(crate) fn enter<'a>(shared: &'a Arc<Shared>, worker: Option<&'a Worker>, pol
         shared: context.shared.replace(Arc::as_ptr(shared)),
         worker: context.worker.replace(worker.map_or(ptr::null(), ptr::from_ref)),
         polling: context.polling.replace(polling),
+        entry: context.entry.replace(context.next_entry()),
         _shared: std::marker::PhantomData,
     })
 }
@@ -60,8 +74,56 @@ impl Drop for Entered<'_> {
             context.shared.set(self.shared);
             context.worker.set(self.worker);
             context.polling.set(self.polling);
+            context.entry.set(self.entry);
         });
     }
+}
+
+/// What the thread's context was before [`enter_kept`].
+#[derive(Debug)]
+pub(crate) struct Before {
+    shared: *const Shared,
+    worker: *const Worker,
+    entry: u64,
+    /// The entry that came in its place.
+    ours: u64,
+}
+
+/// As [`enter`], for guards that may be dropped in any order or forgotten: the caller keeps `shared` and its root scope until
+/// [`Before::restore`] has said yes, for ever if it never does. Whether the thread runs futures stays as it is.
+pub(crate) fn enter_kept(shared: &Arc<Shared>) -> Before {
+    CONTEXT.with(|context| {
+        let ours = context.next_entry();
+        Before {
+            shared: context.shared.replace(Arc::as_ptr(shared)),
+            worker: context.worker.replace(ptr::null()),
+            entry: context.entry.replace(ours),
+            ours,
+        }
+    })
+}
+
+impl Before {
+    /// Puts the context back, if it is still the one that this entering made; else nothing changes. So a context is only put
+    /// back while whoever made it is still there.
+    #[must_use]
+    pub(crate) fn restore(&self) -> bool {
+        let restored = CONTEXT.try_with(|context| {
+            let latest = context.entry.get() == self.ours;
+            if latest {
+                context.entry.set(self.entry);
+                context.shared.set(self.shared);
+                context.worker.set(self.worker);
+            }
+            latest
+        });
+        restored.unwrap_or(false)
+    }
+}
+
+/// Whether this thread is in some runtime.
+pub(crate) fn is_inside() -> bool {
+    CONTEXT.try_with(|context| !context.shared.get().is_null()).unwrap_or(false)
 }
 
 /// Whether this thread is running a future of some runtime.

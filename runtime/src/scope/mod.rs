@@ -48,6 +48,7 @@ use crate::task::cell::{self, Spawn};
 use crate::task::frame;
 use crate::task::hooks::{Bound, Cause, Owner};
 use crate::task::join::JoinHandle;
+use crate::task::local;
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::runnable::Runnable;
@@ -199,7 +200,7 @@ impl<E> Scope<E> {
     ) -> Spawn {
         let inside = context::worker_index_in(Arc::as_ptr(&self.inner.shared)).is_some();
         let now_ms = if inside { frame::now_ms() } else { shared::now_ms(&self.inner.shared.driver) };
-        Spawn { kind, spawned_at, now_ms, name }
+        Spawn { kind, spawned_at, now_ms, name, locals: local::to_inherit() }
     }
 
     pub(crate) fn spawn_task<F>(

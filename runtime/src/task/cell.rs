@@ -16,6 +16,7 @@ use super::frame;
 use super::header::{Header, LastWaker, Stage};
 use super::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
 use super::join::{JoinError, JoinHandle, panic_message};
+use super::local::Locals;
 use super::meta::Waits;
 use super::raw::{self, Vtable};
 use super::reason::{CancelKind, CancelReason};
@@ -46,6 +47,8 @@ pub(crate) struct Spawn {
     pub(crate) spawned_at: &'static Location<'static>,
     pub(crate) now_ms: u64,
     pub(crate) name: Option<Arc<str>>,
+    /// See `local`.
+    pub(crate) locals: Option<Arc<Locals>>,
 }
 
 /// Makes a task. It is not scheduled yet: the caller schedules the `Runnable`.
@@ -59,8 +62,8 @@ pub(crate) unsafe fn new<F: Future, O: Owner>(
     future: F,
 ) -> (Runnable, JoinHandle<F::Output>) {
     let cell = block::alloc(Layout::new::<Cell<F, O>>()).cast::<Cell<F, O>>();
-    let header =
-        Header::new(const { &vtable::<F, O>() }, spawn.kind, spawn.spawned_at, spawn.now_ms, spawn.name);
+    let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
+    let header = Header::new(const { &vtable::<F, O>() }, kind, spawned_at, now_ms, name, locals);
     // SAFETY: fresh memory of the right layout.
     unsafe {
         cell.write(Cell { header, owner, slot: UnsafeCell::new(Slot { future: ManuallyDrop::new(future) }) });
@@ -246,6 +249,10 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
         Err(error) if error.is_cancelled() => Outcome::Cancelled,
         Err(_) => Outcome::Panicked,
     };
+    if header.has_locals() {
+        let locals = header.extra().locals.take();
+        spare(owner, catch(|| drop(locals)));
+    }
     if header.is_linked() {
         owner.unlink(ptr);
     }

@@ -7,8 +7,10 @@ use std::cell::Cell;
 use std::num::NonZero;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use super::header::Header;
+use super::local::Locals;
 use super::wait::{Object, Wait, WaitReason};
 
 /// How many waits of one poll are recorded. A poll with more is shown with the first ones, and its wait
@@ -36,6 +38,8 @@ pub(crate) struct Frame {
     shielded: Cell<bool>,
     /// Where the arm of a `select!` or `join!` stands that is being polled.
     arm: Cell<Option<&'static Location<'static>>>,
+    /// Task-local values that are bound for the task being polled; see `local`.
+    locals: Cell<usize>,
     base: Cell<usize>,
     len: Cell<usize>,
     waits: [Cell<Option<Wait>>; WAITS_MAX],
@@ -53,6 +57,7 @@ impl Frame {
             scope: Cell::new(ptr::null()),
             shielded: Cell::new(false),
             arm: Cell::new(None),
+            locals: Cell::new(0),
             base: Cell::new(0),
             len: Cell::new(0),
             waits: [const { Cell::new(None) }; WAITS_MAX],
@@ -184,6 +189,37 @@ pub(crate) fn replace_arm(arm: Option<&'static Location<'static>>) -> Option<&'s
     with(|frame| frame.arm.replace(arm)).flatten()
 }
 
+/// How many task-local values are bound for the task being polled.
+pub(crate) fn locals() -> usize {
+    with(|frame| frame.locals.get()).unwrap_or(0)
+}
+
+pub(crate) fn add_local() {
+    with(|frame| frame.locals.set(frame.locals.get() + 1));
+}
+
+pub(crate) fn remove_local() {
+    with(|frame| frame.locals.set(frame.locals.get() - 1));
+}
+
+/// Whether the task being polled has bound or inherited any task-local value.
+#[inline]
+pub(crate) fn may_have_locals() -> bool {
+    with(|frame| {
+        // SAFETY: (I1) a task that is being polled is alive.
+        let header = unsafe { frame.header.get().as_ref() };
+        frame.locals.get() > 0 || header.is_some_and(Header::has_locals)
+    })
+    .unwrap_or(false)
+}
+
+/// What the task being polled has inherited.
+pub(crate) fn inherited_locals() -> Option<Arc<Locals>> {
+    // SAFETY: (I1) as above.
+    let header = unsafe { header().as_ref() }.filter(|header| header.has_locals())?;
+    header.existing_extra()?.locals.clone()
+}
+
 /// A stamp of a noted wait: which poll, which place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {
@@ -260,6 +296,7 @@ pub(crate) struct Entered {
     scope: *const (),
     shielded: bool,
     arm: Option<&'static Location<'static>>,
+    locals: usize,
     base: usize,
     yielded: bool,
     budget: u8,
@@ -274,6 +311,7 @@ pub(crate) fn enter(header: NonNull<Header>) -> Entered {
         scope: frame.scope.replace(ptr::null()),
         shielded: frame.shielded.replace(false),
         arm: frame.arm.replace(None),
+        locals: frame.locals.replace(0),
         base: frame.base.replace(frame.len.get()),
         yielded: frame.yielded.replace(false),
         budget: frame.budget.replace(BUDGET),
@@ -315,6 +353,7 @@ impl Drop for Entered {
             frame.scope.set(self.scope);
             frame.shielded.set(self.shielded);
             frame.arm.set(self.arm);
+            frame.locals.set(self.locals);
             frame.yielded.set(self.yielded);
             frame.budget.set(self.budget);
             frame.len.set(frame.base.replace(self.base));

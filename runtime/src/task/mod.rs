@@ -52,6 +52,7 @@ pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod hooks;
 pub(crate) mod join;
+pub(crate) mod local;
 pub(crate) mod meta;
 pub(crate) mod raw;
 pub(crate) mod reason;
@@ -64,6 +65,7 @@ pub(crate) mod yield_now;
 
 pub use self::coop::{ConsumeBudget, Unconstrained, consume_budget, unconstrained};
 pub use self::join::{AbortHandle, JoinError, JoinHandle};
+pub use self::local::{AccessError, LocalKey, TaskLocalFuture};
 pub use self::meta::{TaskId, TaskId as Id};
 pub use self::reason::{CancelKind, CancelReason};
 pub use self::yield_now::{YieldNow, yield_now};
