@@ -88,8 +88,9 @@ impl Runtime {
         for (index, queue) in queues.into_iter().enumerate() {
             let shared = Arc::clone(&running.shared);
             let name = format!("{}-{index}", running.options.name);
-            let spawned =
-                thread::Builder::new().name(name).spawn(move || Worker::new(shared, index, queue).run());
+            let spawned = thread::Builder::new()
+                .name(name)
+                .spawn(move || Arc::new(Worker::new(shared, index, queue)).run());
             match spawned {
                 Ok(thread) => running.threads.push(thread),
                 Err(error) => {
@@ -271,7 +272,7 @@ impl Running {
             self.shared.tell_unwakeable();
         }
         let until = Instant::now() + DROP_WAIT;
-        for thread in self.threads {
+        for thread in self.threads.into_iter().chain(self.shared.take_spares()) {
             while !empty && !thread.is_finished() && Instant::now() < until {
                 thread::sleep(LOOK_AGAIN);
             }
@@ -429,7 +430,8 @@ impl Drop for EnterGuard<'_> {
             unsafe { std::mem::ManuallyDrop::drop(&mut self.kept) };
         } else if !thread::panicking() {
             panic!(
-                "an `EnterGuard` was dropped while one that was made after it is still there: drop them in the opposite                  order of their making"
+                "an `EnterGuard` was dropped while one that was made after it is still there: drop them in the opposite \
+                 order of their making"
             );
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::snapshot::{
     EndedBy, HolderInfo, Incident, IncidentKind, LastWaker, Phase, TaskInfo, TaskKind, WaitInfo, WaitObject,
+    WaitReason,
 };
 use super::verdict::{Finding, Occasion, PathScope, Report, Verdict};
 
@@ -300,6 +301,11 @@ impl Report {
                     f,
                     "a blocking call cannot be stopped from outside; its thread was left behind. Have the \
                      closure check a flag, or bound what it waits for."
+                ),
+                _ if task.waits.iter().any(|wait| wait.reason == WaitReason::BlockInPlace) => writeln!(
+                    f,
+                    "a blocking call cannot be stopped from outside, and the task goes no further before it ends; its \
+                     thread was left behind. Have the closure check a flag, or bound what it waits for."
                 ),
                 _ if !task.shields.is_empty() => writeln!(
                     f,

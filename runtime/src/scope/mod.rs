@@ -677,6 +677,52 @@ where
     })
 }
 
+/// Runs a closure that blocks in the current task, on this thread. If that is a worker, another thread takes the worker's place
+/// first, with the tasks that wait for it; so it costs a thread's start. The task itself does nothing else meanwhile: its
+/// other branches, in a [`select!`](crate::select) or a [`join!`](crate::join), wait. Prefer
+/// [`spawn_blocking`](crate::spawn_blocking) where the closure can be `'static`.
+///
+/// Inside, the thread may block, also in [`Handle::block_on`](crate::runtime::Handle::block_on). Reports show the task as parked in
+/// `block_in_place`, and a cancel waits for the closure's end. Outside of a task it only calls the closure.
+///
+/// ```
+/// # leakfree::runtime::Runtime::new().unwrap().block_on(async {
+/// let text = String::from("borrowed");
+/// let length = leakfree::task::block_in_place(|| text.len());
+/// assert_eq!(length, 8);
+/// # });
+/// ```
+///
+/// # Panics
+/// If no thread can be started to take the worker's place. On a worker, if it is called by no task: in a waker or a hook.
+#[track_caller]
+pub fn block_in_place<F, R>(f: F) -> R
+where
+    F: FnOnce() -> R,
+{
+    /// Ends the call for the records, panic or not.
+    struct Inside {
+        task: Option<TaskRef>,
+        before: Option<(&'static Location<'static>, u64)>,
+        polling: bool,
+    }
+    impl Drop for Inside {
+        fn drop(&mut self) {
+            context::replace_polling(self.polling);
+            if let Some(task) = &self.task {
+                task.header().extra().in_place = self.before;
+            }
+        }
+    }
+    context::hand_over("leakfree::task::block_in_place");
+    link_polled();
+    let task = TaskRef::polled();
+    let here = (Location::caller(), frame::now_ms());
+    let before = task.as_ref().and_then(|task| task.header().extra().in_place.replace(here));
+    let _inside = Inside { task, before, polling: context::replace_polling(false) };
+    f()
+}
+
 /// The innermost scope around the code that is running; outside of a task, the root scope of this thread's runtime.
 #[track_caller]
 fn with_nearest<T>(what: &str, f: impl FnOnce(&Scope) -> T) -> T {

@@ -34,6 +34,8 @@ pub(crate) struct Extra {
     pub(crate) cancel: Option<CancelReason>,
     /// Shields that are pending in this task: they hold off its drop.
     pub(crate) shields: Vec<ShieldNote>,
+    /// It is inside `block_in_place`: where, and since when.
+    pub(crate) in_place: Option<(&'static Location<'static>, u64)>,
     /// Task-local values that it inherited; taken when it ends.
     pub(crate) locals: Option<Arc<Locals>>,
     /// What polls bounded shields by need, by the shield's id: woken when the drop is due.

@@ -70,4 +70,6 @@ pub use self::meta::{TaskId, TaskId as Id};
 pub use self::reason::{CancelKind, CancelReason};
 pub use self::yield_now::{YieldNow, yield_now};
 // For users, who look for them here; nothing in this module uses what bounds a task.
-pub use crate::scope::{JoinAll, JoinNext, JoinNextWithId, JoinSet, Shutdown, spawn, spawn_blocking};
+pub use crate::scope::{
+    JoinAll, JoinNext, JoinNextWithId, JoinSet, Shutdown, block_in_place, spawn, spawn_blocking,
+};

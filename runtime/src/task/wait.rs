@@ -86,6 +86,8 @@ reasons! {
     NextChild = "Children::join_next", Task;
     /// The task has used its budget up and lets others run; see [`task::coop`](crate::task::coop).
     CoopYield = "coop yield", World;
+    /// `task::block_in_place`: the task is running, but its thread may be blocked.
+    BlockInPlace = "block_in_place", World;
     /// `task::JoinSet::join_next`: the end of any task in the set.
     JoinSetNext = "JoinSet::join_next", Task;
 }
