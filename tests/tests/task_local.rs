@@ -99,7 +99,7 @@ async fn a_child_has_what_was_set_when_it_was_spawned_and_may_set_its_own() {
     let (before, child) = NUMBER
         .scope(1, async {
             let before = leakfree::spawn(async { OTHER.try_get().ok() });
-            let child = OTHER.scope(2, async {
+            let child = OTHER.sync_scope(2, || {
                 NUMBER.sync_scope(10, || {
                     leakfree::spawn(async {
                         leakfree::yield_now().await;
@@ -111,7 +111,7 @@ async fn a_child_has_what_was_set_when_it_was_spawned_and_may_set_its_own() {
                     })
                 })
             });
-            (before, child.await)
+            (before, child)
         })
         .await;
     // The parent's values are gone, the children's are not.
@@ -178,11 +178,12 @@ async fn destructors_see_the_value() {
 async fn a_value_goes_with_the_last_task_that_has_it() {
     let drops = Drops::new();
     let (tx, rx) = leakfree::sync::oneshot::channel::<()>();
-    let child = GUARD
+    let (child,) = GUARD
         .scope(Arc::new(drops.guard()), async {
-            leakfree::spawn(async {
+            let child = leakfree::spawn(async {
                 rx.await.unwrap();
-            })
+            });
+            (child,)
         })
         .await;
     let abort = child.abort_handle();

@@ -680,7 +680,7 @@ where
 /// Runs a closure that blocks in the current task, on this thread. If that is a worker, another thread takes the worker's place
 /// first, with the tasks that wait for it; so it costs a thread's start. The task itself does nothing else meanwhile: its
 /// other branches, in a [`select!`](crate::select) or a [`join!`](crate::join), wait. Prefer
-/// [`spawn_blocking`](crate::spawn_blocking) where the closure can be `'static`.
+/// [`spawn_blocking`] where the closure can be `'static`.
 ///
 /// Inside, the thread may block, also in [`Handle::block_on`](crate::runtime::Handle::block_on). Reports show the task as parked in
 /// `block_in_place`, and a cancel waits for the closure's end. Outside of a task it only calls the closure.
