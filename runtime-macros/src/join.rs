@@ -98,7 +98,7 @@ impl Join {
         };
         let turn = match biased {
             // Each poll begins one further on, so that the first does not use up the task's budget each time.
-            Biased::No => quote_spanned!(mixed=> start = (start + 1) % #count;),
+            Biased::No => quote_spanned!(mixed=> start = __leakfree::turn(start + 1, #count);),
             Biased::Yes => quote!(),
         };
         let expressions = expressions.iter();
@@ -113,7 +113,7 @@ impl Join {
             let joined = ::core::future::poll_fn(|#cx: &mut ::core::task::Context<'_>| {
                 let mut #pending = false;
                 for step in 0..#count {
-                    match (start + step) % #count {
+                    match __leakfree::turn(start + step, #count) {
                         #(#polls)*
                         _ => {}
                     }

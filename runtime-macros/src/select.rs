@@ -196,7 +196,7 @@ impl Select {
                     let mut #pending = false;
                     let start = #start;
                     for step in 0..#count {
-                        match (start + step) % #count {
+                        match __leakfree::turn(start + step, #count) {
                             #(#polls)*
                             _ => {}
                         }

@@ -92,7 +92,7 @@ pub use waiting::{Waiting, waiting};
 pub mod __private {
     use std::future::Future;
 
-    pub use crate::macros::{first_branch, poll_arm, result};
+    pub use crate::macros::{first_branch, poll_arm, result, turn};
     use crate::runtime::Builder;
     #[cfg(feature = "macros")]
     pub use leakfree_macros::{join, select, try_join};

@@ -121,6 +121,13 @@ pub fn result<T, E>(result: Result<T, E>) -> Result<T, E> {
     result
 }
 
+/// The arm whose turn it is, after the last one the first again. `at` is below twice `arms`. (Spelled out in the expansion it would
+/// be linted where there is one arm.)
+#[inline]
+pub fn turn(at: usize, arms: usize) -> usize {
+    if at >= arms { at - arms } else { at }
+}
+
 /// The branch that a `select!` looks at first.
 #[inline]
 pub fn first_branch(branches: usize) -> usize {
