@@ -1,5 +1,5 @@
 //! The attribute macros of leakfree. Use them through the `leakfree` crate, as `#[leakfree::main]` and
-//! `#[leakfree::test]`.
+//! `#[leakfree::test]`; and what is behind `select!`, `join!` and `try_join!`.
 
 use proc_macro::TokenStream;
 

@@ -227,6 +227,9 @@ async fn a_join_error_tells_of_a_task_and_an_abort_handle_outlives_it() {
     let handle = leakfree::spawn(pending::<()>());
     let abort = handle.abort_handle();
     assert_eq!(abort.id(), handle.id());
+    let own = leakfree::spawn(async { leakfree::task::id() });
+    assert_eq!(own.id(), own.await.unwrap());
+    assert!(std::thread::spawn(leakfree::task::try_id).join().unwrap().is_none());
     assert!(!abort.is_finished() && !handle.is_finished());
     abort.clone().abort();
     let line = line!() - 1;

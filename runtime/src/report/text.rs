@@ -378,6 +378,7 @@ fn advice(wait: &WaitInfo) -> &'static str {
         R::Cancelled => "It waits to be cancelled.",
         R::SpawnWhenFree => "No child of that scope has made room.",
         R::NextChild => "It waits for a child of its scope to end.",
+        R::JoinSetNext => "No task of that set has ended.",
         R::Interval => "A ticker goes on until its loop ends: nothing ends this loop.",
         R::TcpRead => "The peer keeps the connection open and sends nothing.",
         R::TcpWrite => "The peer keeps the connection open and does not read.",
@@ -403,6 +404,7 @@ fn object_name(wait: &WaitInfo) -> &'static str {
     match wait.reason {
         R::OneshotRecv | R::OneshotClosed | R::MpscRecv | R::MpscSend | R::MpscClosed => "channel",
         R::MutexLock => "mutex",
+        R::JoinSetNext => "set",
         R::TcpAccept => "listener",
         R::TcpConnect | R::TcpRead | R::TcpWrite => "stream",
         _ => "object",

@@ -196,6 +196,20 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
+/// The id of the task that runs this code.
+///
+/// # Panics
+/// Outside a task of a leakfree runtime.
+#[track_caller]
+pub fn id() -> TaskId {
+    try_id().expect("`leakfree::task::id` was called outside a task")
+}
+
+/// The id of the task that runs this code; `None` outside of one.
+pub fn try_id() -> Option<TaskId> {
+    TaskRef::polled().map(|task| task.header().record.id())
+}
+
 /// Cancels a task from anywhere; made by [`JoinHandle::abort_handle`]. Cheap to clone. It keeps neither the task running nor its
 /// result.
 #[derive(Clone)]

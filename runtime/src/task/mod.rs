@@ -64,7 +64,7 @@ pub(crate) mod waker;
 pub(crate) mod yield_now;
 
 pub use self::coop::{ConsumeBudget, Unconstrained, consume_budget, unconstrained};
-pub use self::join::{AbortHandle, JoinError, JoinHandle};
+pub use self::join::{AbortHandle, JoinError, JoinHandle, id, try_id};
 pub use self::local::{AccessError, LocalKey, TaskLocalFuture};
 pub use self::meta::{TaskId, TaskId as Id};
 pub use self::reason::{CancelKind, CancelReason};
