@@ -299,6 +299,8 @@ async fn two_tasks_that_join_each_other_in_selects_are_proven_stuck() {
 async fn a_scope_that_a_loser_left_open_is_cancelled_and_the_next_scope_out_waits_for_it() {
     let drops = Drops::new();
     let guard = drops.guard();
+    let (inside, entered) = oneshot::channel();
+    let (release, released) = oneshot::channel::<()>();
     leakfree::scope(async |_| {
         leakfree::select! {
             biased;
@@ -306,21 +308,17 @@ async fn a_scope_that_a_loser_left_open_is_cancelled_and_the_next_scope_out_wait
                 inner.spawn(async move {
                     let _guard = guard;
                     leakfree::shield(async {
-                        for _ in 0..10 {
-                            leakfree::yield_now().await;
-                        }
+                        inside.send(()).unwrap();
+                        released.await.unwrap();
                     })
                     .await;
                 });
                 pending::<()>().await;
             }) => unreachable!(),
-            () = async {
-                for _ in 0..3 {
-                    leakfree::yield_now().await;
-                }
-            } => {}
+            _ = entered => {}
         }
         assert_eq!(drops.count(), 0, "the child has a shield: it is still there when the select is over");
+        release.send(()).unwrap();
     })
     .await;
     assert_eq!(drops.count(), 1, "and gone when the scope around is");
