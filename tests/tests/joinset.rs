@@ -132,14 +132,14 @@ async fn a_dropped_set_aborts_its_tasks_and_the_scope_waits_for_them() {
 #[leakfree::test]
 async fn the_nearest_scope_bounds_the_tasks_and_its_cancel_ends_them() {
     let mut outer = JoinSet::new();
-    leakfree::scope(async |s| {
-        outer.spawn(pending::<()>());
-        assert_eq!(outer.len(), 1);
+    let task = leakfree::scope(async |s| {
+        let task = outer.spawn(pending::<()>());
         s.cancel("enough");
+        task
     })
     .await;
-    // The scope is over, so the task is gone, and its result is still in the set.
-    let error = outer.try_join_next().unwrap().unwrap_err();
+    assert!(task.is_finished(), "the scope is over");
+    let error = outer.join_next().await.unwrap().unwrap_err();
     assert!(error.is_cancelled());
     assert_eq!(error.cancel_reason().unwrap().message(), Some("enough"));
 }
