@@ -8,7 +8,7 @@ use syn::{Error, Expr, Pat, Path, Result, Token};
 
 use crate::arms::{Biased, krate, poll_arm};
 
-/// How many branches one `select!` may have: the runtime counts them in a byte, and a table this long is not read any more.
+/// How many branches one `select!` may have. Nobody reads a longer one, and a task's record keeps sixteen waits of a poll.
 const BRANCHES_MAX: usize = 64;
 
 struct Select {
