@@ -1,10 +1,13 @@
 //! The attribute macros of leakfree. Use them through the `leakfree` crate, as `#[leakfree::main]` and
-//! `#[leakfree::test]`.
+//! `#[leakfree::test]`; and what is behind `select!`, `join!` and `try_join!`.
 
 use proc_macro::TokenStream;
 
+mod arms;
 mod entry;
+mod join;
 mod options;
+mod select;
 
 /// Runs an `async fn` as the body of a program: starts a runtime, runs the function as the root of its task tree, shuts
 /// the runtime down when the body returns, and prints a report of every task that is alive at that moment.
@@ -77,4 +80,25 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
     entry::expand(entry::Flavor::Test, options.into(), item.into()).into()
+}
+
+/// Behind `leakfree::select!`, where it is documented: that one puts the path of the crate first, in parentheses.
+#[doc(hidden)]
+#[proc_macro]
+pub fn select(input: TokenStream) -> TokenStream {
+    select::expand(input.into()).into()
+}
+
+/// Behind `leakfree::join!`, as [`select`].
+#[doc(hidden)]
+#[proc_macro]
+pub fn join(input: TokenStream) -> TokenStream {
+    join::expand(join::Flavor::Join, input.into()).into()
+}
+
+/// Behind `leakfree::try_join!`, as [`select`].
+#[doc(hidden)]
+#[proc_macro]
+pub fn try_join(input: TokenStream) -> TokenStream {
+    join::expand(join::Flavor::TryJoin, input.into()).into()
 }

@@ -44,7 +44,8 @@
 //!
 //! # Where to find what
 //!
-//! - [`spawn`], [`scope()`], [`JoinHandle`], [`cancelled`]: tasks and their bounds
+//! - [`spawn`], [`scope()`], [`JoinHandle`], [`cancelled`]: tasks and their bounds; [`task`]: sets of them, their budget, their values
+//! - [`select!`], [`join!`], [`try_join!`]: several futures in one task
 //! - [`join_scope`], [`scope_with`], [`Runtime::scope_blocking`](runtime::Runtime::scope_blocking): scopes whose children may borrow
 //! - [`sync`], [`time`], [`net`]: what tasks wait for; every wait there records itself
 //! - [`runtime`]: builder, handle, shutdown
@@ -56,6 +57,7 @@ mod driver;
 pub mod hyper;
 mod lookout;
 mod loom;
+mod macros;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod model;
@@ -65,7 +67,7 @@ pub mod runtime;
 mod scheduler;
 pub mod scope;
 pub mod sync;
-mod task;
+pub mod task;
 pub mod time;
 mod util;
 mod waiting;
@@ -83,7 +85,7 @@ pub use scope::{
     CancelToken, Scope, ScopeError, ScopeFailure, TryHandle, cancelled, defer_async, is_cancelled, on_cancel,
     scope, shield, shield_for, spawn, spawn_blocking, supervisor_scope, try_scope,
 };
-pub use task::{CancelKind, CancelReason, JoinError, JoinHandle, TaskId, YieldNow, yield_now};
+pub use task::{AbortHandle, CancelKind, CancelReason, JoinError, JoinHandle, TaskId, YieldNow, yield_now};
 pub use waiting::{Waiting, waiting};
 
 /// What the macros expand to calls of. Not for others.
@@ -91,7 +93,10 @@ pub use waiting::{Waiting, waiting};
 pub mod __private {
     use std::future::Future;
 
+    pub use crate::macros::{first_branch, poll_arm, result, turn};
     use crate::runtime::Builder;
+    #[cfg(feature = "macros")]
+    pub use leakfree_macros::{join, select, try_join};
 
     #[track_caller]
     pub fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {

@@ -46,7 +46,13 @@ impl Bed {
     }
 
     pub fn spawn<F: Future + Send + 'static>(&'static self, future: F) -> JoinHandle<F::Output> {
-        let spawn = Spawn { kind: TaskKind::Async, spawned_at: Location::caller(), now_ms: 0, name: None };
+        let spawn = Spawn {
+            kind: TaskKind::Async,
+            spawned_at: Location::caller(),
+            now_ms: 0,
+            name: None,
+            locals: None,
+        };
         // SAFETY: `Send` and `'static`.
         let (task, handle) = unsafe { cell::new(spawn, OnBed(self), future) };
         task.schedule(Cause::Spawned);

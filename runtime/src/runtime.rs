@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::marker::PhantomData;
 use std::panic::{self, Location};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
@@ -91,8 +92,9 @@ impl Runtime {
         for (index, queue) in queues.into_iter().enumerate() {
             let shared = Arc::clone(&running.shared);
             let name = format!("{}-{index}", running.options.name);
-            let spawned =
-                thread::Builder::new().name(name).spawn(move || Worker::new(shared, index, queue).run());
+            let spawned = thread::Builder::new()
+                .name(name)
+                .spawn(move || Arc::new(Worker::new(shared, index, queue)).run());
             match spawned {
                 Ok(thread) => running.threads.push(thread),
                 Err(error) => {
@@ -119,6 +121,29 @@ impl Runtime {
     pub fn handle(&self) -> Handle {
         let running = self.running();
         Handle { shared: Arc::clone(&running.shared), root: Arc::clone(&running.root) }
+    }
+
+    /// As [`Handle::spawn`].
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle().spawn(future)
+    }
+
+    /// As [`Handle::spawn_blocking`].
+    ///
+    /// # Panics
+    /// If no thread can be started and none runs.
+    #[track_caller]
+    pub fn spawn_blocking<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.handle().spawn_blocking(f)
     }
 
     /// Runs a future on this thread to its end, as a task of its own in the tree, and returns its output. The
@@ -251,7 +276,7 @@ impl Running {
             self.shared.tell_unwakeable();
         }
         let until = Instant::now() + DROP_WAIT;
-        for thread in self.threads {
+        for thread in self.threads.into_iter().chain(self.shared.take_spares()) {
             while !empty && !thread.is_finished() && Instant::now() < until {
                 thread::sleep(LOOK_AGAIN);
             }
@@ -283,6 +308,39 @@ impl Handle {
         // SAFETY: the runtime owns the root scope and outlives every thread that has it as its context.
         let root = unsafe { Arc::clone(&crate::scope::tree::borrow(shared.root().as_ptr())) };
         Handle { shared, root }
+    }
+
+    /// The handle of the runtime that this code runs in.
+    ///
+    /// # Errors
+    /// [`TryCurrentError`] outside a leakfree runtime.
+    pub fn try_current() -> Result<Handle, TryCurrentError> {
+        match context::is_inside() {
+            true => Ok(Handle::current()),
+            false => Err(TryCurrentError(())),
+        }
+    }
+
+    /// Makes the runtime this thread's, until the guard is dropped: what needs a runtime, such as
+    /// [`spawn`](crate::spawn) or [`sleep`](crate::time::sleep), finds this one. It runs nothing on this thread, which may block.
+    ///
+    /// ```
+    /// let runtime = leakfree::runtime::Runtime::new()?;
+    /// let handle = runtime.handle();
+    /// let entered = handle.enter();
+    /// let task = leakfree::spawn(async { 3 }); // outside of any task
+    /// drop(entered);
+    /// assert_eq!(runtime.block_on(task).unwrap(), 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// The guard, when it is dropped while one that was made after it is still there.
+    pub fn enter(&self) -> EnterGuard<'_> {
+        // The guard may be forgotten: what the thread points at is kept by the guard, not borrowed.
+        let before = context::enter_kept(&self.shared);
+        let kept = std::mem::ManuallyDrop::new(self.clone());
+        EnterGuard { before, kept, handle: PhantomData }
     }
 
     pub(crate) fn root_scope(&self) -> Scope {
@@ -431,6 +489,49 @@ impl Handle {
         self.shared.unwakeable_total()
     }
 }
+
+/// The runtime is this thread's as long as this lives; made by [`Handle::enter`].
+#[must_use = "the runtime is this thread's only as long as the guard lives"]
+pub struct EnterGuard<'a> {
+    before: context::Before,
+    /// Keeps the runtime's memory for as long as the thread points at it. Leaked if guards are dropped out of order, for
+    /// then a later guard comes back to it.
+    kept: std::mem::ManuallyDrop<Handle>,
+    /// Not `Send`: it belongs to the thread.
+    handle: PhantomData<(&'a Handle, *const ())>,
+}
+
+impl Drop for EnterGuard<'_> {
+    fn drop(&mut self) {
+        if self.before.restore() {
+            // SAFETY: dropped once, here.
+            unsafe { std::mem::ManuallyDrop::drop(&mut self.kept) };
+        } else if !thread::panicking() {
+            panic!(
+                "an `EnterGuard` was dropped while one that was made after it is still there: drop them in the opposite \
+                 order of their making"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for EnterGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EnterGuard").field(&*self.kept).finish()
+    }
+}
+
+/// There is no runtime here; see [`Handle::try_current`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TryCurrentError(());
+
+impl fmt::Display for TryCurrentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this thread is in no leakfree runtime")
+    }
+}
+
+impl std::error::Error for TryCurrentError {}
 
 /// A body's outcome; and why it was given up, if it was.
 type Outcome<T> = (thread::Result<T>, Option<GivenUp>);

@@ -341,6 +341,20 @@ impl Driver {
         true
     }
 
+    /// Arms a timer for another time, and has the same waker woken then. `None` if it has fired.
+    pub(crate) fn move_to(&self, key: Key, deadline_ns: u64) -> Option<Key> {
+        let mut timers = lock(&self.timers);
+        let waker = either!(&mut timers.queue, timers => timers.remove(key))?;
+        let tick = timers.queue.tick_after(deadline_ns);
+        let key = either!(&mut timers.queue, timers => timers.insert(tick, waker));
+        let sleeps_to = self.sleeps_to.load(SeqCst);
+        drop(timers);
+        if sleeps_to != 0 && tick < sleeps_to {
+            self.unpark();
+        }
+        Some(key)
+    }
+
     /// Disarms a timer, if it has not fired.
     pub(crate) fn disarm(&self, key: Key) {
         let waker = either!(&mut lock(&self.timers).queue, timers => timers.remove(key));

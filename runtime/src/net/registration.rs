@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::panic::Location;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use mio::Token;
 use mio::event::Source;
@@ -12,7 +12,7 @@ use mio::event::Source;
 use crate::driver::Driver;
 use crate::driver::io::{Place, ScheduledIo};
 use crate::driver::readiness::Direction;
-use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::wait::{self, Leaf, Object, WaitReason};
 use crate::task::{frame, waker};
 
 /// A registered socket. Dropping it deregisters it.
@@ -66,13 +66,17 @@ impl<S: Source> Registration<S> {
         reason: WaitReason,
         mut operation: impl FnMut(&S) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
+        ready!(wait::proceed_detached(cx));
         let direction = direction(reason);
         let mut places = self.polled.lock().unwrap_or_else(|e| e.into_inner());
         let place = &mut places[usize::from(direction == Direction::Write)];
         let polled = self.poll(cx, direction, place, || operation(&self.source));
         drop(places);
         match polled {
-            Poll::Pending => Leaf::new(reason, self.object()).pending_detached(cx),
+            Poll::Pending => {
+                frame::give_back();
+                Leaf::new(reason, self.object()).pending_detached(cx);
+            }
             Poll::Ready(_) => frame::take_back_once(reason, self.object()),
         }
         polled
@@ -133,6 +137,7 @@ impl<'a, S: Source> Waiting<'a, S> {
         cx: &Context<'_>,
         mut operation: impl FnMut(&S) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
+        ready!(self.leaf.proceed(cx));
         let direction = direction(self.leaf.reason());
         let source = &self.registration.source;
         let polled = self.registration.poll(cx, direction, &mut self.place, || operation(source));

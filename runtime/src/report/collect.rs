@@ -19,7 +19,7 @@ use crate::task::hooks::Bound;
 use crate::task::meta::{RecordCopy, TaskId};
 use crate::task::raw::TaskRef;
 use crate::task::state::Bits;
-use crate::task::wait::{Object, Wait};
+use crate::task::wait::{Object, Wait, WaitReason};
 
 /// How often a task that keeps moving is read again before it is reported without its waits.
 const READS_MAX: usize = 8;
@@ -205,6 +205,16 @@ fn task_info(
     }
     let extra = header.existing_extra();
     let extra = extra.as_deref();
+    if let Some((site, since_ms)) = extra.and_then(|extra| extra.in_place).filter(|_| phase == Phase::Running)
+    {
+        parked = Some(since(since_ms));
+        waits.push(WaitInfo {
+            reason: WaitReason::BlockInPlace,
+            object: WaitObject::None,
+            site: site.into(),
+            own: false,
+        });
+    }
     let unwakeable = found.is_some() && bits.is_unwakeable();
     let reason = extra
         .and_then(|extra| extra.cancel.clone())

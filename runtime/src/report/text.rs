@@ -316,6 +316,11 @@ impl Report {
                     "a blocking call cannot be stopped from outside; its thread was left behind. Have the \
                      closure check a flag, or bound what it waits for."
                 ),
+                _ if task.waits.iter().any(|wait| wait.reason == WaitReason::BlockInPlace) => writeln!(
+                    f,
+                    "a blocking call cannot be stopped from outside, and the task goes no further before it ends; its \
+                     thread was left behind. Have the closure check a flag, or bound what it waits for."
+                ),
                 _ if !task.shields.is_empty() => writeln!(
                     f,
                     "the shield holds its drop off as long as it is pending. Bound what is inside, or use `shield_for`."
@@ -487,6 +492,7 @@ fn advice(wait: &WaitInfo) -> &'static str {
         R::Cancelled => "It waits to be cancelled.",
         R::SpawnWhenFree => "No child of that scope has made room.",
         R::NextChild => "It waits for a child of its scope to end.",
+        R::JoinSetNext => "No task of that set has ended.",
         R::Interval => "A ticker goes on until its loop ends: nothing ends this loop.",
         R::TcpRead => "The peer keeps the connection open and sends nothing.",
         R::TcpWrite => "The peer keeps the connection open and does not read.",
@@ -522,6 +528,7 @@ fn object_name(wait: &WaitInfo) -> &'static str {
         R::Notified => "notify",
         R::BarrierWait => "barrier",
         R::OnceCellInit | R::SetOnceWait => "cell",
+        R::JoinSetNext => "set",
         R::TcpAccept => "listener",
         R::TcpConnect | R::TcpRead | R::TcpWrite => "stream",
         _ => "object",

@@ -41,6 +41,11 @@ impl Pool {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// The name that the runtime's threads begin with.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn threads(&self) -> usize {
         self.lock().threads
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::shared::Shared;
 use super::worker::Worker;
 use crate::driver::Driver;
+use crate::task::frame;
 use crate::task::hooks::Cause;
 use crate::task::runnable::Runnable;
 
@@ -16,6 +17,11 @@ struct Context {
     worker: Cell<*const Worker>,
     /// The thread is inside a future of the runtime, where it must not block.
     polling: Cell<bool>,
+    /// The thread was a worker, and another one is that now.
+    handed_over: Cell<bool>,
+    /// Which entering made the context what it is; every one has a number of its own.
+    entry: Cell<u64>,
+    entries: Cell<u64>,
 }
 
 thread_local! {
@@ -24,8 +30,18 @@ thread_local! {
             shared: Cell::new(ptr::null()),
             worker: Cell::new(ptr::null()),
             polling: Cell::new(false),
+            handed_over: Cell::new(false),
+            entry: Cell::new(0),
+            entries: Cell::new(0),
         }
     };
+}
+
+impl Context {
+    fn next_entry(&self) -> u64 {
+        self.entries.set(self.entries.get() + 1);
+        self.entries.get()
+    }
 }
 
 /// Puts the thread's context back when dropped.
@@ -34,15 +50,21 @@ pub(crate) struct Entered<'a> {
     shared: *const Shared,
     worker: *const Worker,
     polling: bool,
+    entry: u64,
     _shared: std::marker::PhantomData<&'a Shared>,
 }
 
 /// Makes `shared` the runtime of this thread. `polling`: the thread will run futures.
-pub(crate) fn enter<'a>(shared: &'a Arc<Shared>, worker: Option<&'a Worker>, polling: bool) -> Entered<'a> {
+pub(crate) fn enter<'a>(
+    shared: &'a Arc<Shared>,
+    worker: Option<&'a Arc<Worker>>,
+    polling: bool,
+) -> Entered<'a> {
     CONTEXT.with(|context| Entered {
         shared: context.shared.replace(Arc::as_ptr(shared)),
-        worker: context.worker.replace(worker.map_or(ptr::null(), ptr::from_ref)),
+        worker: context.worker.replace(worker.map_or(ptr::null(), Arc::as_ptr)),
         polling: context.polling.replace(polling),
+        entry: context.entry.replace(context.next_entry()),
         _shared: std::marker::PhantomData,
     })
 }
@@ -60,8 +82,101 @@ impl Drop for Entered<'_> {
             context.shared.set(self.shared);
             context.worker.set(self.worker);
             context.polling.set(self.polling);
+            context.entry.set(self.entry);
         });
     }
+}
+
+/// What the thread's context was before [`enter_kept`].
+#[derive(Debug)]
+pub(crate) struct Before {
+    shared: *const Shared,
+    worker: *const Worker,
+    entry: u64,
+    /// The entry that came in its place.
+    ours: u64,
+}
+
+/// As [`enter`], for guards that may be dropped in any order or forgotten: the caller keeps `shared` and its root scope until
+/// [`Before::restore`] has said yes, for ever if it never does. Whether the thread runs futures stays as it is.
+pub(crate) fn enter_kept(shared: &Arc<Shared>) -> Before {
+    CONTEXT.with(|context| {
+        let ours = context.next_entry();
+        Before {
+            shared: context.shared.replace(Arc::as_ptr(shared)),
+            worker: context.worker.replace(ptr::null()),
+            entry: context.entry.replace(ours),
+            ours,
+        }
+    })
+}
+
+impl Before {
+    /// Puts the context back, if it is still the one that this entering made; else nothing changes. So a context is only put
+    /// back while whoever made it is still there.
+    #[must_use]
+    pub(crate) fn restore(&self) -> bool {
+        let restored = CONTEXT.try_with(|context| {
+            let latest = context.entry.get() == self.ours;
+            if latest {
+                context.entry.set(self.entry);
+                context.shared.set(self.shared);
+                context.worker.set(self.worker);
+            }
+            latest
+        });
+        restored.unwrap_or(false)
+    }
+}
+
+/// Whether this thread is in some runtime.
+pub(crate) fn is_inside() -> bool {
+    CONTEXT.try_with(|context| !context.shared.get().is_null()).unwrap_or(false)
+}
+
+/// This thread is about to block inside a future of a runtime. If it is a worker, another thread takes its role, and the rest of
+/// the task's turn is run on a thread that is none.
+///
+/// # Panics
+/// If it is a worker that runs no task now (a waker or a hook is called), or if no thread can be started.
+#[track_caller]
+pub(crate) fn hand_over(what: &str) {
+    CONTEXT.with(|context| {
+        let worker = context.worker.get();
+        if worker.is_null() {
+            return;
+        }
+        assert!(
+            !frame::header().is_null(),
+            "{what} was called on a worker thread, but not by a task: a waker or a hook cannot block its worker"
+        );
+        // SAFETY: the context names a worker while its thread is inside `Worker::run`, which borrows the `Arc`.
+        let worker = unsafe {
+            Arc::increment_strong_count(worker);
+            Arc::from_raw(worker)
+        };
+        // SAFETY: (W1) the context names the worker, so this thread has the role; a task is polled, and on a worker that is
+        // in `Worker::run`. The context forgets the worker next.
+        if let Err(error) = unsafe { worker.hand_over() } {
+            panic!(
+                "{what} could not start a thread to take this worker's place: {error}. Raise the thread limit, or use \
+                 `spawn_blocking`"
+            );
+        }
+        context.worker.set(ptr::null());
+        context.handed_over.set(true);
+    });
+}
+
+/// Whether this thread was a worker and is none any more.
+#[inline]
+pub(crate) fn has_handed_over() -> bool {
+    CONTEXT.try_with(|context| context.handed_over.get()).unwrap_or(false)
+}
+
+/// Says that this thread runs a future of some runtime, or does not, and returns what was said before.
+pub(crate) fn replace_polling(polling: bool) -> bool {
+    CONTEXT.try_with(|context| context.polling.replace(polling)).unwrap_or(false)
 }
 
 /// Whether this thread is running a future of some runtime.
@@ -122,7 +237,7 @@ pub(crate) fn schedule_local(shared: *const Shared, task: Runnable, cause: Cause
             },
         )
         .unwrap_or(ptr::null());
-    // SAFETY: a worker lives on its thread's stack for as long as the context names it.
+    // SAFETY: a worker lives for as long as the context names it; (W1) this thread has its role.
     match unsafe { worker.as_ref() } {
         Some(worker) => {
             worker.push(task, cause);

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
+use std::thread;
 use std::time::Duration;
 
 use crossbeam_deque::{Injector, Stealer};
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) driver: Arc<Driver>,
     pub(crate) blocking: Pool,
     shutdown: AtomicBool,
+    /// Threads that took a worker's role over.
+    spares: Mutex<Vec<thread::JoinHandle<()>>>,
     /// Tasks that completed on no worker.
     finished_outside: AtomicU64,
     unwakeable: Unwakeable,
@@ -128,6 +131,7 @@ impl Shared {
             driver,
             blocking,
             shutdown: AtomicBool::new(false),
+            spares: Mutex::new(Vec::new()),
             finished_outside: AtomicU64::new(0),
             unwakeable: Unwakeable {
                 pending: AtomicBool::new(false),
@@ -192,6 +196,17 @@ impl Shared {
             self.unpark(worker);
         }
         self.blocking.shut_down();
+    }
+
+    /// Keeps the thread for the shutdown to join. Those that have ended are let go.
+    pub(crate) fn add_spare(&self, thread: thread::JoinHandle<()>) {
+        let mut spares = self.spares.lock().unwrap_or_else(|e| e.into_inner());
+        spares.retain(|spare| !spare.is_finished());
+        spares.push(thread);
+    }
+
+    pub(crate) fn take_spares(&self) -> Vec<thread::JoinHandle<()>> {
+        std::mem::take(&mut *self.spares.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
     pub(crate) fn count_finished(&self) {

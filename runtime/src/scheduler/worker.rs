@@ -2,8 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::task::Waker;
+use std::thread;
 use std::time::Duration;
 
 use crossbeam_deque::{Steal, Worker as Queue};
@@ -30,7 +32,10 @@ const SEARCH_ROUNDS: usize = 3;
 /// Looks at a driver where another worker fetches events: some 30 us, half of what a sleep and a wake-up take.
 const FETCH_TRIES: usize = 400;
 
-/// A worker; lives on its thread's stack.
+/// A worker. Its memory lives as long as any thread is inside [`run`](Worker::run).
+///
+/// **W1** One thread at a time has the worker's *role*, and only that one touches what is in here but for `shared` and `index`,
+/// which never change. The role begins with the thread that runs it first, and goes on with [`hand_over`](Worker::hand_over).
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     index: usize,
@@ -45,6 +50,10 @@ pub(crate) struct Worker {
     woken: RefCell<Vec<Waker>>,
     random: Cell<u32>,
 }
+
+// SAFETY: (W1) what is not shared by design is used by one thread at a time, and its role is handed from thread to thread by
+// a spawn, which orders the one's use before the other's.
+unsafe impl Sync for Worker {}
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, queue: Queue<Runnable>) -> Worker {
@@ -65,8 +74,35 @@ impl Worker {
         self.index
     }
 
-    /// Runs until the scheduler is shut down.
-    pub(crate) fn run(&self) {
+    /// Gives the role to a new thread, for this one is about to block inside a task. When the task's turn is over this thread
+    /// leaves [`run`](Worker::run).
+    ///
+    /// # Errors
+    /// If no thread can be started; then nothing has changed.
+    ///
+    /// # Safety
+    /// (W1) The caller has the role, inside a task that `run` runs, and touches the worker no more: the thread's context must
+    /// forget it before anything else happens.
+    pub(crate) unsafe fn hand_over(self: &Arc<Self>) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        // The one in the role holds a paused clock; the hold of this thread is its own from here on.
+        shared.driver.hold();
+        let worker = Arc::clone(self);
+        let name = format!("{}-{}", shared.blocking.name(), self.index);
+        match thread::Builder::new().name(name).spawn(move || worker.run()) {
+            Ok(thread) => {
+                shared.add_spare(thread);
+                Ok(())
+            }
+            Err(error) => {
+                shared.driver.let_go();
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs until the scheduler is shut down, or this thread has handed the worker's role over.
+    pub(crate) fn run(self: &Arc<Self>) {
         let _entered = context::enter(&self.shared, Some(self), true);
         self.read_clock();
         loop {
@@ -80,6 +116,10 @@ impl Worker {
                 self.turn.set(self.turn.get().saturating_sub(1));
                 self.remote().set_running(task.header().record.id().0);
                 task.run();
+                if context::has_handed_over() {
+                    // (W1) Not ours any more.
+                    return self.shared.driver.let_go();
+                }
             } else if !self.find_work() {
                 return;
             }

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use slab::Slab;
 
@@ -41,6 +41,11 @@ use crate::task::waker;
 /// ```
 pub struct Children<T> {
     scope: Scope<Infallible>,
+    line: Line<T>,
+}
+
+/// Handles that come out in the order in which their tasks end.
+pub(super) struct Line<T> {
     handles: Slab<JoinHandle<T>>,
     ended: Arc<Ended>,
 }
@@ -74,9 +79,72 @@ impl Wake for Place {
     }
 }
 
+impl<T> Line<T> {
+    pub(super) fn new() -> Line<T> {
+        Line { handles: Slab::new(), ended: Arc::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.handles.len()
+    }
+
+    pub(super) fn handles(&self) -> impl Iterator<Item = &JoinHandle<T>> {
+        self.handles.iter().map(|(_, handle)| handle)
+    }
+
+    /// Puts a task in line for its end. One that has ended is there at once.
+    pub(super) fn insert(&mut self, handle: JoinHandle<T>) {
+        let place = self.handles.insert(handle);
+        let waker = Waker::from(Arc::new(Place { ended: Arc::clone(&self.ended), place }));
+        if self.handles[place].tell_end(&mut Context::from_waker(&waker)) {
+            waker.wake();
+        }
+    }
+
+    /// The next task that has ended, or `None` if there is no task at all. Else the polled one is woken at the next end.
+    pub(super) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Option<JoinHandle<T>>> {
+        if self.handles.is_empty() {
+            return Poll::Ready(None);
+        }
+        let mut state = lock(&self.ended.state);
+        if let Some(place) = state.places.pop_front() {
+            let old = state.waiting.take();
+            drop(state);
+            drop(old);
+            return Poll::Ready(Some(self.handles.remove(place)));
+        }
+        let old = match &state.waiting {
+            Some(waker) if waker::will_wake(waker, cx) => None,
+            _ => state.waiting.replace(waker::register(cx)),
+        };
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    /// The next task that has ended, if there is one now.
+    pub(super) fn try_next(&mut self) -> Option<JoinHandle<T>> {
+        let place = lock(&self.ended.state).places.pop_front()?;
+        Some(self.handles.remove(place))
+    }
+
+    /// Nobody waits any more.
+    pub(super) fn stop_waiting(&self) {
+        let waiting = lock(&self.ended.state).waiting.take();
+        drop(waiting);
+    }
+
+    /// Lets go of every task.
+    pub(super) fn clear(&mut self) {
+        // Who is ending right now tells the line of before.
+        self.ended = Arc::default();
+        self.handles.clear();
+    }
+}
+
 impl<T: Send + 'static> Children<T> {
     pub(super) fn new(scope: Arc<ScopeInner>) -> Children<T> {
-        Children { scope: Scope::from_inner(scope), handles: Slab::new(), ended: Arc::default() }
+        Children { scope: Scope::from_inner(scope), line: Line::new() }
     }
 
     /// Spawns a child of the scope into the set. Returns its id.
@@ -87,34 +155,24 @@ impl<T: Send + 'static> Children<T> {
     {
         let handle = self.scope.spawn_task(TaskKind::Async, Location::caller(), None, future);
         let id = handle.id();
-        let place = self.handles.insert(handle);
-        self.look(place);
+        self.line.insert(handle);
         id
-    }
-
-    /// Asks a child to tell when it ends. One that has ended is put in line at once.
-    fn look(&mut self, place: usize) {
-        let handle = &mut self.handles[place];
-        let waker = Waker::from(Arc::new(Place { ended: Arc::clone(&self.ended), place }));
-        if handle.tell_end(&mut Context::from_waker(&waker)) {
-            waker.wake();
-        }
     }
 
     /// How many children are in the set: their results have not been taken.
     pub fn len(&self) -> usize {
-        self.handles.len()
+        self.line.len()
     }
 
     /// Whether every result has been taken.
     pub fn is_empty(&self) -> bool {
-        self.handles.is_empty()
+        self.len() == 0
     }
 
     /// Aborts every child in the set. Their results still come out of [`join_next`](Children::join_next).
     #[track_caller]
     pub fn abort_all(&self) {
-        for (_, handle) in &self.handles {
+        for handle in self.line.handles() {
             handle.abort();
         }
     }
@@ -132,7 +190,7 @@ impl<T: Send + 'static> Children<T> {
 
 impl<T> fmt::Debug for Children<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Children").field("len", &self.handles.len()).finish_non_exhaustive()
+        f.debug_struct("Children").field("len", &self.line.len()).finish_non_exhaustive()
     }
 }
 
@@ -147,34 +205,24 @@ impl<T: Send + 'static> Future for NextChild<'_, T> {
     type Output = Option<(TaskId, Result<T, JoinError>)>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        if this.children.handles.is_empty() {
-            return Poll::Ready(None);
+        let NextChild { children, leaf } = &mut *self;
+        ready!(leaf.proceed(cx));
+        match children.line.poll_next(cx) {
+            Poll::Ready(handle) => {
+                leaf.ready();
+                Poll::Ready(handle.map(|mut handle| (handle.id(), handle.take_output())))
+            }
+            Poll::Pending => {
+                leaf.pending(cx);
+                Poll::Pending
+            }
         }
-        let mut state = lock(&this.children.ended.state);
-        if let Some(place) = state.places.pop_front() {
-            let old = state.waiting.take();
-            drop(state);
-            drop(old);
-            this.leaf.ready();
-            let mut handle = this.children.handles.remove(place);
-            return Poll::Ready(Some((handle.id(), handle.take_output())));
-        }
-        let old = match &state.waiting {
-            Some(waker) if waker::will_wake(waker, cx) => None,
-            _ => state.waiting.replace(waker::register(cx)),
-        };
-        drop(state);
-        drop(old);
-        this.leaf.pending(cx);
-        Poll::Pending
     }
 }
 
 impl<T> Drop for NextChild<'_, T> {
     fn drop(&mut self) {
-        let waiting = lock(&self.children.ended.state).waiting.take();
-        drop(waiting);
+        self.children.line.stop_waiting();
     }
 }
 

@@ -11,6 +11,7 @@ mod count;
 mod error;
 mod future;
 pub(crate) mod join_scope;
+mod join_set;
 mod limit;
 pub(crate) mod owner;
 pub(crate) mod scope_blocking;
@@ -33,6 +34,7 @@ pub use self::children::{Children, NextChild};
 pub use self::cleanup::{DeferAsync, OnCancel, RunCleanup, defer_async, on_cancel};
 pub use self::error::{ScopeError, ScopeFailure, TryHandle};
 pub use self::future::{OnStuck, ScopeBuilder, ScopeFuture, TryScopeFuture};
+pub use self::join_set::{JoinAll, JoinNext, JoinNextWithId, JoinSet, Shutdown};
 pub use self::shield::{Shield, deadline, shield, shield_for};
 
 use self::error::TryChild;
@@ -46,6 +48,7 @@ use crate::task::cell::{self, Spawn};
 use crate::task::frame;
 use crate::task::hooks::{Bound, Cause, Owner};
 use crate::task::join::JoinHandle;
+use crate::task::local;
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::runnable::Runnable;
@@ -197,7 +200,7 @@ impl<E> Scope<E> {
     ) -> Spawn {
         let inside = context::worker_index_in(Arc::as_ptr(&self.inner.shared)).is_some();
         let now_ms = if inside { frame::now_ms() } else { shared::now_ms(&self.inner.shared.driver) };
-        Spawn { kind, spawned_at, now_ms, name }
+        Spawn { kind, spawned_at, now_ms, name, locals: local::to_inherit() }
     }
 
     pub(crate) fn spawn_task<F>(
@@ -672,6 +675,62 @@ where
     with_root("leakfree::spawn_blocking", |root| {
         root.spawn_task(TaskKind::Blocking, spawned_at, None, BlockingCall { f: Some(f) })
     })
+}
+
+/// Runs a closure that blocks in the current task, on this thread. If that is a worker, another thread takes the worker's place
+/// first, with the tasks that wait for it; so it costs a thread's start. The task itself does nothing else meanwhile: its
+/// other branches, in a [`select!`](crate::select) or a [`join!`](crate::join), wait. Prefer
+/// [`spawn_blocking`] where the closure can be `'static`.
+///
+/// Inside, the thread may block, also in [`Handle::block_on`](crate::runtime::Handle::block_on). Reports show the task as parked in
+/// `block_in_place`, and a cancel waits for the closure's end. Outside of a task it only calls the closure.
+///
+/// ```
+/// # leakfree::runtime::Runtime::new().unwrap().block_on(async {
+/// let text = String::from("borrowed");
+/// let length = leakfree::task::block_in_place(|| text.len());
+/// assert_eq!(length, 8);
+/// # });
+/// ```
+///
+/// # Panics
+/// If no thread can be started to take the worker's place. On a worker, if it is called by no task: in a waker or a hook.
+#[track_caller]
+pub fn block_in_place<F, R>(f: F) -> R
+where
+    F: FnOnce() -> R,
+{
+    /// Ends the call for the records, panic or not.
+    struct Inside {
+        task: Option<TaskRef>,
+        before: Option<(&'static Location<'static>, u64)>,
+        polling: bool,
+    }
+    impl Drop for Inside {
+        fn drop(&mut self) {
+            context::replace_polling(self.polling);
+            if let Some(task) = &self.task {
+                task.header().extra().in_place = self.before;
+            }
+        }
+    }
+    context::hand_over("leakfree::task::block_in_place");
+    link_polled();
+    let task = TaskRef::polled();
+    let here = (Location::caller(), frame::now_ms());
+    let before = task.as_ref().and_then(|task| task.header().extra().in_place.replace(here));
+    let _inside = Inside { task, before, polling: context::replace_polling(false) };
+    f()
+}
+
+/// The innermost scope around the code that is running; outside of a task, the root scope of this thread's runtime.
+#[track_caller]
+fn with_nearest<T>(what: &str, f: impl FnOnce(&Scope) -> T) -> T {
+    let task = TaskRef::polled();
+    match task.as_ref().and_then(TaskRef::owner_if_polled) {
+        Some(owner) => f(&Scope::from_inner(innermost_of(owner))),
+        None => with_root(what, f),
+    }
 }
 
 /// The root scope of this thread's runtime, borrowed.

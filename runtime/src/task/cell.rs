@@ -16,6 +16,7 @@ use super::frame;
 use super::header::{Header, LastWaker, Stage};
 use super::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
 use super::join::{JoinError, JoinHandle, panic_message};
+use super::local::Locals;
 use super::meta::Waits;
 use super::raw::{self, Vtable};
 use super::reason::{CancelKind, CancelReason};
@@ -46,6 +47,8 @@ pub(crate) struct Spawn {
     pub(crate) spawned_at: &'static Location<'static>,
     pub(crate) now_ms: u64,
     pub(crate) name: Option<Arc<str>>,
+    /// See `local`.
+    pub(crate) locals: Option<Arc<Locals>>,
 }
 
 /// Makes a task. It is not scheduled yet: the caller schedules the `Runnable`.
@@ -59,8 +62,8 @@ pub(crate) unsafe fn new<F: Future, O: Owner>(
     future: F,
 ) -> (Runnable, JoinHandle<F::Output>) {
     let cell = block::alloc(Layout::new::<Cell<F, O>>()).cast::<Cell<F, O>>();
-    let header =
-        Header::new(const { &vtable::<F, O>() }, spawn.kind, spawn.spawned_at, spawn.now_ms, spawn.name);
+    let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
+    let header = Header::new(const { &vtable::<F, O>() }, kind, spawned_at, now_ms, name, locals);
     // SAFETY: fresh memory of the right layout.
     unsafe {
         cell.write(Cell { header, owner, slot: UnsafeCell::new(Slot { future: ManuallyDrop::new(future) }) });
@@ -137,6 +140,37 @@ fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     panic::catch_unwind(AssertUnwindSafe(f))
 }
 
+/// A future whose panic is its output, and no failure of its task.
+///
+/// It lies in this file because it polls on the task's behalf: see [`FILE`].
+pub(crate) struct Isolated<F>(Option<F>);
+
+impl<F> Isolated<F> {
+    pub(crate) fn new(future: F) -> Isolated<F> {
+        Isolated(Some(future))
+    }
+}
+
+impl<F: Future> Future for Isolated<F> {
+    type Output = Result<F::Output, Box<dyn Any + Send>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: the only field, which is pinned: it is dropped in place and never moved.
+        let mut future = unsafe { self.map_unchecked_mut(|this| &mut this.0) };
+        let polled = catch(|| {
+            let future = future.as_mut().as_pin_mut().expect("`Isolated` was polled after it was ready");
+            future.poll(cx)
+        });
+        let ended = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(payload) => Err(payload),
+        };
+        let dropped = catch(|| future.set(None));
+        Poll::Ready(ended.and_then(|output| dropped.map(|()| output)))
+    }
+}
+
 /// One turn of a task: poll it, drop it, or see whether those below it have left.
 ///
 /// # Safety
@@ -163,8 +197,8 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
             // SAFETY: (I2) the future is there and only the runner touches it.
             let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
             Err(match dropped {
-                Ok(()) => JoinError::cancelled(reason(header, owner)),
-                Err(payload) => JoinError::panicked(owner.panicked(payload)),
+                Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
+                Err(payload) => JoinError::panicked(header.record.id(), owner.panicked(payload)),
             })
         } else {
             if start.drop {
@@ -188,14 +222,14 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
                         Ok(()) => Ok(output),
                         Err(payload) => {
                             spare(owner, catch(|| drop(output)));
-                            Err(JoinError::panicked(owner.panicked(payload)))
+                            Err(JoinError::panicked(header.record.id(), owner.panicked(payload)))
                         }
                     }
                 }
                 Err(payload) => {
                     // SAFETY: (I2) as above.
                     spare(owner, catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }));
-                    Err(JoinError::panicked(owner.panicked(payload)))
+                    Err(JoinError::panicked(header.record.id(), owner.panicked(payload)))
                 }
             }
         };
@@ -215,6 +249,10 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
         Err(error) if error.is_cancelled() => Outcome::Cancelled,
         Err(_) => Outcome::Panicked,
     };
+    if header.has_locals() {
+        let locals = header.extra().locals.take();
+        spare(owner, catch(|| drop(locals)));
+    }
     if header.is_linked() {
         owner.unlink(ptr);
     }

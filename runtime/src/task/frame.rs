@@ -4,16 +4,24 @@
 //! there, so that a `block_on` inside a blocking call nests.
 
 use std::cell::Cell;
+use std::num::NonZero;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use super::header::Header;
+use super::local::Locals;
 use super::wait::{Object, Wait, WaitReason};
 use crate::report::snapshot::TaskKind;
 
 /// How many waits of one poll are recorded. A poll with more is shown with the first ones, and its wait
 /// set counts as incomplete.
 const WAITS_MAX: usize = 16;
+
+/// How many operations of ours may be ready at once in one poll, before the task has to let others run.
+const BUDGET: u8 = 128;
+/// No bound: outside of tasks, and in [`unconstrained`](super::coop::unconstrained).
+const UNCONSTRAINED: u8 = u8::MAX;
 
 pub(crate) struct Frame {
     header: Cell<*const Header>,
@@ -23,10 +31,16 @@ pub(crate) struct Frame {
     /// The runtime clock of this thread's last turn, in milliseconds.
     now_ms: Cell<u64>,
     yielded: Cell<bool>,
+    /// Operations left in this poll.
+    budget: Cell<u8>,
     /// The innermost scope whose body is being polled; owned and read by `scope`.
     scope: Cell<*const ()>,
     /// A shield is being polled inside of that body.
     shielded: Cell<bool>,
+    /// Where the arm of a `select!` or `join!` stands that is being polled.
+    arm: Cell<Option<&'static Location<'static>>>,
+    /// Task-local values that are bound for the task being polled; see `local`.
+    locals: Cell<usize>,
     base: Cell<usize>,
     len: Cell<usize>,
     waits: [Cell<Option<Wait>>; WAITS_MAX],
@@ -40,8 +54,11 @@ impl Frame {
             last_poll: Cell::new(0),
             now_ms: Cell::new(0),
             yielded: Cell::new(false),
+            budget: Cell::new(UNCONSTRAINED),
             scope: Cell::new(ptr::null()),
             shielded: Cell::new(false),
+            arm: Cell::new(None),
+            locals: Cell::new(0),
             base: Cell::new(0),
             len: Cell::new(0),
             waits: [const { Cell::new(None) }; WAITS_MAX],
@@ -105,6 +122,50 @@ pub(crate) fn set_yielded() {
     with(|frame| frame.yielded.set(true));
 }
 
+/// Takes one operation off the poll's budget. False if nothing is left.
+#[inline]
+pub(crate) fn spend() -> bool {
+    with(|frame| match frame.budget.get() {
+        0 => false,
+        UNCONSTRAINED => true,
+        left => {
+            frame.budget.set(left - 1);
+            true
+        }
+    })
+    .unwrap_or(true)
+}
+
+/// Gives back what an operation took that was not ready.
+#[inline]
+pub(crate) fn give_back() {
+    with(|frame| {
+        let left = frame.budget.get();
+        if left < BUDGET {
+            frame.budget.set(left + 1);
+        }
+    });
+}
+
+/// Whether an operation may go on that is ready.
+pub(crate) fn has_budget() -> bool {
+    with(|frame| frame.budget.get() > 0).unwrap_or(true)
+}
+
+/// The budget begins anew.
+pub(crate) fn refill() {
+    with(|frame| frame.budget.set(BUDGET));
+}
+
+/// Lifts the bound, and returns the budget for [`set_budget`].
+pub(crate) fn lift_budget() -> u8 {
+    with(|frame| frame.budget.replace(UNCONSTRAINED)).unwrap_or(UNCONSTRAINED)
+}
+
+pub(crate) fn set_budget(budget: u8) {
+    with(|frame| frame.budget.set(budget));
+}
+
 pub(crate) fn scope() -> *const () {
     with(|frame| frame.scope.get()).unwrap_or(ptr::null())
 }
@@ -124,10 +185,52 @@ pub(crate) fn replace_shielded(shielded: bool) -> bool {
     with(|frame| frame.shielded.replace(shielded)).unwrap_or(false)
 }
 
+/// The arm of a `select!` or `join!` that is being polled.
+pub(crate) fn arm() -> Option<&'static Location<'static>> {
+    with(|frame| frame.arm.get()).flatten()
+}
+
+/// Sets it and returns the one before.
+#[inline]
+pub(crate) fn replace_arm(arm: Option<&'static Location<'static>>) -> Option<&'static Location<'static>> {
+    with(|frame| frame.arm.replace(arm)).flatten()
+}
+
+/// How many task-local values are bound for the task being polled.
+pub(crate) fn locals() -> usize {
+    with(|frame| frame.locals.get()).unwrap_or(0)
+}
+
+pub(crate) fn add_local() {
+    with(|frame| frame.locals.set(frame.locals.get() + 1));
+}
+
+pub(crate) fn remove_local() {
+    with(|frame| frame.locals.set(frame.locals.get() - 1));
+}
+
+/// Whether the task being polled has bound or inherited any task-local value.
+#[inline]
+pub(crate) fn may_have_locals() -> bool {
+    with(|frame| {
+        // SAFETY: (I1) a task that is being polled is alive.
+        let header = unsafe { frame.header.get().as_ref() };
+        frame.locals.get() > 0 || header.is_some_and(Header::has_locals)
+    })
+    .unwrap_or(false)
+}
+
+/// What the task being polled has inherited.
+pub(crate) fn inherited_locals() -> Option<Arc<Locals>> {
+    // SAFETY: (I1) as above.
+    let header = unsafe { header().as_ref() }.filter(|header| header.has_locals())?;
+    header.existing_extra()?.locals.clone()
+}
+
 /// A stamp of a noted wait: which poll, which place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {
-    poll: u64,
+    poll: NonZero<u64>,
     index: usize,
 }
 
@@ -144,7 +247,7 @@ pub(crate) fn note(wait: Wait, again: Option<Stamp>) -> Option<Stamp> {
         }
         let poll = frame.poll.get();
         let index = match again {
-            Some(stamp) if stamp.poll == poll => stamp.index,
+            Some(stamp) if stamp.poll.get() == poll => stamp.index,
             _ => {
                 let len = frame.len.get();
                 if len == WAITS_MAX {
@@ -155,7 +258,7 @@ pub(crate) fn note(wait: Wait, again: Option<Stamp>) -> Option<Stamp> {
             }
         };
         frame.waits[index].set(Some(wait));
-        Some(Stamp { poll, index })
+        Some(Stamp { poll: NonZero::new(poll)?, index })
     })?
 }
 
@@ -184,7 +287,7 @@ pub(crate) fn take_back_once(reason: WaitReason, object: Object) {
 #[inline]
 pub(crate) fn take_back(stamp: Stamp) {
     with(|frame| {
-        if frame.poll.get() == stamp.poll && !frame.header.get().is_null() {
+        if frame.poll.get() == stamp.poll.get() && !frame.header.get().is_null() {
             frame.waits[stamp.index].set(None);
             if stamp.index + 1 == frame.len.get() {
                 frame.len.set(stamp.index);
@@ -199,8 +302,11 @@ pub(crate) struct Entered {
     poll: u64,
     scope: *const (),
     shielded: bool,
+    arm: Option<&'static Location<'static>>,
+    locals: usize,
     base: usize,
     yielded: bool,
+    budget: u8,
 }
 
 /// Makes `header` the task that this thread polls.
@@ -211,8 +317,11 @@ pub(crate) fn enter(header: NonNull<Header>) -> Entered {
         poll: frame.poll.replace(next_poll(frame)),
         scope: frame.scope.replace(ptr::null()),
         shielded: frame.shielded.replace(false),
+        arm: frame.arm.replace(None),
+        locals: frame.locals.replace(0),
         base: frame.base.replace(frame.len.get()),
         yielded: frame.yielded.replace(false),
+        budget: frame.budget.replace(BUDGET),
     })
     .expect("a thread polls no task while its locals are destroyed")
 }
@@ -250,7 +359,10 @@ impl Drop for Entered {
             frame.poll.set(self.poll);
             frame.scope.set(self.scope);
             frame.shielded.set(self.shielded);
+            frame.arm.set(self.arm);
+            frame.locals.set(self.locals);
             frame.yielded.set(self.yielded);
+            frame.budget.set(self.budget);
             frame.len.set(frame.base.replace(self.base));
         });
     }

@@ -11,6 +11,7 @@ use std::task::Waker;
 use super::backtrace::Stacks;
 use super::frame;
 use super::hooks::Branch;
+use super::local::Locals;
 use super::meta::Record;
 use super::raw::{TaskRef, Vtable};
 use super::reason::CancelReason;
@@ -34,6 +35,10 @@ pub(crate) struct Extra {
     pub(crate) cancel: Option<CancelReason>,
     /// Shields that are pending in this task: they hold off its drop.
     pub(crate) shields: Vec<ShieldNote>,
+    /// It is inside `block_in_place`: where, and since when.
+    pub(crate) in_place: Option<(&'static Location<'static>, u64)>,
+    /// Task-local values that it inherited; taken when it ends.
+    pub(crate) locals: Option<Arc<Locals>>,
     /// What polls bounded shields by need, by the shield's id: woken when the drop is due.
     pub(crate) reminders: Vec<(u64, Waker)>,
     /// Stacks at which it registered wakers, if they are taken.
@@ -67,6 +72,8 @@ pub(crate) enum Stage {
     Ending = 1,
 }
 
+const HAS_LOCALS: u32 = 1 << 9;
+
 pub(crate) struct Header {
     pub(crate) state: State,
     pub(crate) vtable: &'static Vtable,
@@ -75,7 +82,7 @@ pub(crate) struct Header {
     /// Owned as `state`'s `JOINER` flag says.
     pub(crate) joiner: UnsafeCell<Option<PackedWaker>>,
     extra: AtomicPtr<Mutex<Extra>>,
-    /// The record, and the runner's note in it: `[list: 16 | linked: 8 | stage: 4 | kind: 4]`.
+    /// The record, and the runner's note in it: `[list: 16 | 6 | has locals: 1 | linked: 1 | stage: 4 | kind: 4]`.
     pub(crate) record: Record,
 }
 
@@ -86,6 +93,7 @@ impl Header {
         spawned_at: &'static Location<'static>,
         now_ms: u64,
         name: Option<Arc<str>>,
+        locals: Option<Arc<Locals>>,
     ) -> Header {
         let header = Header {
             state: State::new(),
@@ -97,6 +105,10 @@ impl Header {
         };
         if name.is_some() {
             header.extra().name = name;
+        }
+        if locals.is_some() {
+            header.extra().locals = locals;
+            header.record.set_note(header.record.note() | HAS_LOCALS);
         }
         header
     }
@@ -115,6 +127,12 @@ impl Header {
 
     pub(crate) fn set_ending(&self) {
         self.record.set_note(self.record.note() | 1 << 4);
+    }
+
+    /// It inherited task-local values; see `local`.
+    #[inline]
+    pub(crate) fn has_locals(&self) -> bool {
+        self.record.note() & HAS_LOCALS != 0
     }
 
     pub(crate) fn is_linked(&self) -> bool {

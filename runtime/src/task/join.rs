@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::header::Header;
 use super::meta::TaskId;
@@ -77,6 +77,11 @@ impl<T> JoinHandle<T> {
         self.task().cancel(CancelReason::here(CancelKind::Aborted));
     }
 
+    /// A handle that can cancel the task from elsewhere, and sees whether it is complete. It may outlive this one.
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle(self.task())
+    }
+
     pub(crate) fn take_output(&mut self) -> Result<T, JoinError> {
         debug_assert!(self.has_output);
         self.has_output = false;
@@ -136,6 +141,7 @@ impl<T> Future for JoinHandle<T> {
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(self.has_output, "a JoinHandle was polled after it had returned its result");
+        ready!(self.leaf.proceed_at(cx, Location::caller()));
         if !self.header().state.load().is_complete() {
             if self.header().is_at_or_above_polled() {
                 self.leaf.ready();
@@ -190,47 +196,101 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
+/// The id of the task that runs this code.
+///
+/// # Panics
+/// Outside a task of a leakfree runtime.
+#[track_caller]
+pub fn id() -> TaskId {
+    try_id().expect("`leakfree::task::id` was called outside a task")
+}
+
+/// The id of the task that runs this code; `None` outside of one.
+pub fn try_id() -> Option<TaskId> {
+    TaskRef::polled().map(|task| task.header().record.id())
+}
+
+/// Cancels a task from anywhere; made by [`JoinHandle::abort_handle`]. Cheap to clone. It keeps neither the task running nor its
+/// result.
+#[derive(Clone)]
+pub struct AbortHandle(TaskRef);
+
+impl AbortHandle {
+    /// As [`JoinHandle::abort`].
+    #[track_caller]
+    pub fn abort(&self) {
+        self.0.cancel(CancelReason::here(CancelKind::Aborted));
+    }
+
+    /// As [`JoinHandle::is_finished`].
+    pub fn is_finished(&self) -> bool {
+        self.0.header().state.load().is_complete()
+    }
+
+    /// The task's id, as reports show it.
+    pub fn id(&self) -> TaskId {
+        self.0.header().record.id()
+    }
+}
+
+impl fmt::Debug for AbortHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AbortHandle")
+            .field("id", &self.id().0)
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
 /// A task did not return: it was cancelled, or it panicked. Or it never can, because it waits for the asker.
-pub struct JoinError(Kind);
+pub struct JoinError {
+    task: TaskId,
+    kind: Kind,
+}
 
 enum Kind {
     Cancelled(CancelReason),
-    WouldDeadlock(TaskId),
+    WouldDeadlock,
     Panicked(std::sync::Mutex<Box<dyn Any + Send>>),
 }
 
 impl JoinError {
-    pub(crate) fn cancelled(reason: CancelReason) -> JoinError {
-        JoinError(Kind::Cancelled(reason))
+    pub(crate) fn cancelled(task: TaskId, reason: CancelReason) -> JoinError {
+        JoinError { task, kind: Kind::Cancelled(reason) }
     }
 
     pub(crate) fn would_deadlock(task: TaskId) -> JoinError {
-        JoinError(Kind::WouldDeadlock(task))
+        JoinError { task, kind: Kind::WouldDeadlock }
     }
 
-    pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> JoinError {
-        JoinError(Kind::Panicked(std::sync::Mutex::new(payload)))
+    pub(crate) fn panicked(task: TaskId, payload: Box<dyn Any + Send>) -> JoinError {
+        JoinError { task, kind: Kind::Panicked(std::sync::Mutex::new(payload)) }
+    }
+
+    /// The task that was awaited.
+    pub fn id(&self) -> TaskId {
+        self.task
     }
 
     /// Whether the task was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.0, Kind::Cancelled(_))
+        matches!(self.kind, Kind::Cancelled(_))
     }
 
     /// Whether the task panicked.
     pub fn is_panic(&self) -> bool {
-        matches!(self.0, Kind::Panicked(_))
+        matches!(self.kind, Kind::Panicked(_))
     }
 
     /// Whether the task that was awaited is the asker itself, or one that cannot complete before the asker has: it waits for
     /// the end of a scope that the asker is below.
     pub fn is_would_deadlock(&self) -> bool {
-        matches!(self.0, Kind::WouldDeadlock(_))
+        matches!(self.kind, Kind::WouldDeadlock)
     }
 
     /// Why the task was cancelled, if it was.
     pub fn cancel_reason(&self) -> Option<CancelReason> {
-        match &self.0 {
+        match &self.kind {
             Kind::Cancelled(reason) => Some(reason.clone()),
             _ => None,
         }
@@ -242,11 +302,11 @@ impl JoinError {
     /// # Errors
     /// The error itself, if the task did not panic.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
-        match self.0 {
+        match self.kind {
             Kind::Panicked(payload) => {
                 Ok(payload.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
             }
-            kind => Err(JoinError(kind)),
+            kind => Err(JoinError { task: self.task, kind }),
         }
     }
 
@@ -273,12 +333,13 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.kind {
             Kind::Cancelled(reason) => write!(f, "task was cancelled: {reason}"),
-            Kind::WouldDeadlock(task) => write!(
+            Kind::WouldDeadlock => write!(
                 f,
-                "waiting for task {task} would never end: it completes only after everything below it has, and that \
-                 includes the task that asks"
+                "waiting for task {} would never end: it completes only after everything below it has, and that \
+                 includes the task that asks",
+                self.task
             ),
             Kind::Panicked(payload) => {
                 let payload = payload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,7 +1,10 @@
 //! What a pending task waits on: the closed list of reasons, and the recording half of a leaf.
 
+use std::future::Future;
 use std::panic::Location;
-use std::task::Context;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::task::{Context, Poll, Waker};
 
 use super::frame::{self, Stamp};
 use super::meta::TaskId;
@@ -107,6 +110,12 @@ reasons! {
     SpawnWhenFree = "Scope::spawn_when_free", Task;
     /// `Children::join_next`: any child's end.
     NextChild = "Children::join_next", Task;
+    /// The task has used its budget up and lets others run; see [`task::coop`](crate::task::coop).
+    CoopYield = "coop yield", World;
+    /// `task::block_in_place`: the task is running, but its thread may be blocked.
+    BlockInPlace = "block_in_place", World;
+    /// `task::JoinSet::join_next`: the end of any task in the set.
+    JoinSetNext = "JoinSet::join_next", Task;
 }
 
 #[cfg_attr(leakfree_norecord, allow(dead_code))]
@@ -171,6 +180,8 @@ pub(crate) struct Wait {
 pub(crate) struct Leaf {
     wait: Wait,
     stamp: Option<Stamp>,
+    /// It took an operation off the poll's budget, and has not been pending since.
+    spent: bool,
 }
 
 impl Leaf {
@@ -182,7 +193,7 @@ impl Leaf {
 
     /// The same, at a location found elsewhere.
     pub(crate) fn at(reason: WaitReason, object: Object, location: &'static Location<'static>) -> Leaf {
-        Leaf { wait: Wait { reason, object, location, own: false }, stamp: None }
+        Leaf { wait: Wait { reason, object, location, own: false }, stamp: None, spent: false }
     }
 
     pub(crate) fn reason(&self) -> WaitReason {
@@ -199,16 +210,54 @@ impl Leaf {
     }
 
     /// Corrects the location, for leaves whose caller is only known at the poll. A leaf that was spawned as it is has
-    /// no caller but the runtime: then the spawn is where the user wrote it.
+    /// no caller but the runtime: then the spawn is where the user wrote it. One behind a reference has none but the
+    /// standard library: then it is the arm of the `select!` or `join!` around it, or where the leaf was made.
     #[inline]
     pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
-        let by_us = location.file() == super::cell::FILE;
-        self.wait.location = if by_us { frame::spawned_at().unwrap_or(location) } else { location };
+        let file = location.file();
+        self.wait.location = if file == super::cell::FILE {
+            frame::spawned_at().unwrap_or(location)
+        } else if forwards(file) {
+            frame::arm().unwrap_or(location)
+        } else {
+            location
+        };
+    }
+
+    /// Takes one operation off the poll's budget; call it first in a poll: `ready!(leaf.proceed(cx))`. When nothing is left the
+    /// task is to be polled again at once, behind the others. What turns out to be pending costs nothing.
+    #[inline]
+    pub(crate) fn proceed(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.spent = frame::spend();
+        if self.spent { Poll::Ready(()) } else { self.out_of_budget(cx) }
+    }
+
+    /// The same, for leaves whose caller is only known at the poll.
+    #[inline]
+    pub(crate) fn proceed_at(&mut self, cx: &Context<'_>, location: &'static Location<'static>) -> Poll<()> {
+        self.spent = frame::spend();
+        if self.spent {
+            return Poll::Ready(());
+        }
+        self.set_location(location);
+        self.out_of_budget(cx)
+    }
+
+    #[cold]
+    fn out_of_budget(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.wait.own = waker::is_polled_task(cx);
+        let wait = Wait { reason: WaitReason::CoopYield, object: Object::None, ..self.wait };
+        self.stamp = frame::note(wait, self.stamp);
+        coop_yield(cx);
+        Poll::Pending
     }
 
     /// Records that the task being polled now waits here. Call each time before returning `Pending`.
     #[inline]
     pub(crate) fn pending(&mut self, cx: &Context<'_>) {
+        if std::mem::take(&mut self.spent) {
+            frame::give_back();
+        }
         self.wait.own = waker::is_polled_task(cx);
         self.stamp = frame::note(self.wait, self.stamp);
     }
@@ -225,6 +274,60 @@ impl Leaf {
         if let Some(stamp) = self.stamp.take() {
             frame::take_back(stamp);
         }
+    }
+}
+
+/// As [`Leaf::proceed`], for poll functions without a future of their own. They [`frame::give_back`] what they took if they
+/// are pending.
+#[inline]
+#[track_caller]
+pub(crate) fn proceed_detached(cx: &Context<'_>) -> Poll<()> {
+    if frame::spend() {
+        return Poll::Ready(());
+    }
+    Leaf::new(WaitReason::CoopYield, Object::None).pending_detached(cx);
+    coop_yield(cx);
+    Poll::Pending
+}
+
+/// Has the polled task polled again behind the others.
+///
+/// A waker that is not the task's own belongs to a combinator, which may poll again within this poll and go on for as long as
+/// it is told to: so its budget begins anew.
+#[cold]
+fn coop_yield(cx: &Context<'_>) {
+    if waker::is_polled_task(cx) {
+        frame::set_yielded();
+    } else {
+        frame::refill();
+        cx.waker().wake_by_ref();
+    }
+}
+
+/// Whether that file of the standard library polls futures on behalf of others: `&mut F`, `Pin<P>`, `Box<F>`.
+fn forwards(file: &str) -> bool {
+    static FILES: OnceLock<[&str; 2]> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
+        let mut cx = Context::from_waker(Waker::noop());
+        [Pin::new(&mut &mut Probe).poll(&mut cx), Pin::new(&mut Box::new(Probe)).poll(&mut cx)].map(
+            |polled| match polled {
+                Poll::Ready(file) => file,
+                Poll::Pending => "",
+            },
+        )
+    });
+    files.contains(&file)
+}
+
+/// Says which file polls it.
+struct Probe;
+
+impl Future for Probe {
+    type Output = &'static str;
+
+    #[track_caller]
+    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<&'static str> {
+        Poll::Ready(Location::caller().file())
     }
 }
 

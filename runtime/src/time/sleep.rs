@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::Instant;
@@ -49,21 +49,30 @@ impl Timer {
         self.deadline_ns
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let start = Instant::from_std(self.driver.clock().start());
-        start.checked_add(Duration::from_nanos(self.deadline_ns))
+    /// The deadline; one beyond the runtime's reach of 584 years is at its end.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::from_start(self.driver.clock().start(), self.deadline_ns)
+    }
+
+    /// That moment as the timer counts.
+    pub(super) fn ns_of(&self, moment: Instant) -> u64 {
+        moment.since_start_ns(self.driver.clock().start())
     }
 
     pub(super) fn is_elapsed(&self) -> bool {
         self.now_ns() >= self.deadline_ns
     }
 
+    /// Sets another deadline. Who waits for the one before is woken at this one.
     pub(super) fn reset(&mut self, deadline_ns: u64) {
-        self.disarm();
         self.deadline_ns = deadline_ns;
+        if let Some(key) = self.key {
+            self.key = self.driver.move_to(key, deadline_ns);
+        }
     }
 
-    fn disarm(&mut self) {
+    /// Nobody is woken any more.
+    pub(super) fn disarm(&mut self) {
         if let Some(key) = self.key.take() {
             self.driver.disarm(key);
         }
@@ -120,6 +129,23 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { timer, leaf: Leaf::new(WaitReason::Sleep, Object::None) }
 }
 
+/// Moves a paused clock on: waits until it has jumped that far. Timers on the way fire, each at its time and before this ends.
+///
+/// # Panics
+/// Outside a leakfree runtime; if its clock is not [paused](crate::runtime::Builder::start_paused).
+///
+/// # Cancel safety
+/// Cancel safe. Dropped, the clock stays where it is.
+#[track_caller]
+pub fn advance(duration: Duration) -> Sleep {
+    let timer = Timer::after("leakfree::time::advance", duration);
+    assert!(
+        timer.driver.clock().is_paused(),
+        "`leakfree::time::advance` moves a paused clock only: use `#[leakfree::test(paused)]` or `Builder::start_paused`"
+    );
+    Sleep { timer, leaf: Leaf::new(WaitReason::Sleep, Object::None) }
+}
+
 /// The future of [`sleep`] and [`sleep_until`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are awaited"]
@@ -129,8 +155,8 @@ pub struct Sleep {
 }
 
 impl Sleep {
-    /// When it is over; `None` if that is beyond the clock's reach.
-    pub fn deadline(&self) -> Option<Instant> {
+    /// When it is over. For ever is 584 years after the runtime's start.
+    pub fn deadline(&self) -> Instant {
         self.timer.deadline()
     }
 
@@ -139,10 +165,21 @@ impl Sleep {
         self.timer.is_elapsed()
     }
 
-    /// Sets another deadline. Whoever awaits it must poll it again.
+    /// Sets another deadline, be it over or not. Who waits for it already is woken at the new one.
+    ///
+    /// ```
+    /// # leakfree::runtime::Builder::new().start_paused(true).build().unwrap().block_on(async {
+    /// use leakfree::time::{self, Duration, Instant};
+    ///
+    /// let (start, second) = (Instant::now(), Duration::from_secs(1));
+    /// let mut sleep = time::sleep(Duration::MAX);
+    /// sleep.reset(start + second);
+    /// (&mut sleep).await;
+    /// assert!(sleep.is_elapsed() && start.elapsed() == second);
+    /// # });
+    /// ```
     pub fn reset(&mut self, deadline: Instant) {
-        let start = self.timer.driver.clock().start();
-        self.timer.reset(deadline.since_start_ns(start));
+        self.timer.reset(self.timer.ns_of(deadline));
     }
 }
 
@@ -150,6 +187,7 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.leaf.proceed(cx));
         if self.timer.poll(cx) {
             self.leaf.ready();
             Poll::Ready(())

@@ -61,6 +61,16 @@ pub struct Timeout<F> {
 }
 
 impl<F> Timeout<F> {
+    /// The future.
+    pub fn get_ref(&self) -> &F {
+        &self.future
+    }
+
+    /// The future.
+    pub fn get_mut(&mut self) -> &mut F {
+        &mut self.future
+    }
+
     /// The future, without the deadline.
     pub fn into_inner(self) -> F {
         self.future
@@ -71,8 +81,8 @@ impl<F: Future> Future for Timeout<F> {
     type Output = Result<F::Output, Elapsed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: `future` is the only field that is pinned: nothing here moves it, and `into_inner` takes the
-        // whole by value, which a pinned one does not allow.
+        // SAFETY: `future` is the only field that is pinned: nothing here moves it; `into_inner` takes the whole
+        // by value and `get_mut` by `&mut`, which a pinned one allows only if it is `Unpin`.
         let (future, timer, leaf) = unsafe {
             let this = self.get_unchecked_mut();
             (Pin::new_unchecked(&mut this.future), &mut this.timer, &mut this.leaf)

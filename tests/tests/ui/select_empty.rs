@@ -1,0 +1,5 @@
+fn main() {}
+
+async fn nothing() {
+    leakfree::select! {}
+}

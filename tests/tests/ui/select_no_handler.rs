@@ -1,0 +1,7 @@
+fn main() {}
+
+async fn no_handler() {
+    leakfree::select! {
+        _ = leakfree::yield_now()
+    }
+}
