@@ -309,12 +309,12 @@ impl<T> Receiver<T> {
         let Receiver { shared, seen } = self;
         let shared = &**shared;
         async move {
-            let mut closed = false;
+            let (mut news, mut closed) = (false, false);
             loop {
                 {
                     let value = shared.read();
                     let version = shared.state().version;
-                    let has_changed = mem::replace(seen, version) != version;
+                    let has_changed = mem::replace(seen, version) != version || news;
                     if condition(&value) {
                         return Ok(Ref { value, has_changed });
                     }
@@ -323,7 +323,8 @@ impl<T> Receiver<T> {
                     return Err(RecvError(()));
                 }
                 // Once more after the end: the last value may have come just before.
-                closed = Changed::at(shared, seen, WaitReason::WatchWaitFor, site).await.is_err();
+                news = Changed::at(shared, seen, WaitReason::WatchWaitFor, site).await.is_ok();
+                closed = !news;
             }
         }
     }
