@@ -180,7 +180,7 @@ fn who_fails_lets_the_next_try() {
     assert_eq!(fails.wakes(), 1);
     assert_eq!(fails.poll(), std::task::Poll::Ready(Err("no")));
     drop(fails);
-    assert_eq!(panic_message(|| drop(panics.woken())), "no");
+    assert_eq!(panic_message(|| _ = panics.woken()), "no");
     assert_eq!(makes.woken(), &4);
 }
 

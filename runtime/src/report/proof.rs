@@ -304,6 +304,18 @@ impl Graph {
         });
     }
 
+    /// Whether a task, or the holder of a lock, in a component waits for one in it. Those that are only queued for the same
+    /// lock are in one component, and no knot if its holders are elsewhere.
+    fn has_way_back(&self, at: usize, component: &HashSet<usize>) -> bool {
+        self.nodes[at].iter().flatten().any(|source| match source {
+            Source::Task(target) | Source::Holder(target) => component.contains(target),
+            Source::Ahead(_) | Source::Lock(_) => false,
+            Source::End(scope) | Source::Body(scope) => {
+                self.children.get(scope).into_iter().flatten().any(|child| component.contains(child))
+            }
+        })
+    }
+
     /// For each stuck task in a knot, the first task of the knot: Tarjan's components, without recursion.
     fn knots(&self, stuck: &[bool]) -> Vec<Option<usize>> {
         const NEW: usize = usize::MAX;
@@ -341,7 +353,6 @@ impl Graph {
                     }
                     continue;
                 }
-                let itself = targets.contains(&at);
                 path.pop();
                 if let Some((parent, ..)) = path.last() {
                     low[*parent] = low[*parent].min(low[at]);
@@ -351,9 +362,11 @@ impl Graph {
                         stack.iter().rposition(|&task| task == at).expect("pushed when it was entered");
                     let component = stack.split_off(from);
                     let first = component.iter().copied().min();
+                    let members: HashSet<usize> = component.iter().copied().collect();
+                    let is_knot = component.iter().any(|&at| self.has_way_back(at, &members));
                     for &task in &component {
                         on_stack[task] = false;
-                        if component.len() > 1 || itself {
+                        if is_knot {
                             knots[task] = first;
                         }
                     }
