@@ -362,7 +362,9 @@ fn a_panic_in_a_closure_or_under_a_guard_lets_go() {
     });
     assert_eq!(*mutex.try_lock().unwrap(), 1);
     let lock = RwLock::new(1);
-    panic_message(|| drop(RwLockWriteGuard::map(lock.try_write().unwrap(), |_| -> &mut i32 { panic!("no") })));
+    panic_message(|| {
+        drop(RwLockWriteGuard::map(lock.try_write().unwrap(), |_| -> &mut i32 { panic!("no") }))
+    });
     panic_message(|| drop(RwLockReadGuard::map(lock.try_read().unwrap(), |_| -> &i32 { panic!("no") })));
     panic_message(|| {
         drop(RwLockWriteGuard::downgrade_map(lock.try_write().unwrap(), |_| -> &i32 { panic!("no") }));

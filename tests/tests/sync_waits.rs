@@ -195,10 +195,7 @@ async fn a_send_with_a_timeout() {
     tx.try_send(1).unwrap();
     let (task, line) = park!(tx.send_timeout(2, Duration::from_secs(3600)));
     let waits: Vec<_> = task.waits.iter().map(|wait| (wait.reason, wait.site.file, wait.site.line)).collect();
-    assert_eq!(waits, [
-        (WaitReason::MpscReserve, file!(), line),
-        (WaitReason::Timeout, file!(), line)
-    ]);
+    assert_eq!(waits, [(WaitReason::MpscReserve, file!(), line), (WaitReason::Timeout, file!(), line)]);
     drop(rx);
 }
 
@@ -207,9 +204,13 @@ async fn a_send_with_a_timeout() {
 async fn the_holders_of_a_shared_lock_are_told() {
     let semaphore = Arc::new(Semaphore::new(3));
     let theirs = Arc::clone(&semaphore);
-    let (line, holds) = (line!(), leakfree::scope::current().task().name("holds").spawn(async move {
-        let _two = theirs.acquire_many(2).await; std::future::pending::<()>().await;
-    }));
+    let (line, holds) = (
+        line!(),
+        leakfree::scope::current().task().name("holds").spawn(async move {
+            let _two = theirs.acquire_many(2).await;
+            std::future::pending::<()>().await;
+        }),
+    );
     let holder = parked("holds").await;
     let mine = semaphore.acquire().await.unwrap();
     let theirs = Arc::clone(&semaphore);
@@ -250,9 +251,10 @@ async fn the_holders_of_a_shared_lock_are_told() {
 async fn the_last_users_of_a_channel_are_told() {
     let (tx, mut rx) = mpsc::channel::<u8>(4);
     let second = tx.clone();
-    let task = leakfree::scope::current().task().name("receives").spawn(async move {
-        while rx.recv().await.is_some() {}
-    });
+    let task = leakfree::scope::current()
+        .task()
+        .name("receives")
+        .spawn(async move { while rx.recv().await.is_some() {} });
     let channel = |task: &TaskInfo| match task.waits[0].object {
         WaitObject::Channel(channel) => channel,
         ref object => panic!("{object:?}"),

@@ -77,8 +77,7 @@ impl State {
 
 impl Permits {
     pub(super) const fn new(free: usize, created: &'static Location<'static>) -> Permits {
-        let state =
-            State { free, closed: false, waiters: Waiters::new(), record: SharedRecord::new() };
+        let state = State { free, closed: false, waiters: Waiters::new(), record: SharedRecord::new() };
         Permits { state: Mutex::new(state), created }
     }
 

@@ -52,7 +52,10 @@ impl Semaphore {
     /// If there are more than [`MAX_PERMITS`](Semaphore::MAX_PERMITS).
     #[track_caller]
     pub const fn new(permits: usize) -> Semaphore {
-        assert!(permits <= Semaphore::MAX_PERMITS, "a semaphore was to have more than Semaphore::MAX_PERMITS");
+        assert!(
+            permits <= Semaphore::MAX_PERMITS,
+            "a semaphore was to have more than Semaphore::MAX_PERMITS"
+        );
         Semaphore { permits: Permits::new(permits, Location::caller()) }
     }
 
@@ -270,7 +273,9 @@ permit!([] OwnedSemaphorePermit, "OwnedSemaphorePermit", Arc<Semaphore>);
 
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Semaphore").field("available_permits", &self.available_permits()).finish_non_exhaustive()
+        f.debug_struct("Semaphore")
+            .field("available_permits", &self.available_permits())
+            .finish_non_exhaustive()
     }
 }
 

@@ -39,9 +39,7 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
         f: impl FnOnce(&mut T) -> Option<&mut U>,
     ) -> Result<MappedMutexGuard<'a, U>, Self> {
         match f(&mut *this).map(NonNull::from) {
-            Some(data) => {
-                Ok(MappedMutexGuard { raw: &this.into_mutex().raw, data, _value: PhantomData })
-            }
+            Some(data) => Ok(MappedMutexGuard { raw: &this.into_mutex().raw, data, _value: PhantomData }),
             None => Err(this),
         }
     }
@@ -98,10 +96,7 @@ impl<T: ?Sized> OwnedMutexGuard<T> {
     }
 
     /// A guard of a part of the value.
-    pub fn map<U: ?Sized>(
-        mut this: Self,
-        f: impl FnOnce(&mut T) -> &mut U,
-    ) -> OwnedMappedMutexGuard<T, U> {
+    pub fn map<U: ?Sized>(mut this: Self, f: impl FnOnce(&mut T) -> &mut U) -> OwnedMappedMutexGuard<T, U> {
         let data = NonNull::from(f(&mut *this));
         OwnedMappedMutexGuard { data, mutex: this.into_mutex() }
     }

@@ -280,9 +280,7 @@ impl<T: ?Sized> Future for LockOwned<T> {
         let this = &mut *self;
         let mutex = this.mutex.as_ref().expect("`lock_owned` was polled after it was ready");
         match this.turn.poll(&mutex.raw, cx) {
-            Poll::Ready(()) => {
-                Poll::Ready(OwnedMutexGuard::new(this.mutex.take().expect("looked at above")))
-            }
+            Poll::Ready(()) => Poll::Ready(OwnedMutexGuard::new(this.mutex.take().expect("looked at above"))),
             Poll::Pending => Poll::Pending,
         }
     }
