@@ -79,3 +79,86 @@ impl<T> Future for Holding<T> {
         Poll::Pending
     }
 }
+
+/// A future that is polled by hand, outside a runtime, and whose wakes are counted.
+#[derive(Debug)]
+pub struct ByHand<F> {
+    future: Pin<Box<F>>,
+    wakes: Arc<Wakes>,
+}
+
+#[derive(Debug, Default)]
+struct Wakes(AtomicUsize);
+
+impl std::task::Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl<F: Future> ByHand<F> {
+    /// Not polled yet.
+    pub fn new(future: F) -> ByHand<F> {
+        ByHand { future: Box::pin(future), wakes: Arc::default() }
+    }
+
+    /// Polled once already, and pending.
+    #[track_caller]
+    pub fn pending(future: F) -> ByHand<F> {
+        let mut by_hand = ByHand::new(future);
+        assert!(by_hand.poll().is_pending(), "it did not have to wait");
+        by_hand
+    }
+
+    /// One poll.
+    pub fn poll(&mut self) -> Poll<F::Output> {
+        let waker = Arc::clone(&self.wakes).into();
+        self.future.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    /// Wakes so far.
+    pub fn wakes(&self) -> usize {
+        self.wakes.0.load(Ordering::SeqCst)
+    }
+
+    /// The output of a future that was woken just once and is ready now.
+    #[track_caller]
+    pub fn woken(mut self) -> F::Output {
+        assert_eq!(self.wakes(), 1, "woken once");
+        match self.poll() {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("woken and not ready"),
+        }
+    }
+
+    /// Asserts that it still waits, and was not woken.
+    #[track_caller]
+    pub fn waits(&mut self) {
+        assert_eq!(self.wakes(), 0, "nobody woke it");
+        assert!(self.poll().is_pending());
+    }
+
+    /// The future, to be polled or dropped elsewhere.
+    pub fn into_inner(self) -> Pin<Box<F>> {
+        self.future
+    }
+}
+
+/// The output of a future that is ready at once.
+#[track_caller]
+pub fn ready<F: Future>(future: F) -> F::Output {
+    match ByHand::new(future).poll() {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it had to wait"),
+    }
+}
+
+/// The message of the panic that `f` ends in.
+#[track_caller]
+pub fn panic_message(f: impl FnOnce()) -> String {
+    let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).expect_err("it should panic");
+    match payload.downcast::<String>() {
+        Ok(message) => *message,
+        Err(payload) => payload.downcast::<&str>().map_or_else(|_| String::new(), |text| (*text).to_owned()),
+    }
+}

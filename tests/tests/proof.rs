@@ -8,7 +8,7 @@ use std::time::Duration;
 use leakfree::report::snapshot::{HolderInfo, WaitObject};
 use leakfree::report::verdict::{Finding, Report, Verdict};
 use leakfree::runtime::Handle;
-use leakfree::sync::{Mutex, mpsc, oneshot};
+use leakfree::sync::{Mutex, OnceCell, RwLock, Semaphore, mpsc, oneshot};
 use leakfree::{JoinHandle, Scope, scope, time};
 use leakfree_tests::{parked, runtime};
 
@@ -331,4 +331,214 @@ fn a_leaf_that_was_dropped_elsewhere_proves_nothing() {
         task.await.unwrap();
     });
     assert_eq!(runtime.shutdown().leaked(), 1, "the stuck one");
+}
+
+/// A reads, B waits to write, A reads again: behind B, who waits for A.
+#[test]
+fn a_second_read_behind_a_writer_is_a_knot() {
+    let runtime = runtime(2);
+    let report = runtime.block_on(async {
+        let lock = Arc::new(RwLock::new(()));
+        let (theirs, its) = (Arc::clone(&lock), Arc::clone(&lock));
+        let (go, may_go) = oneshot::channel::<()>();
+        let reader = spawn("reader", async move {
+            let _once = lock.read().await;
+            may_go.await.unwrap();
+            let _twice = lock.read().await;
+        });
+        parked("reader").await;
+        let writer = spawn("writer", async move { drop(theirs.write().await) });
+        parked("writer").await;
+        assert!(Handle::current().report().findings.is_empty(), "the reader waits for a message");
+        go.send(()).unwrap();
+        leakfree_tests::until(|| !Handle::current().report().findings.is_empty()).await;
+        // Whoever comes later is in the same line.
+        spawn("late", async move { drop(its.read().await) });
+        let report = report(&["reader", "writer", "late"]).await;
+        writer.abort();
+        let _ = writer.await;
+        reader.await.unwrap();
+        report
+    });
+    let knot = find(&report, "reader");
+    assert_eq!((knot.verdict, knot.knots), (Verdict::Deadlocked, 1), "{report}");
+    assert!(names(knot).contains(&"writer"), "{report}");
+    assert_eq!(report.leaked(), 3, "{report}");
+    assert!(report.to_string().contains("in RwLock::write at"), "{report}");
+    assert!(runtime.shutdown().is_clean());
+}
+
+#[test]
+fn two_semaphores_in_opposite_order_are_a_knot() {
+    let runtime = runtime(2);
+    let report = runtime.block_on(async {
+        let (a, b) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(2)));
+        let (a2, b2) = (Arc::clone(&a), Arc::clone(&b));
+        let (to_second, from_first) = oneshot::channel();
+        let (to_first, from_second) = oneshot::channel();
+        let first = spawn("first", async move {
+            let _a = a.acquire().await.unwrap();
+            to_second.send(()).unwrap();
+            from_second.await.unwrap();
+            let _b = b.acquire_many(2).await.unwrap();
+        });
+        let second = spawn("second", async move {
+            let _b = b2.acquire_owned().await.unwrap();
+            to_first.send(()).unwrap();
+            from_first.await.unwrap();
+            let _a = a2.acquire().await.unwrap();
+        });
+        leakfree_tests::until(|| !Handle::current().report().findings.is_empty()).await;
+        let report = report(&["first", "second"]).await;
+        first.abort();
+        let _ = first.await;
+        second.await.unwrap();
+        report
+    });
+    let knot = find(&report, "first");
+    assert_eq!((knot.verdict, knot.knots, names(knot)), (Verdict::Deadlocked, 1, vec!["first", "second"]));
+    let text = report.to_string();
+    assert!(text.contains("(acquired tests/tests/proof.rs:"), "{text}");
+    assert!(text.contains("nor a permit, and that nobody adds permits."), "{text}");
+    assert!(runtime.shutdown().is_clean());
+}
+
+#[test]
+fn a_permit_that_is_awaited_by_its_holder_is_a_knot_of_one_and_who_waits_behind_a_victim() {
+    let runtime = runtime(1);
+    let report = runtime.block_on(async {
+        let semaphore = Arc::new(Semaphore::new(2));
+        let theirs = Arc::clone(&semaphore);
+        spawn("all", async move {
+            let _one = semaphore.acquire().await.unwrap();
+            drop(semaphore.acquire_many(2).await);
+        });
+        let (cell, again) = (Arc::new(OnceCell::<u8>::new()), Arc::new(Mutex::new(())));
+        let other = Arc::clone(&cell);
+        let stuck = spawn("stuck", pending::<()>());
+        spawn("makes", async move {
+            cell.get_or_init(|| async {
+                stuck.await.unwrap();
+                1
+            })
+            .await;
+        });
+        parked("makes").await;
+        // Two behind the same cell, and behind each other in its queue: victims, and no knot.
+        for name in ["needs it", "needs it, too"] {
+            let other = Arc::clone(&other);
+            spawn(name, async move { assert_eq!(*other.get_or_init(|| async { 2 }).await, 2) });
+        }
+        drop((theirs, again));
+        report(&["all", "stuck", "makes", "needs it", "needs it, too"]).await
+    });
+    let all = find(&report, "all");
+    assert_eq!((all.verdict, all.knots, all.ids.len()), (Verdict::Deadlocked, 1, 1), "{report}");
+    assert_eq!(find(&report, "makes").verdict, Verdict::ProvenStuck);
+    for name in ["needs it", "needs it, too"] {
+        let needs = find(&report, name);
+        assert_eq!((needs.verdict, needs.knots), (Verdict::Deadlocked, 0), "{report}");
+        assert_eq!(needs.waits_for, [find(&report, "makes").task.id, find(&report, "stuck").task.id]);
+    }
+}
+
+/// Each of these waits for a lock that somebody may still let it have.
+#[test]
+fn a_shared_lock_that_anybody_may_open_proves_nothing() {
+    let runtime = runtime(2);
+    let report = runtime.block_on(async {
+        let mut all = Vec::new();
+        // Nobody holds a permit: who waits, waits for one that is added.
+        let none = Arc::new(Semaphore::new(0));
+        let theirs = Arc::clone(&none);
+        spawn("a signal", async move { drop(theirs.acquire().await) });
+        all.push("a signal");
+
+        // Permits have been added, or forgotten, before: nobody knows what comes.
+        for (name, op) in [("added", 0), ("forgotten", 1), ("forgotten, too", 2)] {
+            let semaphore = Semaphore::new(2);
+            match op {
+                0 => semaphore.add_permits(1),
+                1 => semaphore.try_acquire().unwrap().forget(),
+                _ => assert_eq!(semaphore.forget_permits(1), 1),
+            }
+            spawn(name, async move {
+                let _one = semaphore.acquire().await.unwrap();
+                drop(semaphore.acquire_many(3).await);
+            });
+            all.push(name);
+        }
+
+        // A thread outside has one of two permits.
+        let shared = Arc::new(Semaphore::new(2));
+        let theirs = Arc::clone(&shared);
+        let outside = std::thread::spawn(move || theirs.try_acquire_owned().unwrap()).join().unwrap();
+        spawn("a thread's", async move {
+            let _one = shared.acquire().await.unwrap();
+            drop(shared.acquire().await);
+        });
+        all.push("a thread's");
+
+        // Somebody is queued who is not in the snapshot, as a task of its own: he may go, and let the reader in.
+        let lock = Arc::new(RwLock::new(()));
+        let theirs = Arc::clone(&lock);
+        let mut queued = Box::pin(Arc::clone(&lock).write_owned());
+        spawn("reads", async move {
+            let _once = theirs.read().await;
+            leakfree_tests::until(|| theirs.try_read().is_err()).await;
+            let _twice = theirs.read().await;
+        });
+        leakfree_tests::until(|| lock.try_write().is_err()).await;
+        assert!(leakfree_tests::ByHand::new(&mut queued).poll().is_pending());
+        all.push("reads");
+
+        // One of several readers sleeps.
+        let lock = Arc::new(RwLock::new(()));
+        let theirs = Arc::clone(&lock);
+        spawn("sleeps", async move {
+            let _guard = theirs.read().await;
+            time::sleep(Duration::from_secs(3600)).await;
+        });
+        parked("sleeps").await;
+        spawn("writes", async move {
+            let _read = lock.read().await;
+            drop(lock.write().await);
+        });
+        all.extend(["sleeps", "writes"]);
+
+        // The writer who is queued before has a deadline.
+        let lock = Arc::new(RwLock::new(()));
+        let theirs = Arc::clone(&lock);
+        let (go, may_go) = oneshot::channel::<()>();
+        spawn("reads twice", async move {
+            let _once = theirs.read().await;
+            may_go.await.unwrap();
+            drop(theirs.read().await);
+        });
+        parked("reads twice").await;
+        spawn("gives up", async move {
+            let _ = time::timeout(Duration::from_secs(3600), lock.write()).await;
+        });
+        parked("gives up").await;
+        go.send(()).unwrap();
+        all.extend(["gives up", "reads twice"]);
+
+        // More holders than are told apart, and one of them is a sleeper.
+        let many = Arc::new(Semaphore::new(20));
+        let theirs = Arc::clone(&many);
+        let permits: Vec<_> = (0..19).map(|_| Arc::clone(&many).try_acquire_owned().unwrap()).collect();
+        spawn("behind many", async move {
+            let _one = theirs.acquire().await.unwrap();
+            drop(theirs.acquire().await);
+        });
+        all.push("behind many");
+
+        for _ in 0..100 {
+            leakfree::yield_now().await;
+        }
+        let report = report(&all).await;
+        drop((none, outside, queued, permits, many));
+        report
+    });
+    assert!(report.findings.is_empty(), "{report}");
 }

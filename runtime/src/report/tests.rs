@@ -256,3 +256,114 @@ fn the_variable_is_understood_or_refused() {
     assert_eq!(output(Some("out/leaks.json")), Ok(Output::File("out/leaks.json".into())));
     assert!(output(Some("jsn")).unwrap_err().contains("off, text, json, or a path"));
 }
+
+// ---- shared locks -------------------------------------------------------------------------------
+
+/// A task that waits for a lock that may have several holders.
+fn waits_shared(id: u64, holders: &[u64], waiters: u64) -> TaskInfo {
+    let holder = |&id: &u64| match id {
+        0 => HolderInfo::Unknown,
+        id => HolderInfo::Task { id, site: WAIT },
+    };
+    let holders = holders.iter().map(holder).collect();
+    let lock = LockInfo { id: 1, created: MADE, holders, waiters, shared: true };
+    let wait =
+        WaitInfo { reason: WaitReason::RwLockWrite, object: WaitObject::Lock(lock), site: WAIT, own: true };
+    TaskInfo { id, waits: vec![wait], own_wakers: 1, ..task(id) }
+}
+
+/// The stuck tasks, those in a knot marked.
+#[track_caller]
+fn check_stuck(tasks: Vec<TaskInfo>, expected: &[(u64, bool)]) {
+    let report = judge(&snapshot(tasks), Occasion::Live);
+    let mut found: Vec<(u64, bool)> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Deadlocked)
+        .flat_map(|finding| finding.ids.iter().map(|id| (*id, finding.knots > 0)))
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_shared_lock_is_stuck_only_if_all_who_hold_it_and_all_who_are_queued_are() {
+    let w = waits_shared;
+    check_stuck(vec![w(1, &[1], 1)], &[(1, true)]);
+    check_stuck(vec![w(1, &[1], 2), w(2, &[1], 2)], &[(1, true), (2, true)]);
+    // Nobody holds it; somebody who cannot be told; a task that is gone; one that lives.
+    check_stuck(vec![w(1, &[], 1)], &[]);
+    check_stuck(vec![w(1, &[1, 0], 1)], &[]);
+    check_stuck(vec![w(1, &[1, 9], 1)], &[]);
+    check_stuck(vec![w(1, &[1, 2], 1), waits(WaitReason::Sleep), TaskInfo { id: 2, ..task(2) }], &[]);
+    // More are queued than the snapshot has, or fewer.
+    check_stuck(vec![w(1, &[1], 2)], &[]);
+    check_stuck(vec![w(1, &[1], 0)], &[]);
+    // Who is queued, too, may go on, or be dropped.
+    let deadline = TaskInfo { cancelled: None, foreign_wakers: 1, ..w(2, &[1], 2) };
+    check_stuck(vec![w(1, &[1], 2), deadline], &[]);
+    check_stuck(vec![w(1, &[1], 2), TaskInfo { settled: false, ..w(2, &[1], 2) }], &[]);
+    // Two tasks that saw the lock differently.
+    check_stuck(vec![w(1, &[1], 2), w(2, &[1, 2], 2)], &[]);
+    // A wait that was polled with another waker is not counted, so somebody is missing.
+    let mut foreign = w(2, &[1], 2);
+    foreign.waits[0].own = false;
+    check_stuck(vec![w(1, &[1], 2), foreign], &[]);
+    // Victims of a holder that nothing can wake: no knot, however many are queued.
+    let dead = TaskInfo { id: 3, unwakeable: true, ..task(3) };
+    check_stuck(vec![w(1, &[3], 2), w(2, &[3], 2), dead.clone()], &[(1, false), (2, false)]);
+    // Many at once, in a time that is not their square.
+    let many: Vec<_> = (10..20_010).map(|id| w(id, &[3], 20_000)).chain([dead]).collect();
+    let report = judge(&snapshot(many), Occasion::Live);
+    assert_eq!(report.findings.iter().map(|finding| finding.ids.len()).max(), Some(20_000));
+}
+
+#[test]
+fn locks_and_channels_are_told_in_text_and_json() {
+    let many = waits_shared(7, &[3, 4, 5, 6, 0], 1);
+    check_text(
+        TaskInfo { foreign_wakers: 1, ..many.clone() },
+        "\
+1. OUTLIVED main
+   task 7   spawned src/conn.rs:90:9   in main
+     parked 2.9 s in RwLock::write at src/conn.rs:97:22   lock created src/conn.rs:80:5, held by task 3 (locked \
+src/conn.rs:97:22), task 4 (locked src/conn.rs:97:22), task 5 (locked src/conn.rs:97:22) and 2 more
+     lived 3.1 s, 5 polls
+   why: alive when main's body had returned. 1 waker held outside leakfree's own queues: whoever holds one can still wake it.",
+    );
+    let channel = ChannelInfo {
+        id: 1,
+        created: MADE,
+        senders: 2,
+        receivers: 1,
+        last_sender: Some(UserInfo { task: Some(5), site: SPAWN }),
+        last_receiver: None,
+    };
+    let mut receives = waits(WaitReason::MpscRecv);
+    receives.waits[0].object = WaitObject::Channel(channel);
+    check_text(
+        receives.clone(),
+        "\
+1. OUTLIVED main
+   task 7   spawned src/conn.rs:90:9   in main
+     parked 2.9 s in mpsc::Receiver::recv at src/conn.rs:97:22   channel created src/conn.rs:80:5, 2 senders, last sent by \
+task 5 at src/conn.rs:90:9
+     lived 3.1 s, 5 polls
+   why: alive when main's body had returned. At least one sender has not been dropped, so the channel stays open, and nothing \
+is sent.",
+    );
+    let json = |task| -> serde_json::Value {
+        let report = judge(&snapshot(vec![task]), Occasion::Shutdown);
+        let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+        json["findings"][0]["waits"][0].clone()
+    };
+    let lock = json(many);
+    assert_eq!((lock["holders"][1]["task"].as_u64(), lock["waiters"].as_u64()), (Some(4), Some(1)));
+    assert!(lock["holders"][4]["task"].is_null() && lock["held_by"].is_null() && lock["channel"].is_null());
+    let one = json(waits_shared(7, &[3], 2));
+    assert_eq!((one["held_by"]["task"].as_u64(), &one["created_at"]), (Some(3), &"src/conn.rs:80:5".into()));
+    let channel = json(receives);
+    assert_eq!(channel["channel"]["senders"], 2);
+    assert_eq!(channel["channel"]["last_sender"]["site"], "src/conn.rs:90:9");
+    assert!(channel["channel"]["last_receiver"].is_null() && channel["holders"].is_null());
+}

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::blocking;
 use crate::task::channel_facts::{ChannelRecord, End};
@@ -440,6 +440,7 @@ impl<T: Clone> Future for Recv<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        ready!(this.leaf.proceed(cx));
         let mut state = this.shared.state();
         state.record.used(End::Receiver, this.leaf.location());
         let taken = state.take(this.next);

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
@@ -174,6 +174,7 @@ impl Waiting {
     }
 
     fn poll_leaf(&mut self, notify: &Notify, cx: &Context<'_>) -> Poll<()> {
+        ready!(self.leaf.proceed(cx));
         if self.poll(notify, cx) {
             self.leaf.ready();
             return Poll::Ready(());

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use super::blocking;
 use crate::task::channel_facts::{ChannelRecord, End};
@@ -290,7 +290,7 @@ impl<T> Future for Receiver<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
         let this = &mut *self;
         assert!(!this.done, "a oneshot::Receiver was polled after it was ready");
-        std::task::ready!(this.leaf.proceed_at(cx, Location::caller()));
+        ready!(this.leaf.proceed_at(cx, Location::caller()));
         let old = {
             let mut state = this.shared.lock();
             if let Some(value) = state.value.take() {

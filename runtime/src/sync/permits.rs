@@ -11,7 +11,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::semaphore::{AcquireError, TryAcquireError};
 use crate::task::facts::{Held, Holder, SharedRecord};
@@ -269,6 +269,7 @@ impl<S: Source> Claim<S> {
     }
 
     fn poll_permits(&mut self, cx: &Context<'_>) -> Poll<Result<Held, AcquireError>> {
+        ready!(self.leaf.proceed(cx));
         let permits = self.source.as_ref().expect("polled after it was ready").permits();
         let site = self.leaf.location();
         let mut state = permits.state();

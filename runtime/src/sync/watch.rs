@@ -11,7 +11,7 @@ use std::ops::Deref;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
@@ -309,12 +309,12 @@ impl<T> Receiver<T> {
         let Receiver { shared, seen } = self;
         let shared = &**shared;
         async move {
-            let mut closed = false;
+            let (mut news, mut closed) = (false, false);
             loop {
                 {
                     let value = shared.read();
                     let version = shared.state().version;
-                    let has_changed = mem::replace(seen, version) != version;
+                    let has_changed = mem::replace(seen, version) != version || news;
                     if condition(&value) {
                         return Ok(Ref { value, has_changed });
                     }
@@ -323,7 +323,8 @@ impl<T> Receiver<T> {
                     return Err(RecvError(()));
                 }
                 // Once more after the end: the last value may have come just before.
-                closed = Changed::at(shared, seen, WaitReason::WatchWaitFor, site).await.is_err();
+                news = Changed::at(shared, seen, WaitReason::WatchWaitFor, site).await.is_ok();
+                closed = !news;
             }
         }
     }
@@ -403,6 +404,7 @@ impl<T> Future for Changed<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        ready!(this.leaf.proceed(cx));
         let mut state = this.shared.state();
         state.record.used(End::Receiver, this.leaf.location());
         let changed = state.version != *this.seen;

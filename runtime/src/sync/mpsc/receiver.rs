@@ -5,13 +5,13 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::error::TryRecvError;
 use super::shared::{Shared, Taken};
 use crate::sync::blocking;
 use crate::task::frame;
-use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::wait::{self, Leaf, Object, WaitReason};
 
 /// Receives from a bounded channel; see [`channel`](super::channel).
 pub struct Receiver<T> {
@@ -89,6 +89,7 @@ impl<T> Receiver<T> {
     /// [`recv`](Receiver::recv) as a poll function. The wait it leaves stands until the next poll.
     #[track_caller]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        ready!(wait::proceed_detached(cx));
         let taken = self.shared.take_one(Location::caller(), Some(cx));
         self.detached(taken, cx, None, Some)
     }
@@ -99,6 +100,7 @@ impl<T> Receiver<T> {
         if limit == 0 {
             return Poll::Ready(0);
         }
+        ready!(wait::proceed_detached(cx));
         let taken = self.shared.take_many(buffer, limit, Location::caller(), cx);
         self.detached(taken, cx, 0, |n| n)
     }
@@ -114,6 +116,7 @@ impl<T> Receiver<T> {
     ) -> Poll<O> {
         let output = match taken {
             Taken::Nothing(object) => {
+                frame::give_back();
                 Leaf::new(WaitReason::MpscRecv, object).pending_detached(cx);
                 return Poll::Pending;
             }
@@ -293,6 +296,7 @@ impl<T> Future for Recv<'_, T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        ready!(self.leaf.proceed(cx));
         let taken = self.shared.take_one(self.leaf.location(), Some(cx));
         poll_taken(&mut self.leaf, taken, cx)
     }
@@ -337,6 +341,7 @@ impl<T> Future for RecvMany<'_, T> {
         if this.limit == 0 {
             return Poll::Ready(0);
         }
+        ready!(this.leaf.proceed(cx));
         let taken = this.shared.take_many(this.buffer, this.limit, this.leaf.location(), cx);
         poll_taken(&mut this.leaf, taken, cx).map(|n| n.unwrap_or(0))
     }

@@ -9,7 +9,7 @@ use std::panic::Location;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
@@ -328,6 +328,7 @@ impl SlotWait {
         shared: &'s Shared<T>,
         cx: &Context<'_>,
     ) -> Poll<Result<MutexGuard<'s, State<T>>, ()>> {
+        ready!(self.leaf.proceed(cx));
         let mut state = shared.lock();
         match self.place {
             None if state.closed => return Poll::Ready(Err(())),

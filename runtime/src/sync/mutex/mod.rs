@@ -11,7 +11,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 pub use self::guards::{MappedMutexGuard, MutexGuard, OwnedMappedMutexGuard, OwnedMutexGuard};
 use super::blocking;
@@ -194,6 +194,7 @@ impl Turn {
     }
 
     fn poll(&mut self, raw: &Raw, cx: &Context<'_>) -> Poll<()> {
+        ready!(self.leaf.proceed(cx));
         let site = self.leaf.location();
         let mut state = raw.state();
         let mut old = None;
