@@ -47,14 +47,17 @@
 //! - [`spawn`], [`scope()`], [`JoinHandle`], [`cancelled`]: tasks and their bounds; [`task`]: sets of them, their budget, their values
 //! - [`select!`], [`join!`], [`try_join!`]: several futures in one task
 //! - [`join_scope`], [`scope_with`], [`Runtime::scope_blocking`](runtime::Runtime::scope_blocking): scopes whose children may borrow
-//! - [`sync`], [`time`], [`net`]: what tasks wait for; every wait there records itself
+//! - [`sync`], [`time`], [`net`], [`io`], [`fs`], [`process`], [`signal`]: what tasks wait for; every wait there records itself
 //! - [`runtime`]: builder, handle, shutdown
 //! - [`report`]: snapshots, verdicts, and how they are printed
 
+mod blocking;
 mod builder;
 mod driver;
+pub mod fs;
 #[cfg(feature = "hyper")]
 pub mod hyper;
+pub mod io;
 mod lookout;
 mod loom;
 mod macros;
@@ -62,10 +65,12 @@ mod macros;
 #[doc(hidden)]
 pub mod model;
 pub mod net;
+pub mod process;
 pub mod report;
 pub mod runtime;
 mod scheduler;
 pub mod scope;
+pub mod signal;
 pub mod sync;
 pub mod task;
 pub mod time;

@@ -347,6 +347,15 @@ impl Handle {
         Scope::from_inner(Arc::clone(&self.root))
     }
 
+    /// Has a dropped child process looked after, by a daemon that was asked for at `site`.
+    pub(crate) fn reap(
+        &self,
+        site: &'static Location<'static>,
+        reaper: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.root_scope().spawn_daemon_at(site, reaper);
+    }
+
     /// Spawns a child of the root scope, as [`leakfree::spawn`](crate::spawn) does.
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>

@@ -256,7 +256,7 @@ async fn its_waits_are_recorded_where_the_user_stands() {
     for (name, created) in [("next", made), ("polled", made + 5), ("all", made + 10)] {
         let info = parked(name).await;
         assert_eq!(info.waits.len(), 1, "{info:?}");
-        let wait = info.waits[0];
+        let wait = info.waits[0].clone();
         assert_eq!(
             (wait.reason, wait.site.file, wait.site.line),
             (WaitReason::JoinSetNext, file!(), created + 2)

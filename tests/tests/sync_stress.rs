@@ -119,8 +119,11 @@ fn snapshots_of_busy_objects_are_in_themselves_right() {
             while !done.load(SeqCst) {
                 let snapshot = handle.snapshot();
                 assert!(
-                    leakfree::report::verdict::judge(&snapshot, leakfree::report::verdict::Occasion::Live)
-                        .is_clean()
+                    leakfree::report::verdict::judge(
+                        snapshot.clone(),
+                        leakfree::report::verdict::Occasion::Live
+                    )
+                    .is_clean()
                 );
                 for wait in snapshot.tasks.iter().flat_map(|task| &task.waits) {
                     match &wait.object {

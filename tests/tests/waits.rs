@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use leakfree::net::{TcpListener, TcpStream};
+use leakfree::io::{AsyncReadExt, AsyncWriteExt};
+use leakfree::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use leakfree::report::snapshot::{TaskInfo, WaitObject, WaitReason};
 use leakfree::sync::{Mutex, mpsc, oneshot};
-use leakfree_tests::parked;
+use leakfree_tests::{TempDir, parked};
 
 /// Parks a task on an expression, and returns what a snapshot says of it and the line that it was on.
 macro_rules! park {
@@ -127,6 +128,188 @@ async fn sockets() {
     while stream.try_write(&full).is_ok() {}
     check(park!(stream.write(&full)), WaitReason::TcpWrite, Some(connected));
     drop(peer);
+}
+
+#[leakfree::test(workers = 2)]
+async fn readiness_of_a_socket() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let made = line!() - 1;
+    let (peer, _) = listener.accept().await.unwrap();
+    let stream = std::sync::Arc::new(stream);
+    let (a, b, c) = (stream.clone(), stream.clone(), stream.clone());
+    let mut buf = [0; 1];
+    assert_eq!(stream.try_read(&mut buf).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    check(park!(a.readable()), WaitReason::TcpRead, Some(made));
+    check(park!(b.peek(&mut buf)), WaitReason::TcpRead, Some(made));
+    let full = vec![0; 1 << 20];
+    while stream.try_write(&full).is_ok() {}
+    check(park!(c.writable()), WaitReason::TcpWrite, Some(made));
+    // Either way: two waits of one poll.
+    let (task, line) =
+        park!(stream.ready(leakfree::net::Interest::READABLE | leakfree::net::Interest::WRITABLE));
+    let waits: Vec<_> = task.waits.iter().map(|wait| (wait.reason, wait.site.line)).collect();
+    assert_eq!(waits, [(WaitReason::TcpRead, line), (WaitReason::TcpWrite, line)]);
+    assert_eq!(task.own_wakers, 2);
+    drop(peer);
+}
+
+#[leakfree::test(workers = 2)]
+async fn halves_and_poll_functions() {
+    let (a, b) = UnixStream::pair().unwrap();
+    let made = line!() - 1;
+    let (mut read, mut write) = a.into_split();
+    let mut buf = [0; 1];
+    // By the half's own method, by the trait's, and through another crate's combinator.
+    check(park!(read.read_exact(&mut buf)), WaitReason::UnixRead, Some(made));
+    let (mut read2, write2) = b.into_split();
+    check(park!(AsyncReadExt::read(&mut read2, &mut buf)), WaitReason::UnixRead, Some(made));
+    let large = vec![0; 64 << 20];
+    check(park!(AsyncWriteExt::write_all(&mut write, &large)), WaitReason::UnixWrite, Some(made));
+    drop(write2);
+}
+
+#[leakfree::test(workers = 2)]
+async fn datagrams() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let made = line!() - 1;
+    let socket = std::sync::Arc::new(socket);
+    let (a, b, c, d) = (socket.clone(), socket.clone(), socket.clone(), socket.clone());
+    let mut buf = [0; 1];
+    check(park!(a.recv(&mut buf)), WaitReason::UdpRecv, Some(made));
+    check(park!(b.recv_from(&mut buf)), WaitReason::UdpRecv, Some(made));
+    check(park!(c.peek_from(&mut buf)), WaitReason::UdpRecv, Some(made));
+    check(park!(d.readable()), WaitReason::UdpRecv, Some(made));
+    let (a, b) = UnixDatagram::pair().unwrap();
+    let made = line!() - 1;
+    check(park!(b.recv(&mut buf)), WaitReason::UnixDatagramRecv, Some(made));
+    let (a, b) = {
+        drop(a);
+        UnixDatagram::pair().unwrap()
+    };
+    let made = line!() - 2;
+    while a.try_send(b"x").is_ok() {}
+    check(park!(a.send(b"x")), WaitReason::UnixDatagramSend, Some(made));
+    drop(b);
+}
+
+#[leakfree::test(workers = 2)]
+async fn unix_sockets() {
+    let dir = TempDir::new();
+    let path = dir.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let made = line!() - 1;
+    check(park!(listener.accept()), WaitReason::UnixAccept, Some(made));
+
+    let (a, b) = UnixStream::pair().unwrap();
+    let made = line!() - 1;
+    let a = std::sync::Arc::new(a);
+    let reader = a.clone();
+    let mut buf = [0; 1];
+    check(park!(reader.read(&mut buf)), WaitReason::UnixRead, Some(made));
+    let large = vec![0; 64 << 20];
+    check(park!(b.write_all(&large)), WaitReason::UnixWrite, Some(made));
+
+    // A listener whose queue is full makes who connects wait.
+    use rustix::net;
+    let socket = net::socket(net::AddressFamily::UNIX, net::SocketType::STREAM, None).unwrap();
+    let full = dir.path().join("full");
+    net::bind(&socket, &net::SocketAddrUnix::new(&full).unwrap()).unwrap();
+    net::listen(&socket, 0).unwrap();
+    let first = std::os::unix::net::UnixStream::connect(&full).unwrap();
+    let path = full.clone();
+    let (task, line) = park!(UnixStream::connect(path));
+    check((task, line), WaitReason::UnixConnect, Some(line));
+    drop(first);
+}
+
+#[leakfree::test(workers = 2)]
+async fn pipes_in_memory() {
+    let (mut a, b) = leakfree::io::duplex(1);
+    let made = line!() - 1;
+    let mut buf = [0; 2];
+    check(park!(a.read(&mut buf)), WaitReason::DuplexRead, Some(made));
+    drop(b);
+    let (mut a, b) = leakfree::io::duplex(1);
+    let made = line!() - 1;
+    check(park!(a.write_all(b"xx")), WaitReason::DuplexWrite, Some(made));
+    drop(b);
+    let (a, b) = leakfree::io::duplex(1);
+    let made = line!() - 1;
+    let mut lines = leakfree::io::AsyncBufReadExt::lines(leakfree::io::BufReader::new(a));
+    check(park!(lines.next_line()), WaitReason::DuplexRead, Some(made));
+    drop(b);
+}
+
+#[leakfree::test(workers = 2)]
+async fn files() {
+    let dir = TempDir::new();
+    let fifo = dir.fifo("fifo");
+    let path = fifo.clone();
+    let (task, line) = park!(leakfree::fs::read(path));
+    assert_eq!(task.waits.len(), 1, "{task:?}");
+    let WaitObject::Task(call) = task.waits[0].object else { panic!("{task:?}") };
+    assert!(call > 0);
+    check((task, line), WaitReason::BlockingCall, None);
+    // Nobody waits any more, and yet the call is seen, with the line that asked for it.
+    let mut seen = None;
+    leakfree_tests::until(|| {
+        let tasks = leakfree::runtime::Handle::current().snapshot().tasks;
+        seen = tasks.into_iter().find(|task| task.id == call);
+        seen.is_some()
+    })
+    .await;
+    let seen = seen.expect("until found it");
+    assert_eq!((seen.spawned_at.file, seen.spawned_at.line), (file!(), line));
+    // What it waits for comes, and it ends: the test would not end before.
+    std::fs::write(&fifo, b"").unwrap();
+}
+
+#[test]
+fn look_ups() {
+    let runtime = leakfree::runtime::Builder::new().workers(1).blocking_threads_max(1).build().unwrap();
+    runtime.block_on(async {
+        // The pool's only thread is busy, so that the look-up waits.
+        let (go, come) = std::sync::mpsc::channel::<()>();
+        let busy = leakfree::spawn_blocking(move || come.recv());
+        check(park!(leakfree::net::lookup_host("localhost:1")), WaitReason::LookupHost, None);
+        check(park!(TcpStream::connect("localhost:1")), WaitReason::LookupHost, None);
+        go.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+    });
+    assert!(runtime.shutdown().is_clean());
+}
+
+#[leakfree::test(workers = 2)]
+async fn child_processes() {
+    use leakfree::process::{Command, Stdio};
+    let mut command = Command::new("cat");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let made = line!() - 1;
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut buf = [0; 1];
+    check(park!(stdout.read(&mut buf)), WaitReason::PipeRead, Some(made));
+    let mut idle =
+        Command::new("sleep").arg("1000").stdin(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let made = line!() - 1;
+    let mut idle_stdin = idle.stdin.take().unwrap();
+    let large = vec![0; 1 << 20];
+    check(park!(idle_stdin.write_all(&large)), WaitReason::PipeWrite, Some(made));
+    check(park!(idle.wait()), WaitReason::ChildWait, Some(made));
+    stdin.shutdown().await.unwrap();
+    assert!(child.wait().await.unwrap().success());
+}
+
+#[leakfree::test(workers = 2)]
+async fn signals() {
+    use leakfree::signal::unix::{SignalKind, signal};
+    let mut winch = signal(SignalKind::window_change()).unwrap();
+    let made = line!() - 1;
+    check(park!(winch.recv()), WaitReason::Signal, Some(made));
+    let (task, line) = park!(leakfree::signal::ctrl_c());
+    check((task, line), WaitReason::Signal, Some(line));
 }
 
 #[leakfree::test(workers = 2)]

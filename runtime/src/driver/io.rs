@@ -9,7 +9,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::events::Event;
-use super::readiness::{Direction, READ_CLOSED, READABLE, Readiness, WRITABLE, WRITE_CLOSED};
+use super::readiness::{Direction, READ_CLOSED, READABLE, Readiness, Seen, WRITABLE, WRITE_CLOSED};
 
 /// The token of the driver's own waker.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -109,6 +109,16 @@ impl ScheduledIo {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// What is known of the source's readiness.
+    pub(crate) fn readiness(&self) -> Seen {
+        self.readiness.load()
+    }
+
+    /// An operation met `WouldBlock` after it had seen `seen`.
+    pub(crate) fn clear(&self, seen: Seen, direction: Direction) {
+        self.readiness.clear(seen, direction);
     }
 
     /// Gives a place up, if the waiter still has it.

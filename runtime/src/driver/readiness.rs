@@ -52,6 +52,11 @@ impl Seen {
     pub(crate) fn is_ready(self, direction: Direction) -> bool {
         self.0 & direction.mask() != 0
     }
+
+    /// Whether that direction is at its end.
+    pub(crate) fn is_closed(self, direction: Direction) -> bool {
+        self.0 & direction.mask() & !direction.clearable() != 0
+    }
 }
 
 #[derive(Debug)]

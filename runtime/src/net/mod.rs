@@ -1,15 +1,46 @@
-//! TCP: listeners, streams, and a stream's halves.
+//! Sockets: TCP, UDP and Unix domain sockets, and looking names up.
+//!
+//! | what | of what it is made |
+//! |---|---|
+//! | `registration` | a source as the driver knows it, and a wait on one: every read, write, accept and datagram is an operation there |
+//! | `ready` | waits for readiness alone |
+//! | `stream`, `datagram` | what the sockets of each kind have in common |
+//! | `accept` | accepting, with pauses while descriptors are short |
+//! | `addr` | addresses, and names looked up on the blocking pool |
 
-mod listener;
-mod registration;
+mod accept;
+mod addr;
+mod datagram;
+mod ready;
+pub(crate) mod registration;
 mod stream;
+mod tcp_listener;
+mod tcp_socket;
+mod tcp_stream;
+mod udp_socket;
+mod unix_datagram;
+mod unix_listener;
+mod unix_stream;
 
-pub use listener::{Accept, Bind, TcpListener};
-pub use stream::{
-    Connect, OwnedReadHalf, OwnedWriteHalf, ReadExact, ReadHalf, ReadSome, TcpStream, WriteAll, WriteHalf,
-    WriteSome,
-};
+pub use addr::{ToSocketAddrs, lookup_host};
+pub use ready::{Interest, Ready};
+pub use tcp_listener::TcpListener;
+pub use tcp_socket::TcpSocket;
+pub use tcp_stream::TcpStream;
+pub use udp_socket::UdpSocket;
+pub use unix_datagram::UnixDatagram;
+pub use unix_listener::UnixListener;
+pub use unix_stream::UnixStream;
 
-fn no_address() -> std::io::Error {
-    std::io::Error::new(std::io::ErrorKind::InvalidInput, "the address names no socket address")
+/// The halves of a [`TcpStream`].
+pub mod tcp {
+    pub use super::tcp_stream::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
+}
+
+/// The halves of a [`UnixStream`], and who is at its other end.
+pub mod unix {
+    #[cfg(target_os = "linux")]
+    pub use super::unix_stream::UCred;
+    pub use super::unix_stream::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
+    pub use std::os::unix::net::SocketAddr;
 }

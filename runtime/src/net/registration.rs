@@ -1,8 +1,10 @@
-//! A socket as the driver knows it, and a wait on one.
+//! A source (a socket, a pipe) as the driver knows it, and a wait on one.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::panic::Location;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
@@ -11,23 +13,23 @@ use mio::event::Source;
 
 use crate::driver::Driver;
 use crate::driver::io::{Place, ScheduledIo};
-use crate::driver::readiness::Direction;
+use crate::driver::readiness::{Direction, Seen};
 use crate::task::wait::{self, Leaf, Object, WaitReason};
 use crate::task::{frame, waker};
 
-/// A registered socket. Dropping it deregisters it.
-pub(super) struct Registration<S: Source> {
+/// A registered source. Dropping it deregisters it.
+pub(crate) struct Registration<S: Source> {
     source: S,
     token: Token,
     io: Arc<ScheduledIo>,
     driver: Arc<Driver>,
-    pub(super) created: &'static Location<'static>,
+    pub(crate) created: &'static Location<'static>,
     /// The places of who polls without a future of its own: `poll_read` and the like, one each way.
     polled: Mutex<[Place; 2]>,
 }
 
 impl<S: Source> Registration<S> {
-    pub(super) fn new(
+    pub(crate) fn new(
         mut source: S,
         driver: Arc<Driver>,
         created: &'static Location<'static>,
@@ -36,15 +38,15 @@ impl<S: Source> Registration<S> {
         Ok(Registration { source, token, io, driver, created, polled: Mutex::default() })
     }
 
-    pub(super) fn source(&self) -> &S {
+    pub(crate) fn source(&self) -> &S {
         &self.source
     }
 
-    pub(super) fn driver(&self) -> &Arc<Driver> {
+    pub(crate) fn driver(&self) -> &Arc<Driver> {
         &self.driver
     }
 
-    pub(super) fn object(&self) -> Object {
+    pub(crate) fn object(&self) -> Object {
         Object::Created(self.created)
     }
 
@@ -60,7 +62,7 @@ impl<S: Source> Registration<S> {
 
     /// For poll methods: the wait is noted for this poll, and stands until the next one.
     #[track_caller]
-    pub(super) fn poll_shared<T>(
+    pub(crate) fn poll_shared<T>(
         &self,
         cx: &Context<'_>,
         reason: WaitReason,
@@ -75,15 +77,15 @@ impl<S: Source> Registration<S> {
         match polled {
             Poll::Pending => {
                 frame::give_back();
-                Leaf::new(reason, self.object()).pending_detached(cx);
+                Leaf::at(reason, self.object(), frame::poll_site()).pending_detached(cx);
             }
             Poll::Ready(_) => frame::take_back_once(reason, self.object()),
         }
         polled
     }
 
-    /// Waits for the socket to become writable, as part of a future that notes its own wait.
-    pub(super) fn poll_write_ready<T>(
+    /// Waits for the source to become writable, as part of a future that notes its own wait.
+    pub(crate) fn poll_write_ready<T>(
         &self,
         cx: &Context<'_>,
         mut operation: impl FnMut(&S) -> io::Result<T>,
@@ -92,11 +94,53 @@ impl<S: Source> Registration<S> {
         self.poll(cx, Direction::Write, &mut places[1], || operation(&self.source))
     }
 
-    /// A wait of its own on this socket, at the caller's location.
+    /// Tries `operation` once, without waiting. If it would block, who waits for readiness next waits for news of it.
+    pub(crate) fn try_io<T>(
+        &self,
+        reason: WaitReason,
+        operation: impl FnOnce(&S) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let seen = self.io.readiness();
+        let done = operation(&self.source);
+        if matches!(&done, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            self.io.clear(seen, direction(reason));
+        }
+        done
+    }
+
+    /// What is known of the source's readiness.
+    pub(crate) fn readiness(&self) -> Seen {
+        self.io.readiness()
+    }
+
+    /// A wait of its own on this source, at the caller's location.
     #[track_caller]
-    pub(super) fn wait(&self, reason: WaitReason) -> Waiting<'_, S> {
+    pub(crate) fn wait(&self, reason: WaitReason) -> Waiting<'_, S> {
         let leaf = Leaf::new(reason, self.object());
         Waiting { registration: self, place: Place::default(), leaf }
+    }
+
+    /// A future that tries `operation` until it does not block, at the caller's location.
+    #[track_caller]
+    pub(crate) fn operation<T, F>(&self, reason: WaitReason, operation: F) -> Operation<'_, S, F>
+    where
+        F: FnMut(&S) -> io::Result<T>,
+    {
+        self.operation_at(reason, Location::caller(), operation)
+    }
+
+    /// The same, at a location found elsewhere.
+    pub(crate) fn operation_at<T, F>(
+        &self,
+        reason: WaitReason,
+        site: &'static Location<'static>,
+        operation: F,
+    ) -> Operation<'_, S, F>
+    where
+        F: FnMut(&S) -> io::Result<T>,
+    {
+        let leaf = Leaf::at(reason, self.object(), site);
+        Operation { waiting: Waiting { registration: self, place: Place::default(), leaf }, operation }
     }
 }
 
@@ -114,25 +158,31 @@ impl<S: Source + fmt::Debug> fmt::Debug for Registration<S> {
 
 fn direction(reason: WaitReason) -> Direction {
     match reason {
-        WaitReason::TcpWrite | WaitReason::TcpConnect => Direction::Write,
+        WaitReason::TcpConnect
+        | WaitReason::TcpWrite
+        | WaitReason::UnixConnect
+        | WaitReason::UnixWrite
+        | WaitReason::UdpSend
+        | WaitReason::UnixDatagramSend
+        | WaitReason::PipeWrite => Direction::Write,
         _ => Direction::Read,
     }
 }
 
-/// One wait on a socket: what the futures of this module have in common.
-pub(super) struct Waiting<'a, S: Source> {
+/// One wait on a source: what all futures on sources have in common.
+pub(crate) struct Waiting<'a, S: Source> {
     registration: &'a Registration<S>,
     place: Place,
     leaf: Leaf,
 }
 
 impl<'a, S: Source> Waiting<'a, S> {
-    pub(super) fn registration(&self) -> &'a Registration<S> {
+    pub(crate) fn registration(&self) -> &'a Registration<S> {
         self.registration
     }
 
     /// Tries `operation`; waits if it would block.
-    pub(super) fn poll<T>(
+    pub(crate) fn poll<T>(
         &mut self,
         cx: &Context<'_>,
         mut operation: impl FnMut(&S) -> io::Result<T>,
@@ -158,5 +208,23 @@ impl<S: Source> Drop for Waiting<'_, S> {
 impl<S: Source> fmt::Debug for Waiting<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.leaf.fmt(f)
+    }
+}
+
+/// An operation on a source, tried until it does not block. What it has done so far is in the closure.
+pub(crate) struct Operation<'a, S: Source, F> {
+    waiting: Waiting<'a, S>,
+    operation: F,
+}
+
+impl<S: Source, F> Unpin for Operation<'_, S, F> {}
+
+impl<T, S: Source, F: FnMut(&S) -> io::Result<T>> Future for Operation<'_, S, F> {
+    type Output = io::Result<T>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let Operation { waiting, operation } = &mut *self;
+        waiting.poll(cx, operation)
     }
 }

@@ -267,15 +267,19 @@ fn waits_shared(id: u64, holders: &[u64], waiters: u64) -> TaskInfo {
     };
     let holders = holders.iter().map(holder).collect();
     let lock = LockInfo { id: 1, created: MADE, holders, waiters, shared: true };
-    let wait =
-        WaitInfo { reason: WaitReason::RwLockWrite, object: WaitObject::Lock(lock), site: WAIT, own: true };
+    let wait = WaitInfo {
+        reason: WaitReason::RwLockWrite,
+        object: WaitObject::Lock(Box::new(lock)),
+        site: WAIT,
+        own: true,
+    };
     TaskInfo { id, waits: vec![wait], own_wakers: 1, ..task(id) }
 }
 
 /// The stuck tasks, those in a knot marked.
 #[track_caller]
 fn check_stuck(tasks: Vec<TaskInfo>, expected: &[(u64, bool)]) {
-    let report = judge(&snapshot(tasks), Occasion::Live);
+    let report = judge(snapshot(tasks), Occasion::Live);
     let mut found: Vec<(u64, bool)> = report
         .findings
         .iter()
@@ -314,7 +318,7 @@ fn a_shared_lock_is_stuck_only_if_all_who_hold_it_and_all_who_are_queued_are() {
     check_stuck(vec![w(1, &[3], 2), w(2, &[3], 2), dead.clone()], &[(1, false), (2, false)]);
     // Many at once, in a time that is not their square.
     let many: Vec<_> = (10..20_010).map(|id| w(id, &[3], 20_000)).chain([dead]).collect();
-    let report = judge(&snapshot(many), Occasion::Live);
+    let report = judge(snapshot(many), Occasion::Live);
     assert_eq!(report.findings.iter().map(|finding| finding.ids.len()).max(), Some(20_000));
 }
 
@@ -340,7 +344,7 @@ src/conn.rs:97:22), task 4 (locked src/conn.rs:97:22), task 5 (locked src/conn.r
         last_receiver: None,
     };
     let mut receives = waits(WaitReason::MpscRecv);
-    receives.waits[0].object = WaitObject::Channel(channel);
+    receives.waits[0].object = WaitObject::Channel(Box::new(channel));
     check_text(
         receives.clone(),
         "\
@@ -353,7 +357,7 @@ task 5 at src/conn.rs:90:9
 is sent.",
     );
     let json = |task| -> serde_json::Value {
-        let report = judge(&snapshot(vec![task]), Occasion::Shutdown);
+        let report = judge(snapshot(vec![task]), Occasion::Shutdown);
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         json["findings"][0]["waits"][0].clone()
     };

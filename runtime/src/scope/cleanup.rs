@@ -9,11 +9,12 @@ use std::sync::atomic::Ordering::AcqRel;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::Scope;
 use super::tree::{ScopeInner, Side, borrow, innermost_of};
+use super::{BlockingCall, Scope};
 use crate::report::snapshot::{IncidentKind, TaskKind};
 use crate::scheduler::context;
 use crate::scheduler::shared::Shared;
+use crate::task::join::JoinHandle;
 use crate::task::raw::TaskRef;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::time::sleep::Timer;
@@ -168,30 +169,44 @@ fn hand_over<F>(cleanup: F, site: &'static Location<'static>)
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    let begun = aside(|side| {
+        let shared = Arc::clone(&side.inner.shared);
+        shared.cleanups.fetch_add(1, AcqRel);
+        let timer = Timer::on(&shared.driver, BUDGET);
+        let leaf = Leaf::at(WaitReason::Timeout, Object::None, site);
+        let task = Cleanup { cleanup: Some(cleanup), timer, leaf, site, shared };
+        drop(side.spawn_task(TaskKind::Async, site, None, task));
+    });
+    if begun.is_none() {
+        eprintln!(
+            "leakfree: the cleanup deferred at {site} was skipped: its owner was dropped outside a running leakfree runtime"
+        );
+    }
+}
+
+/// Makes a call on the blocking pool that no cancel reaches, and that the nearest scope that has not ended waits for; `None` if
+/// there is none.
+pub(crate) fn call_aside<F, T>(site: &'static Location<'static>, call: F) -> Option<JoinHandle<T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    aside(|side| side.spawn_task(TaskKind::Blocking, site, None, BlockingCall { f: Some(call) }))
+}
+
+/// Spawns at the side of the nearest scope that has not ended; `None` if there is none.
+fn aside<T>(spawn: impl FnOnce(&Scope) -> T) -> Option<T> {
     let mut next = nearest();
     while let Some(scope) = next {
         if scope.enter() {
-            let side = scope.side(Side::Cleanups);
-            let shared = Arc::clone(&scope.shared);
-            shared.cleanups.fetch_add(1, AcqRel);
-            let timer = Timer::on(&shared.driver, BUDGET);
-            let leaf = Leaf::at(WaitReason::Timeout, Object::None, site);
-            let task = Cleanup { cleanup: Some(cleanup), timer, leaf, site, shared };
-            drop(Scope::<std::convert::Infallible>::from_inner(side).spawn_task(
-                TaskKind::Async,
-                site,
-                None,
-                task,
-            ));
+            let spawned = spawn(&Scope::from_inner(scope.side(Side::Cleanups)));
             // SAFETY: (S1) counted in above.
             unsafe { ScopeInner::leave(std::ptr::NonNull::from(&*scope)) };
-            return;
+            return Some(spawned);
         }
         next = scope.enclosing();
     }
-    eprintln!(
-        "leakfree: the cleanup deferred at {site} was skipped: its owner was dropped outside a running leakfree runtime"
-    );
+    None
 }
 
 /// The innermost scope around the code that is running, or the root scope of this thread's runtime.

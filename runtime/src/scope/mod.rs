@@ -223,6 +223,36 @@ impl<E> Scope<E> {
         }
     }
 
+    /// See [`Scope::spawn_daemon`].
+    fn daemon<F>(
+        &self,
+        spawned_at: &'static Location<'static>,
+        name: Option<Arc<str>>,
+        future: F,
+    ) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        if !self.inner.enter() {
+            // Refused by the scope itself.
+            return self.spawn_task(TaskKind::Async, spawned_at, name, future);
+        }
+        let daemons = Scope::<Infallible>::from_inner(self.inner.side(Side::Daemons));
+        let handle = daemons.spawn_task(TaskKind::Async, spawned_at, name, future);
+        // SAFETY: (S1) counted in above.
+        unsafe { ScopeInner::leave(NonNull::from(&*self.inner)) };
+        handle
+    }
+
+    /// [`Scope::spawn_daemon`] on behalf of a place in the user's code.
+    pub(crate) fn spawn_daemon_at<F>(&self, spawned_at: &'static Location<'static>, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        drop(self.daemon(spawned_at, None, future));
+    }
+
     /// Cancels every child and everything below them, and says why: what is parked is dropped at once, what runs is dropped
     /// at its next suspension, unless the scope has a grace or a shield holds it off. The body of a [`try_scope`] is
     /// dropped, too; any other goes on. The first cancel's reason stands; later ones do nothing.
@@ -325,17 +355,7 @@ impl<E> TaskBuilder<'_, E> {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let spawned_at = Location::caller();
-        let scope = &self.scope.inner;
-        if !scope.enter() {
-            // Refused by the scope itself.
-            return self.scope.spawn_task(TaskKind::Async, spawned_at, self.name, future);
-        }
-        let daemons = Scope::<Infallible>::from_inner(scope.side(Side::Daemons));
-        let handle = daemons.spawn_task(TaskKind::Async, spawned_at, self.name, future);
-        // SAFETY: (S1) counted in above.
-        unsafe { ScopeInner::leave(NonNull::from(&**scope)) };
-        handle
+        self.scope.daemon(Location::caller(), self.name, future)
     }
 
     /// As [`Scope::spawn_blocking`].

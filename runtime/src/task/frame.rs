@@ -227,6 +227,32 @@ pub(crate) fn inherited_locals() -> Option<Arc<Locals>> {
     header.existing_extra()?.locals.clone()
 }
 
+thread_local! {
+    /// Where the user wrote the operation whose poll functions are being called; see [`polling_for`].
+    static SITE: Cell<Option<&'static Location<'static>>> = const { Cell::new(None) };
+}
+
+/// Runs `poll` on behalf of an operation that was begun at `site`: poll functions of ours that it calls from within other crates'
+/// combinators note their waits there.
+#[inline]
+pub(crate) fn polling_for<T>(site: &'static Location<'static>, poll: impl FnOnce() -> T) -> T {
+    struct Restore(Option<&'static Location<'static>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            SITE.set(self.0);
+        }
+    }
+    let _restore = Restore(SITE.replace(Some(site)));
+    poll()
+}
+
+/// The place of a poll function's wait: where the operation was begun that it is called for, else its caller.
+#[track_caller]
+#[inline]
+pub(crate) fn poll_site() -> &'static Location<'static> {
+    SITE.get().unwrap_or(Location::caller())
+}
+
 /// A stamp of a noted wait: which poll, which place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {

@@ -64,6 +64,38 @@ reasons! {
     TcpRead = "TcpStream read", World;
     /// A write to a `net::TcpStream` or to one of its halves.
     TcpWrite = "TcpStream write", World;
+    /// `net::lookup_host`, and names given to `connect` and `bind`.
+    LookupHost = "lookup_host", World;
+    /// Receiving on a `net::UdpSocket`.
+    UdpRecv = "UdpSocket receive", World;
+    /// Sending on a `net::UdpSocket`.
+    UdpSend = "UdpSocket send", World;
+    /// `net::UnixListener::accept`.
+    UnixAccept = "UnixListener::accept", World;
+    /// `net::UnixStream::connect`.
+    UnixConnect = "UnixStream::connect", World;
+    /// A read of a `net::UnixStream` or of one of its halves.
+    UnixRead = "UnixStream read", World;
+    /// A write to a `net::UnixStream` or to one of its halves.
+    UnixWrite = "UnixStream write", World;
+    /// Receiving on a `net::UnixDatagram`.
+    UnixDatagramRecv = "UnixDatagram receive", World;
+    /// Sending on a `net::UnixDatagram`.
+    UnixDatagramSend = "UnixDatagram send", World;
+    /// A read of a child process's output.
+    PipeRead = "child process pipe read", World;
+    /// A write to a child process's input.
+    PipeWrite = "child process pipe write", World;
+    /// `process::Child::wait`.
+    ChildWait = "Child::wait", World;
+    /// `signal::unix::Signal::recv` and `signal::ctrl_c`.
+    Signal = "Signal::recv", World;
+    /// A read of `io::stdin`.
+    StdinRead = "stdin read", World;
+    /// A read of one end of an `io::duplex` pipe.
+    DuplexRead = "DuplexStream read", Task;
+    /// A write to one end of an `io::duplex` pipe.
+    DuplexWrite = "DuplexStream write", Task;
     /// Receiving from a `sync::oneshot` channel.
     OneshotRecv = "oneshot::Receiver", Task;
     /// `sync::oneshot::Sender::closed`.
@@ -102,7 +134,7 @@ reasons! {
     OnceCellInit = "OnceCell::get_or_init", Task;
     /// `sync::SetOnce::wait`: the value.
     SetOnceWait = "SetOnce::wait", Task;
-    /// A closure that runs on the blocking pool.
+    /// A system call that is made on the blocking pool: files, standard output.
     BlockingCall = "blocking call", World;
     /// A future of another crate, named by `waiting`.
     Labelled = "waiting", World;

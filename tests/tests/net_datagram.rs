@@ -1,0 +1,147 @@
+//! UDP and Unix domain sockets.
+
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+
+use leakfree::net::{TcpListener, UdpSocket, UnixDatagram, UnixListener, UnixStream};
+use leakfree_tests::{TempDir, parked, polled_once};
+
+#[leakfree::test(workers = 2)]
+async fn udp_sends_and_receives() {
+    let a = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let b = UdpSocket::bind("localhost:0").await.unwrap();
+    let (a_addr, b_addr) = (a.local_addr().unwrap(), b.local_addr().unwrap());
+    let mut buf = [0; 16];
+    assert!(polled_once(b.recv_from(&mut buf)).await.is_pending());
+    assert_eq!(a.send_to(b"first", b_addr).await.unwrap(), 5);
+    assert_eq!(b.peek_from(&mut buf).await.unwrap(), (5, a_addr));
+    assert_eq!(b.recv_from(&mut buf).await.unwrap(), (5, a_addr));
+    assert_eq!(b.try_recv_from(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+    // What does not fit is lost, and the next datagram begins at its own start.
+    a.connect(b_addr).await.unwrap();
+    assert_eq!(a.peer_addr().unwrap(), b_addr);
+    a.send(b"long one").await.unwrap();
+    a.send(b"next").await.unwrap();
+    assert_eq!(b.recv(&mut buf[..4]).await.unwrap(), 4);
+    assert_eq!(b.recv(&mut buf).await.unwrap(), 4);
+    assert_eq!(&buf[..4], b"next");
+    // An empty datagram is one.
+    a.send(b"").await.unwrap();
+    assert_eq!(b.recv(&mut buf).await.unwrap(), 0);
+    assert_eq!(a.try_send(b"now").unwrap(), 3);
+    b.readable().await.unwrap();
+    assert_eq!(b.try_recv(&mut buf).unwrap(), 3);
+}
+
+#[leakfree::test(workers = 2)]
+async fn udp_hears_that_nobody_listens() {
+    let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(gone).await.unwrap();
+    socket.send(b"anybody?").await.unwrap();
+    let error = socket.recv(&mut [0; 1]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    let error = UdpSocket::bind(socket.local_addr().unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(error.to_string().contains("could not bind to 127.0.0.1:"), "{error}");
+}
+
+#[leakfree::test(workers = 2)]
+async fn udp_takes_options() {
+    let socket = UdpSocket::bind("0.0.0.0:0").await.unwrap();
+    socket.set_broadcast(true).unwrap();
+    socket.set_ttl(9).unwrap();
+    socket.set_multicast_loop_v4(true).unwrap();
+    socket.set_multicast_ttl_v4(3).unwrap();
+    assert!(socket.broadcast().unwrap() && socket.multicast_loop_v4().unwrap());
+    assert_eq!((socket.ttl().unwrap(), socket.multicast_ttl_v4().unwrap()), (9, 3));
+    let group = Ipv4Addr::new(239, 255, 1, 2);
+    socket.join_multicast_v4(group, Ipv4Addr::LOCALHOST).unwrap();
+    socket.leave_multicast_v4(group, Ipv4Addr::LOCALHOST).unwrap();
+}
+
+#[leakfree::test(workers = 2)]
+async fn unix_streams_connect_through_a_path() {
+    let dir = TempDir::new();
+    let path = dir.path().join("socket");
+    let error = UnixStream::connect(&path).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("socket"), "{error}");
+    let listener = UnixListener::bind(&path).unwrap();
+    assert_eq!(UnixListener::bind(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
+    assert_eq!(listener.local_addr().unwrap().as_pathname(), Some(&*path));
+    let client = UnixStream::connect(&path).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    let cred = server.peer_cred().unwrap();
+    assert_eq!(cred.pid(), Some(std::process::id() as i32));
+    let (mut read, write) = client.into_split();
+    server.write_all(b"hello").await.unwrap();
+    let mut buf = [0; 8];
+    read.read_exact(&mut buf[..5]).await.unwrap();
+    drop(write);
+    assert_eq!(server.read(&mut buf).await.unwrap(), 0);
+    drop(read);
+    assert_eq!(server.write_all(&[0; 1]).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    drop(listener);
+    assert_eq!(UnixStream::connect(&path).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+#[leakfree::test(workers = 2)]
+async fn who_connects_to_a_full_listener_gets_through_when_there_is_room() {
+    use rustix::net;
+    let dir = TempDir::new();
+    let path = dir.path().join("full");
+    let socket = net::socket(net::AddressFamily::UNIX, net::SocketType::STREAM, None).unwrap();
+    net::bind(&socket, &net::SocketAddrUnix::new(&path).unwrap()).unwrap();
+    net::listen(&socket, 0).unwrap();
+    let listener = UnixListener::from_std(socket.into()).unwrap();
+    let _first = UnixStream::connect(&path).await.unwrap();
+    let scope = leakfree::scope::current();
+    let second = scope.task().name("second").spawn(async move { UnixStream::connect(path).await });
+    parked("second").await;
+    listener.accept().await.unwrap();
+    second.await.unwrap().unwrap();
+}
+
+#[leakfree::test(workers = 2)]
+async fn unix_datagrams_wait_for_room() {
+    let dir = TempDir::new();
+    let (path, from) = (dir.path().join("to"), dir.path().join("from"));
+    let receiver = UnixDatagram::bind(&path).unwrap();
+    let sender = UnixDatagram::bind(&from).unwrap();
+    let error = sender.connect(dir.path().join("nobody")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("nobody"), "{error}");
+    // Filled by another, so that the kernel tells this sender nothing of the room.
+    let other = UnixDatagram::unbound().unwrap();
+    let mut sent = 0;
+    while other.try_send_to(b"fill", &path).is_ok() {
+        sent += 1;
+    }
+    let scope = leakfree::scope::current();
+    let sending = scope.task().name("sender").spawn(async move { sender.send_to(b"last", path).await });
+    parked("sender").await;
+    let mut buf = [0; 8];
+    for _ in 0..sent {
+        assert_eq!(receiver.recv(&mut buf).await.unwrap(), 4);
+    }
+    assert_eq!(sending.await.unwrap().unwrap(), 4);
+    let (n, peer) = receiver.recv_from(&mut buf).await.unwrap();
+    assert_eq!((&buf[..n], peer.as_pathname()), (&b"last"[..], Some(&*from)));
+}
+
+#[leakfree::test(workers = 2)]
+async fn sockets_of_the_standard_library_are_taken_over() {
+    let std = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::try_from(std).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let client = std::net::TcpStream::connect(addr).unwrap();
+    let (server, _) = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+    assert_eq!(server.peer_addr().unwrap(), client.local_addr().unwrap());
+    assert_eq!(listener.into_std().unwrap().local_addr().unwrap(), addr);
+    let udp = UdpSocket::from_std(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+    assert!(polled_once(udp.recv(&mut [0; 1])).await.is_pending());
+    let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
+    let a = UnixStream::from_std(a).unwrap();
+    assert!(polled_once(a.read(&mut [0; 1])).await.is_pending());
+}
