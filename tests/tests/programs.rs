@@ -1633,9 +1633,14 @@ fn shrink(program: &Program, workers: usize) -> (Program, String) {
 fn give_up(program: &Program, workers: usize, what: &str) -> ! {
     let mut text = format!("seed {} on {workers} workers: {what}\n", program.seed);
     let _ = writeln!(text, "the program: {program:#?}");
-    eprintln!("{text}");
+    // Past the harness, which keeps what is printed until the test ends: this one does not.
+    let mut stderr = std::io::stderr();
+    let _ = std::io::Write::write_all(&mut stderr, text.as_bytes());
     let (least, what) = shrink(program, workers);
-    eprintln!("seed {} on {workers} workers, shrunk: {what}\n{least:#?}", program.seed);
+    let _ = std::io::Write::write_fmt(
+        &mut stderr,
+        format_args!("seed {} on {workers} workers, shrunk: {what}\n{least:#?}\n", program.seed),
+    );
     // Threads may hang.
     std::process::exit(101);
 }

@@ -354,7 +354,7 @@ src/conn.rs:97:22), task 4 (locked src/conn.rs:97:22), task 5 (locked src/conn.r
 task 5 at src/conn.rs:90:9
      lived 3.1 s, 5 polls
    why: alive when main's body had returned. At least one sender has not been dropped, so the channel stays open, and nothing \
-is sent.",
+is sent. And the last to use the other end, task 5, has ended.",
     );
     let json = |task| -> serde_json::Value {
         let report = judge(snapshot(vec![task]), Occasion::Shutdown);

@@ -344,9 +344,9 @@ impl Report {
                     way(f, &finding.waits_for)?;
                     writeln!(f, ", which is suspected, too: see there.")
                 }
-                Some(user @ Suspicion::ChannelUser { .. }) => {
-                    channel_user(f, user)?;
-                    writeln!(f, " Anybody who holds an end can still use it.")
+                Some(suspicion @ Suspicion::ChannelUser { .. }) => {
+                    let user = channel_user(suspicion).unwrap_or_default();
+                    writeln!(f, "{user}. Anybody who holds that end can still use it.")
                 }
                 _ => writeln!(
                     f,
@@ -395,14 +395,14 @@ impl Report {
                 "{wakers} held outside leakfree's own queues: whoever holds one can still wake it."
             );
         }
-        if let Some(user @ Suspicion::ChannelUser { .. }) = finding.suspicion {
-            channel_user(f, user)?;
-            f.write_str(" ")?;
-        }
         match task.waits.as_slice() {
-            [] => writeln!(f, "It waits for the tasks below it."),
-            [wait] => writeln!(f, "{}", advice(wait)),
-            _ => writeln!(f, "Any one of these waits can end it."),
+            [] => f.write_str("It waits for the tasks below it.")?,
+            [wait] => f.write_str(advice(wait))?,
+            _ => f.write_str("Any one of these waits can end it.")?,
+        }
+        match finding.suspicion.and_then(channel_user) {
+            Some(user) => writeln!(f, " And {user}."),
+            None => writeln!(f),
         }
     }
 }
@@ -417,16 +417,12 @@ fn way(f: &mut fmt::Formatter<'_>, ids: &[u64]) -> fmt::Result {
     Ok(())
 }
 
-/// Who used the other end of a channel last, and what has become of it.
-fn channel_user(f: &mut fmt::Formatter<'_>, suspicion: Suspicion) -> fmt::Result {
-    let Suspicion::ChannelUser { handles, user, ended } = suspicion else { return Ok(()) };
-    let ends = count(handles, "handle", "handles");
-    write!(f, "the other end has {ends}, used last at {}", user.site)?;
-    match user.task {
-        Some(id) if ended => write!(f, " by task {id}, which has ended."),
-        Some(id) => write!(f, " by task {id}, which can make no progress either."),
-        None => f.write_str(" by code outside a task."),
-    }
+/// What has become of who used the other end of a channel last; the wait's own line says how many handles there are.
+fn channel_user(suspicion: Suspicion) -> Option<String> {
+    let Suspicion::ChannelUser { user, ended, .. } = suspicion else { return None };
+    let task = user.task.map_or("code outside a task".to_owned(), |id| format!("task {id}"));
+    let fate = if ended { "has ended" } else { "can make no progress either" };
+    Some(format!("the last to use the other end, {task}, {fate}"))
 }
 
 /// Holders that are named; the others are counted.
