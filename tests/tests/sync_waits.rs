@@ -254,7 +254,7 @@ async fn the_last_users_of_a_channel_are_told() {
         .name("receives")
         .spawn(async move { while rx.recv().await.is_some() {} });
     let channel = |task: &TaskInfo| match &task.waits[0].object {
-        WaitObject::Channel(channel) => (**channel).clone(),
+        WaitObject::Channel(channel) => **channel,
         ref object => panic!("{object:?}"),
     };
     let found = parked("receives").await;
