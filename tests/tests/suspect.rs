@@ -3,15 +3,15 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use leakfree::report::snapshot::{Phase, Site, SiteParks, Snapshot, TaskInfo, TaskKind};
+use leakfree::report::snapshot::{Phase, Position, Site, SiteParks, Snapshot, TaskInfo, TaskKind};
 use leakfree::report::suspect::{Change, Growth, Place, Suspicion};
 use leakfree::report::verdict::{Occasion, Verdict, judge};
 use leakfree::runtime::{Builder, Handle};
 use leakfree::sync::oneshot;
 use leakfree::time::sleep;
 
-const A: Site = Site { file: "a.rs", line: 1, column: 1 };
-const B: Site = Site { file: "b.rs", line: 2, column: 2 };
+const A: Site = Site::new(&Position { file: "a.rs", line: 1, column: 1 });
+const B: Site = Site::new(&Position { file: "b.rs", line: 2, column: 2 });
 
 fn parked(id: u64, spawned_at: Site, parked: Duration) -> TaskInfo {
     TaskInfo {
@@ -30,11 +30,11 @@ fn parked(id: u64, spawned_at: Site, parked: Duration) -> TaskInfo {
         unwakeable: false,
         last_waker: None,
         cancelled: None,
-        shields: Vec::new(),
+        shields: Box::default(),
         astray: false,
         settled: true,
         running: None,
-        stacks: Vec::new(),
+        stacks: Box::default(),
         bytes: 0,
     }
 }

@@ -261,7 +261,7 @@ async fn the_last_users_of_a_channel_are_told() {
     let before = channel(&found);
     assert_eq!((before.senders, before.receivers, before.last_sender), (2, 1, None));
     let user = before.last_receiver.unwrap();
-    assert_eq!((user.task, user.site), (Some(found.id), found.waits[0].site));
+    assert_eq!((user.task, user.site), (std::num::NonZeroU64::new(found.id), found.waits[0].site));
     second.send(1).await.unwrap();
     let line = line!() - 1;
     drop(second);
@@ -274,7 +274,7 @@ async fn the_last_users_of_a_channel_are_told() {
     assert_eq!((after.id, after.senders), (before.id, 1));
     let user = after.last_sender.unwrap();
     assert_eq!(user.site.line, line);
-    assert!(user.task.is_some_and(|task| task != found.id), "this body");
+    assert!(user.task.is_some_and(|task| task.get() != found.id), "this body");
     drop(tx);
     task.await.unwrap();
 }

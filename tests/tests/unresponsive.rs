@@ -49,7 +49,7 @@ fn a_loop_without_an_await_is_running_on_a_worker() {
     let report = shut_down(runtime);
     let finding = unresponsive(&report, "loop");
     assert_eq!(finding.task.phase, Phase::Running);
-    let running = finding.task.running.expect("a worker polls it");
+    let running = finding.task.running.as_ref().expect("a worker polls it");
     assert!(running.worker < 2);
     let text = report.to_string();
     assert!(text.contains(&format!("running on worker {} for ", running.worker)), "{text}");
@@ -70,7 +70,7 @@ fn a_shield_that_never_ends_is_named_with_its_place() {
     });
     let report = shut_down(runtime);
     let finding = unresponsive(&report, "shielded");
-    let [shield] = finding.task.shields.as_slice() else { panic!("{:?}", finding.task.shields) };
+    let [shield] = &*finding.task.shields else { panic!("{:?}", finding.task.shields) };
     assert_eq!((shield.site.file, shield.site.line), (file!(), line));
     let text = report.to_string();
     assert!(text.contains(&format!("at {}:{line}:", file!())), "{text}");

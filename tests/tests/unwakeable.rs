@@ -26,7 +26,7 @@ fn a_pending_future_is_proven_at_its_first_park_without_any_shutdown() {
         let report = Handle::current().report();
         assert_eq!(report.findings.len(), 1);
         assert_eq!(report.findings[0].verdict, Verdict::ProvenUnwakeable);
-        assert_eq!(report.findings[0].task.last_waker, Some(LastWaker::NeverRegistered));
+        assert_eq!(report.findings[0].task.last_waker.as_deref().copied(), Some(LastWaker::NeverRegistered));
         id
     });
     let told = told.lock().unwrap();
@@ -80,7 +80,7 @@ fn the_task_that_dropped_the_last_waker_is_named() {
     let report = runtime.shutdown();
     let task = &report.findings[0].task;
     assert_eq!(report.findings[0].verdict, Verdict::ProvenUnwakeable);
-    match task.last_waker {
+    match task.last_waker.as_deref().copied() {
         Some(LastWaker::DroppedByTask { id, .. }) => assert_eq!(id.to_string(), dropper.to_string()),
         other => panic!("{other:?}"),
     }

@@ -22,11 +22,12 @@
 //! Verdicts: `U` proven unwakeable, `P` proven stuck, `D` deadlocked, `S` suspect; who is not named has none. Brackets are the knots.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use leakfree::report::snapshot::{
-    CancelInfo, ChannelInfo, HolderInfo, LockInfo, Phase, ScopeInfo, ScopeKind, Site, Snapshot, TaskInfo,
-    TaskKind, UserInfo, WaitInfo, WaitObject, WaitReason,
+    CancelInfo, ChannelInfo, HolderInfo, LockInfo, Phase, Position, ScopeInfo, ScopeKind, Site, Snapshot,
+    TaskInfo, TaskKind, UserInfo, WaitInfo, WaitObject, WaitReason,
 };
 use leakfree::report::verdict::{Occasion, Verdict, judge};
 
@@ -158,7 +159,7 @@ const CASES: &[(&str, &str)] = &[
     ("a joins b; b recvs c1; c1 from d; d sleeps", ""),
 ];
 
-const SITE: Site = Site { file: "t.rs", line: 1, column: 1 };
+const SITE: Site = Site::new(&Position { file: "t.rs", line: 1, column: 1 });
 
 struct Reader {
     tasks: BTreeMap<String, TaskInfo>,
@@ -179,10 +180,10 @@ impl Reader {
     fn task(&mut self, name: &str) -> &mut TaskInfo {
         self.tasks.entry(name.to_owned()).or_insert_with(|| TaskInfo {
             id: id(name),
-            name: Some(name.to_owned()),
+            name: Some(name.into()),
             kind: TaskKind::Async,
             // Of its own, so that no two are alike.
-            spawned_at: Site { line: id(name) as u32, ..SITE },
+            spawned_at: Site::new(Box::leak(Box::new(Position { line: id(name) as u32, ..*SITE }))),
             scope: ROOT,
             phase: Phase::Parked,
             lived: Duration::from_secs(1),
@@ -196,9 +197,9 @@ impl Reader {
             unwakeable: false,
             last_waker: None,
             cancelled: None,
-            shields: Vec::new(),
+            shields: Box::default(),
             running: None,
-            stacks: Vec::new(),
+            stacks: Box::default(),
             bytes: 0,
         })
     }
@@ -239,7 +240,7 @@ impl Reader {
         };
         let user = |name: &str| match name {
             "nobody" => None,
-            name => Some(UserInfo { task: Some(id(name)), site: SITE }),
+            name => Some(UserInfo { task: NonZeroU64::new(id(name)), site: SITE }),
         };
         match (*verb, rest) {
             ("joins", [other]) => self.wait(subject, WaitReason::Join, WaitObject::Task(id(other))),
@@ -277,7 +278,7 @@ impl Reader {
             ("main", []) => self.task(subject).kind = TaskKind::Main,
             ("cancelled", []) => {
                 let reason = CancelInfo { reason: "cancelled".into(), site: None, since: Duration::ZERO };
-                self.task(subject).cancelled = Some(reason);
+                self.task(subject).cancelled = Some(Box::new(reason));
             }
             ("in", [scope]) => self.task(subject).scope = id(scope),
             ("of", [owner, options @ ..]) => self.open(subject, owner, options),

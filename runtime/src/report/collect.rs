@@ -3,6 +3,7 @@
 //! It walks the tree in bounded batches and holds no lock across them; a task that is looked at is held by
 //! a reference. Nothing is polled or woken, no worker stops.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,9 +28,10 @@ const READS_MAX: usize = 8;
 /// What a parked task looked like in the first pass.
 struct Before {
     id: TaskId,
-    polls: u64,
-    /// Versions of the locks and channels that it waits for, added up.
-    objects: u64,
+    /// The lower half of the count: it does not wrap between two passes.
+    polls: u32,
+    /// Versions of the locks and channels that it waits for, added up; the lower half, too.
+    objects: u32,
 }
 
 pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
@@ -41,7 +43,7 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         |task, _| {
             if let Some((_, copy, waits)) = parked(task) {
                 let id = task.header().record.id();
-                before.push(Before { id, polls: copy.polls, objects: object_versions(&waits) });
+                before.push(Before { id, polls: copy.polls as u32, objects: object_versions(&waits) as u32 });
             }
         },
     );
@@ -200,8 +202,9 @@ fn task_info(
         polls = copy.polls;
         parked = Some(since(copy.parked_ms));
         waits = found.iter().map(wait_info).collect();
-        settled = before
-            .is_some_and(|before| before.polls == copy.polls && before.objects == object_versions(found));
+        settled = before.is_some_and(|before| {
+            before.polls == copy.polls as u32 && before.objects == object_versions(found) as u32
+        });
     }
     let extra = header.existing_extra();
     let extra = extra.as_deref();
@@ -221,7 +224,7 @@ fn task_info(
         .or_else(|| (scope.bound() != Bound::Open).then(|| scope.cancel_reason()));
     Some(TaskInfo {
         id: record.id().0,
-        name: extra.and_then(|extra| extra.name.as_deref().map(str::to_owned)),
+        name: extra.and_then(|extra| extra.name.as_deref().map(Box::from)),
         kind: header.kind(),
         spawned_at: record.spawned_at().into(),
         scope: scope.id,
@@ -235,11 +238,16 @@ fn task_info(
         astray: bits.is_astray(),
         settled,
         unwakeable,
-        last_waker: extra.filter(|_| unwakeable).and_then(|extra| extra.last_waker).map(last_waker),
-        cancelled: reason.filter(|_| bits.is_cancelled()).map(|reason| CancelInfo {
-            reason: reason.to_string(),
-            site: reason.location().map(Into::into),
-            since: since(reason.at_ms()),
+        last_waker: extra
+            .filter(|_| unwakeable)
+            .and_then(|extra| extra.last_waker)
+            .map(|last| Box::new(last_waker(last))),
+        cancelled: reason.filter(|_| bits.is_cancelled()).map(|reason| {
+            Box::new(CancelInfo {
+                reason: reason.to_string(),
+                site: reason.location().map(Into::into),
+                since: since(reason.at_ms()),
+            })
         }),
         shields: extra
             .into_iter()
@@ -249,8 +257,11 @@ fn task_info(
         running: running
             .iter()
             .find(|(_, id, _)| *id == record.id() && phase == Phase::Running)
-            .map(|(worker, _, turn_ms)| RunningInfo { worker: *worker, since: since(*turn_ms) }),
-        stacks: extra.and_then(|extra| extra.stacks.as_ref()).map(|stacks| stacks.copy()).unwrap_or_default(),
+            .map(|(worker, _, turn_ms)| Box::new(RunningInfo { worker: *worker, since: since(*turn_ms) })),
+        stacks: extra
+            .and_then(|extra| extra.stacks.as_ref())
+            .map(|stacks| stacks.copy().into())
+            .unwrap_or_default(),
         bytes: header.vtable.bytes,
     })
 }
@@ -279,8 +290,8 @@ fn wait_info(wait: &Wait) -> WaitInfo {
                 Some(facts) => WaitObject::Channel(Box::new(ChannelInfo {
                     id,
                     created: facts.created.into(),
-                    senders: facts.senders,
-                    receivers: facts.receivers,
+                    senders: facts.senders.try_into().unwrap_or(u32::MAX),
+                    receivers: facts.receivers.try_into().unwrap_or(u32::MAX),
                     last_sender: facts.last_sender.map(user_info),
                     last_receiver: facts.last_receiver.map(user_info),
                 })),
@@ -299,7 +310,7 @@ fn holder_info(holder: Holder) -> HolderInfo {
 }
 
 fn user_info(user: User) -> UserInfo {
-    UserInfo { task: (user.task != 0).then_some(user.task), site: user.site.into() }
+    UserInfo { task: NonZeroU64::new(user.task), site: user.site.into() }
 }
 
 fn last_waker(last: header::LastWaker) -> LastWaker {

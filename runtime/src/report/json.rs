@@ -139,9 +139,9 @@ fn finding(json: &mut Json, finding: &Finding) {
         o.number("own_wakers", task.own_wakers.into());
         o.number("foreign_wakers", task.foreign_wakers.into());
         o.field("waits").array(&task.waits, wait);
-        match task.last_waker {
+        match task.last_waker.as_deref() {
             None => o.field("last_waker").null(),
-            Some(last) => o.field("last_waker").object(|o| last_waker(o, last)),
+            Some(last) => o.field("last_waker").object(|o| last_waker(o, *last)),
         }
         match &task.cancelled {
             None => o.field("cancelled").null(),
@@ -151,7 +151,7 @@ fn finding(json: &mut Json, finding: &Finding) {
                 o.millis("since_ms", Some(cancel.since));
             }),
         }
-        match task.running {
+        match &task.running {
             None => o.field("running").null(),
             Some(running) => o.field("running").object(|o| {
                 o.number("worker", running.worker as u64);
@@ -185,7 +185,7 @@ fn finding(json: &mut Json, finding: &Finding) {
                 Suspicion::ChannelUser { handles, user, ended } => {
                     o.text("why", "channel_user");
                     o.number("handles", handles);
-                    o.optional_number("task", user.task);
+                    o.optional_number("task", user.task.map(Into::into));
                     o.site("site", Some(user.site));
                     o.number("ended", ended.into());
                 }
@@ -246,8 +246,8 @@ fn wait(json: &mut Json, wait: &WaitInfo) {
         o.optional_number("waiters", locked.map(|lock| lock.waiters));
         match channel {
             Some(channel) => o.field("channel").object(|o| {
-                o.number("senders", channel.senders);
-                o.number("receivers", channel.receivers);
+                o.number("senders", channel.senders.into());
+                o.number("receivers", channel.receivers.into());
                 user(o.field("last_sender"), channel.last_sender);
                 user(o.field("last_receiver"), channel.last_receiver);
             }),
@@ -271,7 +271,7 @@ fn user(json: &mut Json, user: Option<UserInfo>) {
     match user {
         None => json.null(),
         Some(user) => json.object(|o| {
-            o.optional_number("task", user.task);
+            o.optional_number("task", user.task.map(Into::into));
             o.site("site", Some(user.site));
         }),
     }

@@ -30,7 +30,7 @@ impl Report {
         for task in &self.snapshot.tasks {
             let verdict = verdicts.get(&task.id).map(|verdict| ("verdict", verdict.name().to_owned()));
             let scope = scope_names.get(&task.scope).map(|name| ("scope", (*name).to_owned()));
-            let name = task.name.clone().map(|name| ("name", name));
+            let name = task.name.as_deref().map(|name| ("name", name.to_owned()));
             let labels = [verdict, scope, name].into_iter().flatten().collect();
             let sample = samples.entry((stacks.frames(task), labels)).or_default();
             sample.0 += 1;

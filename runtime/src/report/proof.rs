@@ -30,7 +30,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::snapshot::{
-    ChannelInfo, HolderInfo, LockInfo, Phase, ScopeKind, Snapshot, TaskInfo, UserInfo, WaitObject, WaitReason,
+    ChannelInfo, HolderInfo, LockInfo, Phase, ScopeInfo, ScopeKind, Snapshot, TaskInfo, UserInfo, WaitObject,
+    WaitReason,
 };
 use super::verdict::is_complete;
 
@@ -80,19 +81,22 @@ enum Source {
 type Node = Option<Vec<Source>>;
 
 pub(crate) fn prove(snapshot: &Snapshot) -> Proof {
-    let graph = Graph::new(snapshot);
+    let (graph, candidates) = Graph::new(snapshot);
+    if candidates.is_empty() {
+        return Proof::new();
+    }
     let exact = graph.stuck(Trust::Exact);
     let locks = graph.stuck(Trust::Locks);
     let all = graph.stuck(Trust::Channels);
     // Knots of what is proven or deadlocked are of no other tasks.
     let knots = graph.knots(&locks);
-    let id = |task: usize| snapshot.tasks[task].id;
+    let id = |node: usize| snapshot.tasks[candidates[node]].id;
     let trust = |task: usize| match (exact[task], locks[task]) {
         (true, _) => Trust::Exact,
         (_, true) => Trust::Locks,
         _ => Trust::Channels,
     };
-    (0..snapshot.tasks.len())
+    (0..candidates.len())
         .filter(|&task| all[task])
         .map(|task| {
             let mut waits_for: Vec<u64> = Vec::new();
@@ -109,7 +113,7 @@ pub(crate) fn prove(snapshot: &Snapshot) -> Proof {
 }
 
 /// Of the channel's end that a wait is for, how many handles live and who used one last; `None` if no user can end the wait.
-pub(super) fn other_end(reason: WaitReason, channel: &ChannelInfo) -> Option<(u64, Option<UserInfo>)> {
+pub(super) fn other_end(reason: WaitReason, channel: &ChannelInfo) -> Option<(u32, Option<UserInfo>)> {
     match reason {
         WaitReason::MpscRecv | WaitReason::OneshotRecv => Some((channel.senders, channel.last_sender)),
         WaitReason::MpscSend | WaitReason::MpscClosed | WaitReason::OneshotClosed => {
@@ -119,10 +123,10 @@ pub(super) fn other_end(reason: WaitReason, channel: &ChannelInfo) -> Option<(u6
     }
 }
 
-/// The tasks that hold a lock; `None` if it is free, or if one of them is not known.
-fn holders(lock: &LockInfo, index: &HashMap<u64, usize>) -> Node {
+/// The tasks that hold a lock; `None` if it is free, or if one of them is live or not known.
+fn holders(lock: &LockInfo, candidate: &impl Fn(u64) -> Option<usize>) -> Node {
     let holder = |holder: &HolderInfo| match holder {
-        HolderInfo::Task { id, .. } => Some(Source::Holder(*index.get(id)?)),
+        HolderInfo::Task { id, .. } => Some(Source::Holder(candidate(*id)?)),
         HolderInfo::Unknown => None,
     };
     if lock.holders.is_empty() { None } else { lock.holders.iter().map(holder).collect() }
@@ -135,24 +139,27 @@ struct SharedLock<'a> {
     /// In the order of their nodes.
     place: usize,
     info: &'a LockInfo,
-    /// A task for each wait; one that waits several times stands here as often.
+    /// A candidate for each wait; one that waits several times stands here as often.
     waiting: Vec<usize>,
-    /// Its tasks saw it differently.
-    changed: bool,
+    /// Somebody who is live waits for it, or its tasks saw it differently.
+    is_live: bool,
 }
 
 impl<'a> SharedLocks<'a> {
-    fn new(snapshot: &'a Snapshot) -> SharedLocks<'a> {
+    fn new(snapshot: &'a Snapshot, candidates: &[usize]) -> SharedLocks<'a> {
         let mut locks: HashMap<u64, SharedLock<'a>> = HashMap::new();
         for (at, task) in snapshot.tasks.iter().enumerate() {
             for wait in task.waits.iter().filter(|wait| wait.own) {
                 let WaitObject::Lock(info) = &wait.object else { continue };
                 if info.shared {
                     let place = locks.len();
-                    let new = SharedLock { place, info, waiting: Vec::new(), changed: false };
+                    let new = SharedLock { place, info, waiting: Vec::new(), is_live: false };
                     let lock = locks.entry(info.id).or_insert(new);
-                    lock.waiting.push(at);
-                    lock.changed |= *lock.info != **info;
+                    lock.is_live |= *lock.info != **info;
+                    match candidates.binary_search(&at) {
+                        Ok(node) => lock.waiting.push(node),
+                        Err(_) => lock.is_live = true,
+                    }
                 }
             }
         }
@@ -163,12 +170,12 @@ impl<'a> SharedLocks<'a> {
         self.0.get(&id).map(|lock| lock.place)
     }
 
-    fn nodes(&self, index: &HashMap<u64, usize>) -> Vec<Node> {
+    fn nodes(&self, candidate: &impl Fn(u64) -> Option<usize>) -> Vec<Node> {
         let node = |lock: &SharedLock<'_>| -> Node {
-            if lock.changed || lock.waiting.len() as u64 != lock.info.waiters {
+            if lock.is_live || lock.waiting.len() as u64 != lock.info.waiters {
                 return None;
             }
-            let mut sources = holders(lock.info, index)?;
+            let mut sources = holders(lock.info, candidate)?;
             sources.extend(lock.waiting.iter().map(|&task| Source::Ahead(task)));
             Some(sources)
         };
@@ -183,43 +190,96 @@ fn with_side(scope: u64, sides: &HashMap<u64, u64>) -> impl Iterator<Item = u64>
     [Some(scope), sides.get(&scope).copied()].into_iter().flatten()
 }
 
+/// Whether a task may be stuck, as far as it can be told from itself: parked, at rest, and with a complete wait set.
+fn is_candidate(task: &TaskInfo) -> bool {
+    task.phase == Phase::Parked
+        && task.settled
+        && task.cancelled.is_none()
+        && is_complete(task)
+        && (task.own_wakers > 0 || task.unwakeable)
+}
+
+/// Whether all that a task waits for is something that a task known by name may end.
+fn waits_for_tasks(task: &TaskInfo) -> bool {
+    task.waits.iter().filter(|wait| wait.own).all(|wait| match (wait.reason, &wait.object) {
+        (WaitReason::Join, WaitObject::Task(_)) | (WaitReason::ScopeEnd, WaitObject::Scope(_)) => true,
+        (_, WaitObject::Lock(_)) => true,
+        (reason, WaitObject::Channel(channel)) => {
+            other_end(reason, channel).is_some_and(|(_, user)| user.is_some_and(|user| user.task.is_some()))
+        }
+        _ => false,
+    })
+}
+
+/// What the candidates and the shared locks wait for. Everybody else is live and has no node: of a million tasks few are
+/// candidates.
 struct Graph {
-    /// The tasks of the snapshot, in order, and then its shared locks.
+    /// The candidates, in the order of the snapshot, and then its shared locks.
     nodes: Vec<Node>,
-    /// Tasks in each scope and in those at its side.
-    children: HashMap<u64, Vec<usize>>,
-    /// Scopes with children that are not in the snapshot: newborn, held back, or adopted scopes.
-    has_unseen: HashSet<u64>,
-    /// The scope of each task.
+    /// The scope of each candidate.
     scope_of: Vec<u64>,
+    /// Candidates in each scope and in those at its side.
+    children: HashMap<u64, Vec<usize>>,
+    /// Scopes with a child that is live: no candidate, or not in the snapshot, for it is newborn, held back, or an adopted scope.
+    has_live: HashSet<u64>,
     /// The scope at whose side another is.
     sides: HashMap<u64, u64>,
 }
 
+/// Where a task is among the nodes.
+enum Index {
+    Candidate(usize),
+    /// In the snapshot, and live.
+    Live,
+    /// It has ended.
+    Gone,
+}
+
 impl Graph {
-    fn new(snapshot: &Snapshot) -> Graph {
-        let index: HashMap<u64, usize> =
-            snapshot.tasks.iter().enumerate().map(|(at, task)| (task.id, at)).collect();
+    /// The graph, and the snapshot's places of the candidates.
+    fn new(snapshot: &Snapshot) -> (Graph, Vec<usize>) {
+        let deadlined: HashSet<u64> =
+            snapshot.scopes.iter().filter(|scope| scope.deadline.is_some()).map(|scope| scope.id).collect();
+        let may_be_stuck = |task: &TaskInfo| is_candidate(task) && !deadlined.contains(&task.scope);
+        let candidates: Vec<usize> = snapshot
+            .tasks
+            .iter()
+            .enumerate()
+            .filter(|(_, task)| may_be_stuck(task) && waits_for_tasks(task))
+            .map(|(at, _)| at)
+            .collect();
+        let index = |id: u64| match snapshot.tasks.binary_search_by_key(&id, |task| task.id) {
+            Err(_) => Index::Gone,
+            Ok(at) => candidates.binary_search(&at).map_or(Index::Live, Index::Candidate),
+        };
+
         let sides: HashMap<u64, u64> = snapshot
             .scopes
             .iter()
             .filter(|scope| matches!(scope.kind, ScopeKind::Daemons | ScopeKind::Cleanups))
             .filter_map(|scope| Some((scope.id, scope.parent?)))
             .collect();
-        let mut children: HashMap<u64, Vec<usize>> = HashMap::new();
-        for (at, task) in snapshot.tasks.iter().enumerate() {
+        let mut seen: HashMap<u64, u64> = HashMap::new();
+        for task in &snapshot.tasks {
             for scope in with_side(task.scope, &sides) {
-                children.entry(scope).or_default().push(at);
+                *seen.entry(scope).or_default() += 1;
             }
         }
-        let scope_of = snapshot.tasks.iter().map(|task| task.scope).collect();
-        let seen = |scope: u64| children.get(&scope).map_or(0, |tasks| tasks.len() as u64);
-        let has_unseen = snapshot
-            .scopes
-            .iter()
-            .filter(|scope| scope.children > seen(scope.id) || scope.held_back > 0)
-            .map(|scope| scope.id)
-            .collect();
+        let mut children: HashMap<u64, Vec<usize>> = HashMap::new();
+        let mut scope_of = Vec::with_capacity(candidates.len());
+        for (node, &at) in candidates.iter().enumerate() {
+            let scope = snapshot.tasks[at].scope;
+            with_side(scope, &sides).for_each(|scope| children.entry(scope).or_default().push(node));
+            scope_of.push(scope);
+        }
+        let count = |scope: u64| seen.get(&scope).copied().unwrap_or(0);
+        let stuck_at_most = |scope: u64| children.get(&scope).map_or(0, |nodes| nodes.len() as u64);
+        let is_live = |scope: &&ScopeInfo| {
+            scope.children > count(scope.id)
+                || scope.held_back > 0
+                || count(scope.id) > stuck_at_most(scope.id)
+        };
+        let has_live = snapshot.scopes.iter().filter(is_live).map(|scope| scope.id).collect();
 
         // Scopes open in each task that may drop their body when a child fails; `None` if it may come without one.
         let mut bodies: HashMap<u64, Option<Vec<u64>>> = HashMap::new();
@@ -236,20 +296,14 @@ impl Graph {
                 _ => {}
             }
         }
-        let deadlined: HashSet<u64> =
-            snapshot.scopes.iter().filter(|scope| scope.deadline.is_some()).map(|scope| scope.id).collect();
 
-        let locks = SharedLocks::new(snapshot);
-        let node = |task: &TaskInfo| -> Node {
-            let candidate = task.phase == Phase::Parked
-                && task.settled
-                && task.cancelled.is_none()
-                && is_complete(task)
-                && (task.own_wakers > 0 || task.unwakeable)
-                && !deadlined.contains(&task.scope);
-            if !candidate {
-                return None;
-            }
+        let locks = SharedLocks::new(snapshot, &candidates);
+        let candidate = |id: u64| match index(id) {
+            Index::Candidate(node) => Some(node),
+            Index::Live | Index::Gone => None,
+        };
+        let node = |&at: &usize| -> Node {
+            let task = &snapshot.tasks[at];
             let bodies = match bodies.get(&task.id) {
                 None => Vec::new(),
                 Some(scopes) => scopes.clone()?,
@@ -258,25 +312,29 @@ impl Graph {
             // A leaf that was polled with another waker cannot wake this task.
             for wait in task.waits.iter().filter(|wait| wait.own) {
                 match (wait.reason, &wait.object) {
-                    (WaitReason::Join, WaitObject::Task(id)) => sources.push(Source::Task(*index.get(id)?)),
+                    (WaitReason::Join, WaitObject::Task(id)) => sources.push(Source::Task(candidate(*id)?)),
                     (WaitReason::ScopeEnd, WaitObject::Scope(id)) => sources.push(Source::End(*id)),
                     (_, WaitObject::Lock(lock)) if lock.shared => {
-                        sources.push(Source::Lock(snapshot.tasks.len() + locks.place(lock.id)?));
+                        sources.push(Source::Lock(candidates.len() + locks.place(lock.id)?));
                     }
-                    (_, WaitObject::Lock(lock)) => sources.extend(holders(lock, &index)?),
+                    (_, WaitObject::Lock(lock)) => sources.extend(holders(lock, &candidate)?),
                     (reason, WaitObject::Channel(channel)) => {
                         let (handles, user) = other_end(reason, channel)?;
                         // Without handles the wait is over: a wake on its way.
                         let user = user.filter(|_| handles > 0)?.task?;
-                        sources.push(Source::User(index.get(&user).copied()));
+                        sources.push(match index(user.get()) {
+                            Index::Candidate(node) => Source::User(Some(node)),
+                            Index::Gone => Source::User(None),
+                            Index::Live => return None,
+                        });
                     }
                     _ => return None,
                 }
             }
             Some(sources)
         };
-        let nodes = snapshot.tasks.iter().map(node).chain(locks.nodes(&index)).collect();
-        Graph { nodes, children, has_unseen, scope_of, sides }
+        let nodes = candidates.iter().map(node).chain(locks.nodes(&candidate)).collect();
+        (Graph { nodes, scope_of, children, has_live, sides }, candidates)
     }
 
     /// The stuck ones, by what is to be believed.
@@ -302,7 +360,7 @@ impl Graph {
                     Source::End(scope) | Source::Body(scope) => {
                         // An end without children is due: a wake on its way.
                         let due = matches!(source, Source::End(_)) && !self.children.contains_key(scope);
-                        is_live |= due || self.has_unseen.contains(scope);
+                        is_live |= due || self.has_live.contains(scope);
                         scope_waiters.entry(*scope).or_default().push(at);
                     }
                 }

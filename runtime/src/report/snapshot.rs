@@ -1,16 +1,25 @@
 //! Plain values copied out of a runtime. They hold no reference into it and may be a little racy: each
 //! task's entry is consistent in itself, two entries may be of slightly different moments.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroU64;
+use std::ops::Deref;
 use std::panic::Location;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 pub use crate::task::backtrace::Stack;
 pub use crate::task::wait::{EndedBy, WaitReason};
 
-/// A place in the source: file, line and column.
+/// A place in the source: file, line and column. One word; the same place is kept once, for the life of the process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site(&'static Position);
+
+/// What a [`Site`] stands for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Site {
+pub struct Position {
     /// The file as the compiler was given it.
     pub file: &'static str,
     /// The line, from 1.
@@ -19,9 +28,49 @@ pub struct Site {
     pub column: u32,
 }
 
+impl Site {
+    /// The site of a position that is kept elsewhere.
+    pub const fn new(position: &'static Position) -> Site {
+        Site(position)
+    }
+}
+
+impl Deref for Site {
+    type Target = Position;
+
+    fn deref(&self) -> &Position {
+        self.0
+    }
+}
+
 impl From<&'static Location<'static>> for Site {
     fn from(location: &'static Location<'static>) -> Site {
-        Site { file: location.file(), line: location.line(), column: location.column() }
+        /// Positions by the address of the location that they are of.
+        type Positions = HashMap<usize, &'static Position>;
+        static POSITIONS: Mutex<Option<Positions>> = Mutex::new(None);
+        thread_local! {
+            // A look at a million tasks asks for the same few places over and over.
+            static SEEN: RefCell<Positions> = RefCell::default();
+        }
+        let address = std::ptr::from_ref(location).addr();
+        SEEN.with_borrow_mut(|seen| {
+            Site(seen.entry(address).or_insert_with(|| {
+                let mut positions = POSITIONS.lock().unwrap_or_else(PoisonError::into_inner);
+                positions.get_or_insert_default().entry(address).or_insert_with(|| {
+                    Box::leak(Box::new(Position {
+                        file: location.file(),
+                        line: location.line(),
+                        column: location.column(),
+                    }))
+                })
+            }))
+        })
+    }
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 
@@ -74,9 +123,9 @@ pub struct ChannelInfo {
     /// Where it was created.
     pub created: Site,
     /// How many senders there were.
-    pub senders: u64,
+    pub senders: u32,
     /// How many receivers there were.
-    pub receivers: u64,
+    pub receivers: u32,
     /// Who sent last, and where.
     pub last_sender: Option<UserInfo>,
     /// Who received last, or tried to, and where.
@@ -87,7 +136,7 @@ pub struct ChannelInfo {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UserInfo {
     /// The task's id; `None` for code outside a task.
-    pub task: Option<u64>,
+    pub task: Option<NonZeroU64>,
     /// Where.
     pub site: Site,
 }
@@ -182,7 +231,7 @@ pub struct TaskInfo {
     /// Its id, unique in the process.
     pub id: u64,
     /// Its name, if it was given one.
-    pub name: Option<String>,
+    pub name: Option<Box<str>>,
     /// What kind of task.
     pub kind: TaskKind,
     /// Where it was spawned.
@@ -211,15 +260,15 @@ pub struct TaskInfo {
     /// One load of its word said: parked, not cancelled, and no waker exists.
     pub unwakeable: bool,
     /// Who dropped its last waker, if it is unwakeable and that is known.
-    pub last_waker: Option<LastWaker>,
+    pub last_waker: Option<Box<LastWaker>>,
     /// The cancellation asked of it, if any.
-    pub cancelled: Option<CancelInfo>,
+    pub cancelled: Option<Box<CancelInfo>>,
     /// Shields that are pending in it: they hold off its drop.
-    pub shields: Vec<ShieldInfo>,
+    pub shields: Box<[ShieldInfo]>,
     /// The worker that is polling it now, if one is.
-    pub running: Option<RunningInfo>,
+    pub running: Option<Box<RunningInfo>>,
     /// Where it left wakers behind, if `LEAKFREE_BACKTRACE` is set: in the last poll that registered one, the first four.
-    pub stacks: Vec<Stack>,
+    pub stacks: Box<[Stack]>,
     /// Size of its allocation in bytes.
     pub bytes: usize,
 }

@@ -49,8 +49,8 @@ pub(super) fn channel_users(task: &TaskInfo, snapshot: &Snapshot, proof: &Proof)
         let WaitObject::Channel(channel) = &wait.object else { return None };
         let (handles, user) = other_end(wait.reason, channel)?;
         let user = user?;
-        let ended = user.task.is_none_or(|id| snapshot.task(id).is_none());
-        Some(Suspicion::ChannelUser { handles, user, ended })
+        let ended = user.task.is_none_or(|id| snapshot.task(id.get()).is_none());
+        Some(Suspicion::ChannelUser { handles: handles.into(), user, ended })
     });
     Some(users.unwrap_or(Suspicion::Behind))
 }

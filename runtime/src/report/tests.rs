@@ -6,10 +6,10 @@ use super::snapshot::*;
 use super::verdict::{Occasion, Verdict, judge};
 use super::{Output, output};
 
-const SPAWN: Site = Site { file: "src/conn.rs", line: 90, column: 9 };
-const WAIT: Site = Site { file: "src/conn.rs", line: 97, column: 22 };
-const MADE: Site = Site { file: "src/conn.rs", line: 80, column: 5 };
-const SCOPE: Site = Site { file: "src/main.rs", line: 19, column: 5 };
+const SPAWN: Site = Site::new(&Position { file: "src/conn.rs", line: 90, column: 9 });
+const WAIT: Site = Site::new(&Position { file: "src/conn.rs", line: 97, column: 22 });
+const MADE: Site = Site::new(&Position { file: "src/conn.rs", line: 80, column: 5 });
+const SCOPE: Site = Site::new(&Position { file: "src/main.rs", line: 19, column: 5 });
 
 /// A task parked in the root scope.
 fn task(id: u64) -> TaskInfo {
@@ -29,11 +29,11 @@ fn task(id: u64) -> TaskInfo {
         unwakeable: false,
         last_waker: None,
         cancelled: None,
-        shields: Vec::new(),
+        shields: Box::default(),
         astray: false,
         settled: true,
         running: None,
-        stacks: Vec::new(),
+        stacks: Box::default(),
         bytes: 160,
     }
 }
@@ -44,7 +44,7 @@ fn waits(reason: WaitReason) -> TaskInfo {
 }
 
 fn unwakeable(last_waker: Option<LastWaker>) -> TaskInfo {
-    TaskInfo { unwakeable: true, last_waker, ..task(7) }
+    TaskInfo { unwakeable: true, last_waker: last_waker.map(Box::new), ..task(7) }
 }
 
 fn scope(id: u64, closing: bool) -> ScopeInfo {
@@ -340,7 +340,7 @@ src/conn.rs:97:22), task 4 (locked src/conn.rs:97:22), task 5 (locked src/conn.r
         created: MADE,
         senders: 2,
         receivers: 1,
-        last_sender: Some(UserInfo { task: Some(5), site: SPAWN }),
+        last_sender: Some(UserInfo { task: std::num::NonZeroU64::new(5), site: SPAWN }),
         last_receiver: None,
     };
     let mut receives = waits(WaitReason::MpscRecv);

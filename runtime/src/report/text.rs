@@ -202,7 +202,7 @@ impl Report {
                 (TaskKind::Blocking, Phase::Running) => {
                     writeln!(f, "     running on a thread of the blocking pool")
                 }
-                (_, Phase::Running) => match task.running {
+                (_, Phase::Running) => match &task.running {
                     Some(running) => writeln!(
                         f,
                         "     running on worker {} for {} at most",
@@ -272,7 +272,7 @@ impl Report {
         match finding.verdict {
             Verdict::ProvenUnwakeable => {
                 f.write_str("no waker exists; ")?;
-                match task.last_waker {
+                match task.last_waker.as_deref().copied() {
                     None => f.write_str("who dropped the last one was not recorded")?,
                     Some(LastWaker::NeverRegistered) => {
                         f.write_str("its last poll returned Pending and left none behind")?;
@@ -454,7 +454,7 @@ fn other_end(f: &mut fmt::Formatter<'_>, reason: WaitReason, channel: &ChannelIn
         }
         _ => (channel.receivers, "receiver", "receivers", "last received", channel.last_receiver),
     };
-    write!(f, ", {}", count(handles, one, many))?;
+    write!(f, ", {}", count(handles.into(), one, many))?;
     match last {
         None => Ok(()),
         Some(UserInfo { task: Some(task), site }) => write!(f, ", {did} by task {task} at {site}"),

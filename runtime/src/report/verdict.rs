@@ -207,7 +207,11 @@ pub(crate) fn is_complete(task: &TaskInfo) -> bool {
 }
 
 /// Judges a snapshot.
-pub fn judge(snapshot: Snapshot, occasion: Occasion) -> Report {
+pub fn judge(mut snapshot: Snapshot, occasion: Occasion) -> Report {
+    // They are searched by id. One that was put together by hand may not be in order.
+    if !snapshot.tasks.is_sorted_by_key(|task| task.id) {
+        snapshot.tasks.sort_by_key(|task| task.id);
+    }
     let scopes = Scopes::new(&snapshot);
     let proof = proof::prove(&snapshot);
     let verdicts: Vec<(Verdict, &TaskInfo)> = snapshot
@@ -393,7 +397,7 @@ struct Alike {
     verdict: Verdict,
     spawned_at: Site,
     kind: TaskKind,
-    name: Option<String>,
+    name: Option<Box<str>>,
     waits: Vec<(WaitReason, Option<Site>, Site)>,
     last: Option<(u8, Option<Site>, Option<Site>)>,
     running: bool,
@@ -420,7 +424,7 @@ fn alike(verdict: Verdict, task: &TaskInfo, path: &[PathScope]) -> Alike {
                 (wait.reason, created, wait.site)
             })
             .collect(),
-        last: task.last_waker.map(|last| match last {
+        last: task.last_waker.as_deref().map(|last| match *last {
             LastWaker::NeverRegistered => (0, None, None),
             LastWaker::DroppedByTask { spawned_at, last_wait, .. } => (1, Some(spawned_at), last_wait),
             LastWaker::DroppedByThread => (2, None, None),
