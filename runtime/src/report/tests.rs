@@ -371,3 +371,10 @@ is sent. And the last to use the other end, task 5, has ended.",
     assert_eq!(channel["channel"]["last_sender"]["site"], "src/conn.rs:90:9");
     assert!(channel["channel"]["last_receiver"].is_null() && channel["holders"].is_null());
 }
+
+/// A look at a million tasks is to stay under 300 MB.
+#[test]
+fn what_a_look_keeps_of_a_task_is_small() {
+    let one = size_of::<TaskInfo>() + size_of::<WaitInfo>() + size_of::<ChannelInfo>();
+    assert!(one <= 284, "{one} bytes, and 16 for the first pass");
+}

@@ -210,7 +210,7 @@ pub(crate) fn is_complete(task: &TaskInfo) -> bool {
 pub fn judge(mut snapshot: Snapshot, occasion: Occasion) -> Report {
     // They are searched by id. One that was put together by hand may not be in order.
     if !snapshot.tasks.is_sorted_by_key(|task| task.id) {
-        snapshot.tasks.sort_by_key(|task| task.id);
+        snapshot.tasks.sort_unstable_by_key(|task| task.id);
     }
     let scopes = Scopes::new(&snapshot);
     let proof = proof::prove(&snapshot);
