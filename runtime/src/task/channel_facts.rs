@@ -11,11 +11,12 @@
 use std::cell::Cell;
 use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::frame;
+use super::seq::Seq;
 use super::wait::Object;
 
 /// Who used an end of a channel, and where.
@@ -126,25 +127,11 @@ pub(crate) struct ChannelCopy {
     pub(crate) version: u64,
 }
 
-/// How often a slot that is being written is read again.
-const READS_MAX: usize = 64;
-
 /// The facts of that channel; `None` if it is gone, or does not come to rest.
 pub(crate) fn copy(id: u64) -> Option<ChannelCopy> {
     let slot = find(id as u32)?;
-    for _ in 0..READS_MAX {
-        // Acquire: pairs with the release at the end of `write`.
-        let version = slot.version.load(Acquire);
-        let copy = slot.read(version);
-        let found = slot.id.load(Relaxed);
-        // Pairs with the release fence in `write`: whoever saw a word of a later write sees its version, too.
-        fence(Acquire);
-        if version % 2 == 0 && slot.version.load(Relaxed) == version {
-            return copy.filter(|_| found == id);
-        }
-        std::hint::spin_loop();
-    }
-    None
+    let ((copy, found), version) = slot.seq.read(|| (slot.read(), slot.id.load(Relaxed)))?;
+    copy.filter(|_| found == id).map(|copy| ChannelCopy { version, ..copy })
 }
 
 #[derive(Debug, Default)]
@@ -166,10 +153,10 @@ impl UserWords {
     }
 }
 
-/// One channel's facts, read by snapshots at any time: `version` is odd while they are written.
+/// One channel's facts, read by snapshots at any time.
 #[derive(Debug, Default)]
 struct Slot {
-    version: AtomicU64,
+    seq: Seq,
     /// `[generation: 32 | index: 32]`.
     id: AtomicU64,
     /// Null while the slot is free.
@@ -183,15 +170,11 @@ const GENERATION: u64 = 1 << 32;
 impl Slot {
     #[inline]
     fn write(&self, stores: impl FnOnce()) {
-        // (C1) One writer: a load and a store are enough.
-        let version = self.version.load(Relaxed);
-        self.version.store(version.wrapping_add(1), Relaxed);
-        fence(Release);
-        stores();
-        self.version.store(version.wrapping_add(2), Release);
+        // (C1) One writer.
+        self.seq.write(stores);
     }
 
-    fn read(&self, version: u64) -> Option<ChannelCopy> {
+    fn read(&self) -> Option<ChannelCopy> {
         // SAFETY: (C1) null or a `&'static Location`.
         let created = unsafe { self.created.load(Relaxed).as_ref() }?;
         Some(ChannelCopy {
@@ -200,7 +183,7 @@ impl Slot {
             receivers: self.handles[End::Receiver as usize].load(Relaxed),
             last_sender: self.users[End::Sender as usize].get(),
             last_receiver: self.users[End::Receiver as usize].get(),
-            version,
+            version: 0,
         })
     }
 }

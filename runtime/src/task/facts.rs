@@ -4,14 +4,18 @@
 //! counted object of ours with an id, which the lock keeps up to date under its own mutex, and which snapshots find by that id
 //! in a table. A wait entry names the id.
 //!
-//! A [`LockRecord`] has one holder, a [`SharedRecord`] several. A holder is *recorded*, not proven: a guard can be moved to another task or thread without a trace. Whoever is not plainly
-//! the polled task is recorded as unknown.
+//! A [`LockRecord`] has one holder, a [`SharedRecord`] several. A holder is *recorded*, not proven: a guard can be moved to
+//! another task or thread without a trace. Whoever is not plainly the polled task is recorded as unknown.
+//!
+//! - **F1** The words of a [`OneHolder`] are written by its lock only, under the lock's own mutex; the site word is null or a
+//!   `&'static Location`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
-use std::sync::atomic::AtomicU64;
+use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicPtr, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 
@@ -19,6 +23,7 @@ use slab::Slab;
 
 use super::frame;
 use super::meta::TaskId;
+use super::seq::Seq;
 use super::waker;
 
 /// How many holders of one lock are told apart.
@@ -67,13 +72,7 @@ impl LockRecord {
     pub(crate) fn set(&mut self, holder: Option<Holder>, waiters: usize) {
         self.holder = holder;
         if let Some(facts) = &self.facts {
-            let mut state = facts.state();
-            state.known.clear();
-            if let Some(holder) = holder {
-                state.known.insert(holder);
-            }
-            state.waiters = waiters as u64;
-            state.version += 1;
+            facts.one().set(holder, waiters);
         }
     }
 
@@ -81,10 +80,11 @@ impl LockRecord {
     pub(crate) fn contended(&mut self, created: &'static Location<'static>, waiters: usize) -> u64 {
         let holder = self.holder;
         let facts = self.facts.get_or_insert_with(|| {
-            let known = holder.into_iter().enumerate().collect();
-            Facts::publish(created, false, Holders { known, ..Holders::new() })
+            let one = OneHolder::default();
+            one.set(holder, waiters);
+            Facts::publish(created, State::One(one))
         });
-        facts.state().waiters = waiters as u64;
+        facts.one().set_waiters(waiters);
         facts.id
     }
 
@@ -92,8 +92,62 @@ impl LockRecord {
     /// holder alone is not concerned.
     pub(crate) fn set_waiters(&mut self, waiters: usize) {
         if let Some(facts) = &self.facts {
-            facts.state().waiters = waiters as u64;
+            facts.one().set_waiters(waiters);
         }
+    }
+}
+
+/// The one holder of a lock, in words that its lock writes under its own mutex (F1) and a snapshot reads at any time.
+#[derive(Debug, Default)]
+struct OneHolder {
+    seq: Seq,
+    /// [`FREE`], [`UNKNOWN`], or the id of the task that holds it.
+    task: AtomicU64,
+    /// (F1) Null or a `&'static Location`: where that task took it.
+    site: AtomicPtr<Location<'static>>,
+    waiters: AtomicU64,
+    /// How often it has changed hands.
+    hands: AtomicU64,
+}
+
+const FREE: u64 = 0;
+const UNKNOWN: u64 = u64::MAX;
+
+impl OneHolder {
+    #[inline]
+    fn set(&self, holder: Option<Holder>, waiters: usize) {
+        let (task, site) = match holder {
+            None => (FREE, ptr::null_mut()),
+            Some(Holder::Unknown) => (UNKNOWN, ptr::null_mut()),
+            Some(Holder::Task { id, site }) => (id.0, ptr::from_ref(site).cast_mut()),
+        };
+        self.seq.write(|| {
+            self.task.store(task, Relaxed);
+            self.site.store(site, Relaxed);
+            self.waiters.store(waiters as u64, Relaxed);
+            self.hands.store(self.hands.load(Relaxed) + 1, Relaxed);
+        });
+    }
+
+    fn set_waiters(&self, waiters: usize) {
+        self.seq.write(|| self.waiters.store(waiters as u64, Relaxed));
+    }
+
+    /// Holder, if any, waiters, and how often it has changed hands; `None` if it does not come to rest.
+    fn read(&self) -> Option<(Option<Holder>, u64, u64)> {
+        let loads = || {
+            let words = (self.task.load(Relaxed), self.site.load(Relaxed));
+            (words, self.waiters.load(Relaxed), self.hands.load(Relaxed))
+        };
+        let (((task, site), waiters, hands), _) = self.seq.read(loads)?;
+        // SAFETY: (F1) null or a `&'static Location`.
+        let site = unsafe { site.as_ref() };
+        let holder = match (task, site) {
+            (FREE, _) => None,
+            (UNKNOWN, _) | (_, None) => Some(Holder::Unknown),
+            (id, Some(site)) => Some(Holder::Task { id: TaskId(id), site }),
+        };
+        Some((holder, waiters, hands))
     }
 }
 
@@ -205,7 +259,7 @@ impl SharedRecord {
     pub(crate) fn edit<T>(&mut self, f: impl FnOnce(&mut Holders) -> T) -> T {
         match self {
             SharedRecord::Private(holders) => f(holders),
-            SharedRecord::Public(facts) => f(&mut facts.state()),
+            SharedRecord::Public(facts) => f(&mut facts.many()),
         }
     }
 
@@ -213,7 +267,7 @@ impl SharedRecord {
     pub(crate) fn contended(&mut self, created: &'static Location<'static>, waiters: usize) -> u64 {
         if let SharedRecord::Private(holders) = self {
             let holders = std::mem::replace(holders, Holders::new());
-            *self = SharedRecord::Public(Facts::publish(created, true, holders));
+            *self = SharedRecord::Public(Facts::publish(created, State::Many(Mutex::new(holders))));
         }
         self.edit(|holders| holders.set_waiters(waiters));
         match self {
@@ -235,8 +289,12 @@ impl Drop for SharedRecord {
 pub(crate) struct Facts {
     id: u64,
     created: &'static Location<'static>,
-    shared: bool,
-    state: Mutex<Holders>,
+    state: State,
+}
+
+enum State {
+    One(OneHolder),
+    Many(Mutex<Holders>),
 }
 
 /// A copy for a snapshot.
@@ -267,10 +325,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Facts {
     #[cold]
-    fn publish(created: &'static Location<'static>, shared: bool, holders: Holders) -> Arc<Facts> {
+    fn publish(created: &'static Location<'static>, state: State) -> Arc<Facts> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Relaxed);
-        let facts = Arc::new(Facts { id, created, shared, state: Mutex::new(holders) });
+        let facts = Arc::new(Facts { id, created, state });
         lock(shard(id)).insert(id, Arc::clone(&facts));
         facts
     }
@@ -281,8 +339,19 @@ impl Facts {
         drop(out);
     }
 
-    fn state(&self) -> MutexGuard<'_, Holders> {
-        lock(&self.state)
+    #[inline]
+    fn one(&self) -> &OneHolder {
+        match &self.state {
+            State::One(one) => one,
+            State::Many(_) => unreachable!("published by a lock with one holder"),
+        }
+    }
+
+    fn many(&self) -> MutexGuard<'_, Holders> {
+        match &self.state {
+            State::Many(holders) => lock(holders),
+            State::One(_) => unreachable!("published by a lock with several holders"),
+        }
     }
 }
 
@@ -293,14 +362,33 @@ fn find(id: u64) -> Option<Arc<Facts>> {
 /// The facts of that lock; `None` if it is gone.
 pub(crate) fn copy(id: u64) -> Option<FactsCopy> {
     let facts = find(id)?;
-    let state = facts.state();
-    let (holders, waiters) = (state.copy(), state.waiters);
-    Some(FactsCopy { created: facts.created, holders, waiters, shared: facts.shared })
+    let (holders, waiters, shared) = match &facts.state {
+        // One that changes hands all the time is in somebody's.
+        State::One(one) => match one.read() {
+            Some((holder, waiters, _)) => (holder.into_iter().collect(), waiters, false),
+            None => (vec![Holder::Unknown], 0, false),
+        },
+        State::Many(holders) => {
+            let holders = lock(holders);
+            (holders.copy(), holders.waiters, true)
+        }
+    };
+    Some(FactsCopy { created: facts.created, holders, waiters, shared })
 }
 
 /// Counts how often the lock has changed hands, and, if it is shared, its queue; `None` if it is gone.
 pub(crate) fn version(id: u64) -> Option<u64> {
-    find(id).map(|facts| facts.state().version)
+    find(id).map(|facts| match &facts.state {
+        // No version twice: the lock is in motion.
+        State::One(one) => one.read().map_or_else(unsettled, |(_, _, hands)| hands),
+        State::Many(holders) => lock(holders).version,
+    })
+}
+
+/// A number that no other look at a lock finds.
+fn unsettled() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 31);
+    NEXT.fetch_add(1, Relaxed)
 }
 
 impl fmt::Debug for Facts {

@@ -59,6 +59,7 @@ pub(crate) mod meta;
 pub(crate) mod raw;
 pub(crate) mod reason;
 pub(crate) mod runnable;
+pub(crate) mod seq;
 pub(crate) mod state;
 pub(crate) mod wait;
 pub(crate) mod waiters;
