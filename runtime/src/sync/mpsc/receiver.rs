@@ -41,7 +41,7 @@ impl<T> Receiver<T> {
     /// Cancel safe: a value that was not returned is still there.
     #[track_caller]
     pub fn recv(&mut self) -> Recv<'_, T> {
-        Recv { leaf: self.leaf(), shared: &self.shared }
+        Recv { leaf: self.leaf(), shared: &self.shared, waits: false }
     }
 
     /// Waits until there is a value, puts up to `limit` of those that are there at the end of `buffer`, and returns how
@@ -51,7 +51,7 @@ impl<T> Receiver<T> {
     /// Cancel safe: what is not in the buffer is still there.
     #[track_caller]
     pub fn recv_many<'a>(&'a mut self, buffer: &'a mut Vec<T>, limit: usize) -> RecvMany<'a, T> {
-        RecvMany { leaf: self.leaf(), shared: &self.shared, buffer, limit }
+        RecvMany { leaf: self.leaf(), shared: &self.shared, buffer, limit, waits: false }
     }
 
     /// The next value, if there is one. Does not wait.
@@ -289,6 +289,8 @@ impl<T> UnboundedReceiver<T> {
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Recv<'a, T> {
     shared: &'a Shared<T>,
+    /// Its last poll was pending: its waker is in the channel.
+    waits: bool,
     leaf: Leaf,
 }
 
@@ -298,13 +300,16 @@ impl<T> Future for Recv<'_, T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         ready!(self.leaf.proceed(cx));
         let taken = self.shared.take_one(self.leaf.location(), Some(cx));
+        self.waits = matches!(taken, Taken::Nothing(_));
         poll_taken(&mut self.leaf, taken, cx)
     }
 }
 
 impl<T> Drop for Recv<'_, T> {
     fn drop(&mut self) {
-        self.shared.forget_receivers_waker();
+        if self.waits {
+            self.shared.forget_receivers_waker();
+        }
     }
 }
 
@@ -314,6 +319,8 @@ pub struct RecvMany<'a, T> {
     shared: &'a Shared<T>,
     buffer: &'a mut Vec<T>,
     limit: usize,
+    /// As in [`Recv`].
+    waits: bool,
     leaf: Leaf,
 }
 
@@ -343,13 +350,16 @@ impl<T> Future for RecvMany<'_, T> {
         }
         ready!(this.leaf.proceed(cx));
         let taken = this.shared.take_many(this.buffer, this.limit, this.leaf.location(), cx);
+        this.waits = matches!(taken, Taken::Nothing(_));
         poll_taken(&mut this.leaf, taken, cx).map(|n| n.unwrap_or(0))
     }
 }
 
 impl<T> Drop for RecvMany<'_, T> {
     fn drop(&mut self) {
-        self.shared.forget_receivers_waker();
+        if self.waits {
+            self.shared.forget_receivers_waker();
+        }
     }
 }
 
