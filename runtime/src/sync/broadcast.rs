@@ -172,7 +172,9 @@ impl<T> Sender<T> {
             closed: Waiters::new(),
             record: ChannelRecord::new(),
         };
-        Sender { shared: Arc::new(Shared { state: Mutex::new(state), capacity, created: Location::caller() }) }
+        Sender {
+            shared: Arc::new(Shared { state: Mutex::new(state), capacity, created: Location::caller() }),
+        }
     }
 
     /// Sends a value to all receivers that there are now, and returns how many. Does not wait: if the channel is full its oldest

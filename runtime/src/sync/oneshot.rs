@@ -53,7 +53,14 @@ struct State<T> {
 
 impl<T> State<T> {
     fn new() -> State<T> {
-        State { value: None, sent: false, closed: false, receiver: None, sender: None, record: ChannelRecord::new() }
+        State {
+            value: None,
+            sent: false,
+            closed: false,
+            receiver: None,
+            sender: None,
+            record: ChannelRecord::new(),
+        }
     }
 
     /// The sender has done what it could.

@@ -31,11 +31,7 @@ impl<T> SetOnce<T> {
     /// An empty cell.
     #[track_caller]
     pub const fn new() -> SetOnce<T> {
-        SetOnce {
-            value: OnceLock::new(),
-            waiters: Mutex::new(Waiters::new()),
-            created: Location::caller(),
-        }
+        SetOnce { value: OnceLock::new(), waiters: Mutex::new(Waiters::new()), created: Location::caller() }
     }
 
     /// As [`new`](SetOnce::new), which can be called in a `static`, too.

@@ -95,12 +95,7 @@ impl<T> Receiver<T> {
 
     /// [`recv_many`](Receiver::recv_many) as a poll function. The wait it leaves stands until the next poll.
     #[track_caller]
-    pub fn poll_recv_many(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut Vec<T>,
-        limit: usize,
-    ) -> Poll<usize> {
+    pub fn poll_recv_many(&mut self, cx: &mut Context<'_>, buffer: &mut Vec<T>, limit: usize) -> Poll<usize> {
         if limit == 0 {
             return Poll::Ready(0);
         }
@@ -252,12 +247,7 @@ impl<T> UnboundedReceiver<T> {
 
     /// As [`Receiver::poll_recv_many`].
     #[track_caller]
-    pub fn poll_recv_many(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut Vec<T>,
-        limit: usize,
-    ) -> Poll<usize> {
+    pub fn poll_recv_many(&mut self, cx: &mut Context<'_>, buffer: &mut Vec<T>, limit: usize) -> Poll<usize> {
         self.receiver.poll_recv_many(cx, buffer, limit)
     }
 

@@ -244,8 +244,7 @@ impl<T> Shared<T> {
         state.record.used(End::Receiver, site);
         if !state.values.is_empty() {
             let taken = take(&mut state.values);
-            let wakes =
-                if state.full.is_empty() { Wakes::default() } else { state.serve(self.capacity) };
+            let wakes = if state.full.is_empty() { Wakes::default() } else { state.serve(self.capacity) };
             drop(state);
             drop(wakes);
             return Taken::Some(taken);
