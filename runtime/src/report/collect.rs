@@ -39,12 +39,9 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         root,
         |_, _| (),
         |task, _| {
-            if let Some((_, copy, waits)) = parked(task) {
-                before.insert(
-                    task.header().record.id(),
-                    Before { polls: copy.polls, objects: object_versions(&waits) },
-                );
-            }
+            let parked = parked(task)
+                .map(|(_, copy, waits)| Before { polls: copy.polls, objects: object_versions(&waits) });
+            before.insert(task.header().record.id(), parked);
         },
     );
 
@@ -60,10 +57,12 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
             scopes.push(scope_info(scope, deadline_ns.map(until)));
         },
         |task, scope| {
-            tasks.extend(task_info(task, scope, now, &running, before.get(&task.header().record.id())))
+            let before = before.get(&task.header().record.id()).and_then(Option::as_ref);
+            tasks.extend(task_info(task, scope, now, &running, before));
         },
     );
     tasks.sort_by_key(|task| task.id);
+    doubt_who_has_just_ended(&mut tasks, &before);
     scopes.sort_by_key(|scope| scope.id);
     Snapshot {
         uptime: Duration::from_millis(now),
@@ -75,6 +74,21 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         incidents: shared.incidents.copy(),
         timers: shared.driver.timers_len() as u64,
         sites: sites(shared),
+    }
+}
+
+/// Who was there in the first pass and is not in the snapshot has ended meanwhile, maybe after a channel was looked at that it
+/// had used: there it is not one that had ended.
+fn doubt_who_has_just_ended(tasks: &mut [TaskInfo], before: &HashMap<TaskId, Option<Before>>) {
+    let ids: Vec<u64> = tasks.iter().map(|task| task.id).collect();
+    let has_just_ended = |id: u64| before.contains_key(&TaskId(id)) && ids.binary_search(&id).is_err();
+    for task in tasks.iter_mut().filter(|task| task.settled) {
+        let used_by = |wait: &WaitInfo| match &wait.object {
+            WaitObject::Channel(channel) => [channel.last_sender, channel.last_receiver],
+            _ => [None, None],
+        };
+        let mut users = task.waits.iter().flat_map(used_by).flatten().filter_map(|user| user.task);
+        task.settled = !users.any(has_just_ended);
     }
 }
 

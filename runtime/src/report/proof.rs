@@ -19,7 +19,7 @@
 //!
 //! Joins and scope ends are exact. A lock's holder is as recorded: true unless the guard was moved to another task or thread, or
 //! permits are added to a semaphore. Who used the other end of a channel last is no more than a hint, for any code may hold
-//! that end. So the fixpoint is taken three times: with locks and channels taken for live, what remains is **proven**; with
+//! that end; and of a channel that is empty and full at once, somebody else has the slots. So the fixpoint is taken three times: with locks and channels taken for live, what remains is **proven**; with
 //! locks as recorded, the rest of what remains is **deadlocked**; with a channel's other end in the hands of its last user,
 //! the rest is **suspect**.
 //!
@@ -112,11 +112,29 @@ pub(crate) fn prove(snapshot: &Snapshot) -> Proof {
 pub(super) fn other_end(reason: WaitReason, channel: &ChannelInfo) -> Option<(u64, Option<UserInfo>)> {
     match reason {
         WaitReason::MpscRecv | WaitReason::OneshotRecv => Some((channel.senders, channel.last_sender)),
-        WaitReason::MpscSend | WaitReason::MpscClosed | WaitReason::OneshotClosed => {
-            Some((channel.receivers, channel.last_receiver))
-        }
+        WaitReason::MpscSend
+        | WaitReason::MpscReserve
+        | WaitReason::MpscClosed
+        | WaitReason::OneshotClosed => Some((channel.receivers, channel.last_receiver)),
         _ => None,
     }
+}
+
+/// Channels on which somebody waits for a message and somebody else for a free slot. They are empty and full at once: each
+/// slot was given to a sender that has not used it yet, and nobody has recorded who that is.
+fn given_slots(snapshot: &Snapshot) -> HashSet<u64> {
+    let waiting = |is_one: fn(WaitReason) -> bool| -> HashSet<u64> {
+        let waits = snapshot.tasks.iter().flat_map(|task| &task.waits).filter(|wait| is_one(wait.reason));
+        waits
+            .filter_map(|wait| match &wait.object {
+                WaitObject::Channel(channel) => Some(channel.id),
+                _ => None,
+            })
+            .collect()
+    };
+    let for_messages = waiting(|reason| reason == WaitReason::MpscRecv);
+    let for_slots = waiting(|reason| matches!(reason, WaitReason::MpscSend | WaitReason::MpscReserve));
+    for_messages.intersection(&for_slots).copied().collect()
 }
 
 /// The tasks that hold a lock; `None` if it is free, or if one of them is not known.
@@ -236,6 +254,11 @@ impl Graph {
             snapshot.scopes.iter().filter(|scope| scope.deadline.is_some()).map(|scope| scope.id).collect();
 
         let locks = SharedLocks::new(snapshot);
+        let given = given_slots(snapshot);
+        // Who has not parked yet is not in the snapshot, and may have used a channel in its first poll. Who is held back was
+        // never polled.
+        let held_back: u64 = snapshot.scopes.iter().map(|scope| scope.held_back).sum();
+        let has_newborn = snapshot.newborn > held_back;
         let node = |task: &TaskInfo| -> Node {
             let candidate = task.phase == Phase::Parked
                 && task.settled
@@ -262,9 +285,14 @@ impl Graph {
                     (_, WaitObject::Lock(lock)) => sources.extend(holders(lock, &index)?),
                     (reason, WaitObject::Channel(channel)) => {
                         let (handles, user) = other_end(reason, channel)?;
-                        // Without handles the wait is over: a wake on its way.
-                        let user = user.filter(|_| handles > 0)?.task?;
-                        sources.push(Source::User(index.get(&user).copied()));
+                        // Without handles the wait is over: a wake on its way. A slot that was given to somebody is a message on
+                        // its way.
+                        let user = user.filter(|_| handles > 0 && !given.contains(&channel.id))?.task?;
+                        let user = index.get(&user).copied();
+                        if user.is_none() && has_newborn {
+                            return None;
+                        }
+                        sources.push(Source::User(user));
                     }
                     _ => return None,
                 }
