@@ -42,13 +42,14 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
             let parked = parked(task)
                 .map(|(_, copy, waits)| Before { polls: copy.polls, objects: object_versions(&waits) });
             before.insert(task.header().record.id(), parked);
+            scopes_of(task)
         },
     );
 
     let now = now_ms(&shared.driver);
     let now_ns = shared.driver.clock().now_ns();
     let running = shared.running();
-    let (mut tasks, mut scopes, mut newborn) = (Vec::new(), Vec::new(), 0);
+    let (mut tasks, mut scopes, mut newborn, mut owners) = (Vec::new(), Vec::new(), 0, Vec::new());
     walk(
         root,
         |scope, deadline_ns| {
@@ -58,10 +59,27 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         },
         |task, scope| {
             let before = before.get(&task.header().record.id()).and_then(Option::as_ref);
-            tasks.extend(task_info(task, scope, now, &running, before));
+            let info = task_info(task, scope, now, &running, before);
+            let branches = scopes_of(task);
+            if let Some(mut info) = info {
+                // Its scopes are those of this park, or nothing is concluded from it.
+                confirm(&mut info, task);
+                if !branches.is_empty() && (info.settled || info.unwakeable) {
+                    owners.push((info.id, task.clone()));
+                }
+                tasks.push(info);
+            }
+            branches
         },
     );
     tasks.sort_by_key(|task| task.id);
+    // A child that fails ends the body of its scope: the scope's owner is nudged before the child leaves. So whose scopes were
+    // found without such a child, and who is in the same park after that, was not about to be nudged.
+    for (id, task) in owners {
+        if let Ok(place) = tasks.binary_search_by_key(&id, |task| task.id) {
+            confirm(&mut tasks[place], &task);
+        }
+    }
     doubt_who_has_just_ended(&mut tasks, &before);
     scopes.sort_by_key(|scope| scope.id);
     Snapshot {
@@ -75,6 +93,20 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         timers: shared.driver.timers_len() as u64,
         sites: sites(shared),
     }
+}
+
+/// Looks again: what was said of a task's park stands only if it is still in it.
+fn confirm(info: &mut TaskInfo, task: &TaskRef) {
+    if !(info.settled || info.unwakeable) {
+        return;
+    }
+    let same = parked(task).is_some_and(|(bits, copy, _)| {
+        copy.polls == info.polls
+            && bits.is_unwakeable() == info.unwakeable
+            && bits.is_cancelled() == info.cancelled.is_some()
+    });
+    info.settled &= same;
+    info.unwakeable &= same;
 }
 
 /// Who was there in the first pass and is not in the snapshot has ended meanwhile, maybe after a channel was looked at that it
@@ -105,15 +137,24 @@ fn sites(shared: &Shared) -> Vec<SiteParks> {
 }
 
 /// Goes over every task that has parked, with its scope.
-pub(crate) fn for_each_task(root: &Arc<ScopeInner>, on_task: impl FnMut(&TaskRef, &Arc<ScopeInner>)) {
-    walk(root, |_, _| (), on_task);
+pub(crate) fn for_each_task(root: &Arc<ScopeInner>, mut on_task: impl FnMut(&TaskRef, &Arc<ScopeInner>)) {
+    walk(
+        root,
+        |_, _| (),
+        |task, scope| {
+            let branches = scopes_of(task);
+            on_task(task, scope);
+            branches
+        },
+    );
 }
 
-/// Goes over the tree: each scope, with the least deadline on the way to it, before its tasks.
+/// Goes over the tree: each scope, with the least deadline on the way to it, before its tasks; `on_task` says which scopes are open
+/// in a task.
 fn walk(
     root: &Arc<ScopeInner>,
     mut on_scope: impl FnMut(&Arc<ScopeInner>, Option<u64>),
-    mut on_task: impl FnMut(&TaskRef, &Arc<ScopeInner>),
+    mut on_task: impl FnMut(&TaskRef, &Arc<ScopeInner>) -> Vec<Arc<ScopeInner>>,
 ) {
     let mut todo = vec![(Arc::clone(root), None)];
     while let Some((scope, above)) = todo.pop() {
@@ -122,8 +163,7 @@ fn walk(
         on_scope(&scope, deadline);
         todo.extend(scope.sides().into_iter().map(|side| (side, deadline)));
         scope.for_each_child(|task| {
-            let branches = scopes_of(task);
-            on_task(task, &scope);
+            let branches = on_task(task, &scope);
             todo.extend(branches.into_iter().map(|branch| (branch, deadline)));
         });
     }
