@@ -70,23 +70,17 @@ impl fmt::Debug for Keep {
 /// The future of a program.
 pub type Body = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Looks from outside until a snapshot satisfies `rests`; the last look, if that never happens.
-///
-/// # Errors
-/// The last snapshot, when patience is at its end.
-pub fn until_rest(handle: &Handle, rests: impl Fn(&Snapshot) -> bool) -> Result<(), Snapshot> {
+/// Looks from outside until a snapshot satisfies `rests`. False when patience is at its end.
+pub fn comes_to_rest(handle: &Handle, rests: impl Fn(&Snapshot) -> bool) -> bool {
     let until = Instant::now() + PATIENCE;
-    loop {
-        let snapshot = handle.snapshot();
-        if rests(&snapshot) {
-            return Ok(());
-        }
+    while !rests(&handle.snapshot()) {
         if Instant::now() > until {
-            return Err(snapshot);
+            return false;
         }
         // The workers need the cores.
         thread::sleep(Duration::from_micros(100));
     }
+    true
 }
 
 /// The source of a corpus, in which comments mark lines: `// spawn NAME` and `// wait NAME`.

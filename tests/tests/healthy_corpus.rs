@@ -8,10 +8,10 @@
 
 use std::collections::BTreeSet;
 use std::future::{Future, pending, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex as StdMutex, mpsc as std_mpsc};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ use leakfree::sync::{
 };
 use leakfree::time::{interval, sleep, timeout};
 use leakfree::{JoinHandle, Scope, scope};
-use leakfree_tests::corpus::{self, Body, WORKERS, is_wanted, rounds, spawn, until_rest};
+use leakfree_tests::corpus::{self, Body, WORKERS, comes_to_rest, is_wanted, rounds, spawn};
 use leakfree_tests::until;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -123,6 +123,11 @@ fn programs() -> Vec<Program> {
         program!(leaf_under_a_borrowed_waker),
         program!(leaf_dropped_elsewhere),
         program!(stale_leaf_beside_a_join),
+        program!(leaf_polled_twice_beside_a_stale_one),
+        program!(leaf_dropped_by_a_thread_within_the_poll),
+        program!(place_in_a_queue_beside_a_join),
+        program!(scope_moves_to_another_task),
+        program!(task_waits_for_what_it_left),
         program!(body_that_a_siblings_failure_ends),
         program!(body_that_a_deadline_ends).paused(),
         program!(shielded_in_a_cancelled_scope),
@@ -868,9 +873,9 @@ async fn leaf_under_a_borrowed_waker(stage: Stage) {
     let lender = spawn("lender", async move {
         let waker = given.await.unwrap();
         let mut rx = Box::pin(rx);
-        assert!(rx.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+        assert!(rx.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         drop(waker);
-        rx
+        Some(rx)
     });
     let rx = lender.await.unwrap();
     let joins = spawn("joins", async move { job.await.unwrap() });
@@ -918,7 +923,7 @@ async fn stale_leaf_beside_a_join(stage: Stage) {
         let mut turns = 0;
         poll_fn(|cx| {
             turns += 1;
-            assert!(std::pin::Pin::new(&mut b).poll(cx).is_pending());
+            assert!(Pin::new(&mut b).poll(cx).is_pending());
             if turns > 1 { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -931,14 +936,125 @@ async fn stale_leaf_beside_a_join(stage: Stage) {
     end.await.unwrap();
 }
 
+/// The same, and the join is polled twice in one poll: two polls are not two waits.
+async fn leaf_polled_twice_beside_a_stale_one(stage: Stage) {
+    let (tx, rx) = oneshot::channel::<()>();
+    let end = join_each_other(async move |mut b| {
+        let mut rx = pin!(rx);
+        assert!(futures::poll!(&mut rx).is_pending());
+        twice_and_back(move |cx| {
+            assert!(Pin::new(&mut b).poll(cx).is_pending());
+            assert!(Pin::new(&mut b).poll(cx).is_pending());
+        })
+        .await;
+    })
+    .await;
+    stage.look(&["a: JoinHandle", "b: JoinHandle"]).await;
+    tx.send(()).unwrap();
+    end.await.unwrap();
+}
+
+/// The join is lent to a thread that drops it before the poll is over; what is left is the receiver, which was not polled.
+async fn leaf_dropped_by_a_thread_within_the_poll(stage: Stage) {
+    let (tx, rx) = oneshot::channel::<()>();
+    let end = join_each_other(async move |b| {
+        let mut rx = pin!(rx);
+        assert!(futures::poll!(&mut rx).is_pending());
+        let mut b = Some(b);
+        twice_and_back(move |cx| {
+            if let Some(mut b) = b.take() {
+                assert!(Pin::new(&mut b).poll(cx).is_pending());
+                thread::spawn(move || drop(b)).join().unwrap();
+            }
+        })
+        .await;
+    })
+    .await;
+    stage.look(&["a: JoinHandle", "b: JoinHandle"]).await;
+    tx.send(()).unwrap();
+    end.await.unwrap();
+}
+
+/// Ready at its second poll; polls what it is given at the first.
+fn twice_and_back(mut f: impl FnMut(&mut Context<'_>) + Send) -> impl Future<Output = ()> + Send {
+    let mut polls = 0;
+    poll_fn(move |cx| {
+        polls += 1;
+        if polls == 2 {
+            return Poll::Ready(());
+        }
+        f(cx);
+        Poll::Pending
+    })
+}
+
+/// A place in a lock's queue that was taken in an earlier poll: its turn wakes the task, whatever it polls now.
+async fn place_in_a_queue_beside_a_join(stage: Stage) {
+    let lock = Arc::new(Mutex::new(()));
+    let guard = lock.lock().await;
+    let theirs = Arc::clone(&lock);
+    let end = join_each_other(async move |mut b| {
+        let mut turn = pin!(theirs.lock());
+        assert!(futures::poll!(&mut turn).is_pending());
+        twice_and_back(move |cx| assert!(Pin::new(&mut b).poll(cx).is_pending())).await;
+        drop(turn.await);
+    })
+    .await;
+    stage.look(&["a: JoinHandle", "b: JoinHandle"]).await;
+    drop(guard);
+    end.await.unwrap();
+}
+
+async fn scope_moves_to_another_task(stage: Stage) {
+    let (tx, rx) = oneshot::channel::<()>();
+    let (give, given) = oneshot::channel();
+    let second = spawn("second", async move {
+        let moved: Pin<Box<dyn Future<Output = ()> + Send>> = given.await.unwrap();
+        moved.await;
+    });
+    let first = spawn("first", async move {
+        let mut moved: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(scope(async move |s: Scope| {
+            s.task().name("child").spawn(async move { rx.await.unwrap() });
+        }));
+        assert!(futures::poll!(&mut moved).is_pending());
+        let _ = give.send(moved);
+        second.await.unwrap();
+    });
+    stage.look(&["child: oneshot::Receiver", "first: JoinHandle", "second: scope end"]).await;
+    tx.send(()).unwrap();
+    first.await.unwrap();
+}
+
+/// It has ended, and what it dropped half-way has not.
+async fn task_waits_for_what_it_left(stage: Stage) {
+    let (tx, rx) = oneshot::channel::<()>();
+    let leaves = spawn("leaves", async move {
+        let (has, begun) = oneshot::channel();
+        let half_way = scope(async move |s: Scope| {
+            s.task().name("commit").spawn(async move {
+                leakfree::shield(async {
+                    has.send(()).unwrap();
+                    rx.await.unwrap();
+                })
+                .await;
+            });
+        });
+        select(pin!(half_way), begun).await;
+    });
+    let joins = spawn("joins", async move { leaves.await.unwrap() });
+    stage.look(&["commit: oneshot::Receiver", "joins: JoinHandle"]).await;
+    tx.send(()).unwrap();
+    joins.await.unwrap();
+}
+
 async fn body_that_a_siblings_failure_ends(stage: Stage) {
     let (tx, rx) = oneshot::channel::<()>();
     let owner = spawn("owner", async move {
         let ended = leakfree::try_scope(async |s: Scope<&'static str>| {
-            let _ = s.task().name("fails").spawn_try(async move {
+            drop(s.task().name("fails").spawn_try(async move {
                 rx.await.unwrap();
                 Err::<(), _>("enough")
-            });
+            }));
             pending::<()>().await;
             Ok(())
         })
@@ -1047,10 +1163,10 @@ async fn children_in_one_task(stage: Stage) {
         "one",
         leakfree::join_scope_send(async move |s| {
             let waits = s.spawn(async move { rx.await.unwrap() });
-            let _ = s.spawn(async move {
+            drop(s.spawn(async move {
                 gate.await.unwrap();
                 tx.send(5).unwrap();
-            });
+            }));
             assert_eq!(waits.await, 5);
         }),
     );
@@ -1112,10 +1228,10 @@ async fn scope_storm(stage: Stage) {
                     s.spawn(leakfree::yield_now());
                     s.spawn(leakfree::yield_now());
                 }));
-                let _ = s.spawn_try(async move {
+                drop(s.spawn_try(async move {
                     leakfree::yield_now().await;
                     if (n + turn) % 2 == 0 { Err(()) } else { Ok(()) }
-                });
+                }));
                 if (n + turn) % 2 == 0 {
                     // Only the sibling's error ends this.
                     pending::<()>().await;
@@ -1477,11 +1593,12 @@ fn run(program: &Program, workers: usize) -> usize {
         .spawn(move || watches.watch(&handle))
         .unwrap();
     runtime.block_on((program.run)(Stage(Arc::clone(&watch))));
-    let gone = until_rest(&runtime.handle(), |snapshot| snapshot.newborn == 0 && snapshot.tasks.is_empty());
+    let gone =
+        comes_to_rest(&runtime.handle(), |snapshot| snapshot.newborn == 0 && snapshot.tasks.is_empty());
     watch.over.store(true, SeqCst);
     outside.join().unwrap();
     let end = runtime.shutdown();
-    assert!(gone.is_ok(), "{name} on {workers} workers does not end:\n{end}");
+    assert!(gone, "{name} on {workers} workers does not end:\n{end}");
     if let Some(wrong) = watch.wrong.lock().unwrap().take() {
         panic!("{name} on {workers} workers is accused:\n{wrong}");
     }

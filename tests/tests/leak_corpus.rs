@@ -25,7 +25,7 @@ use leakfree::sync::{
 };
 use leakfree::time::{interval, sleep};
 use leakfree::{JoinHandle, Scope, scope};
-use leakfree_tests::corpus::{self, Body, Keep, Source, WORKERS, is_wanted, rounds, spawn, until_rest};
+use leakfree_tests::corpus::{self, Body, Keep, Source, WORKERS, comes_to_rest, is_wanted, rounds, spawn};
 use leakfree_tests::until;
 
 const SOURCE: Source = Source { file: file!(), text: include_str!("leak_corpus.rs") };
@@ -682,7 +682,7 @@ async fn early_return(p: Plot) {
     let mut requests = BTreeMap::new();
     let (reply, answer) = oneshot::channel::<u32>();
     requests.insert(7, reply);
-    let ask = async move { drop(answer.await) }; // wait ask
+    let ask = async move { answer.await.is_ok() }; // wait ask
     spawn("ask", ask); // spawn ask
     // The request has failed; repaired, its entry goes, too.
     p.forget(requests);
@@ -740,7 +740,7 @@ async fn first_answer_wins(p: Plot) {
     let (tx, mut rx) = mpsc::channel::<u32>(1);
     for n in 0..4 {
         let tx = tx.clone();
-        let ask = async move { drop(tx.send(n).await) }; // wait ask
+        let ask = async move { tx.send(n).await.is_ok() }; // wait ask
         spawn("ask", ask); // spawn ask
     }
     rx.recv().await.unwrap();
@@ -940,7 +940,7 @@ async fn barrier_off_by_one(p: Plot) {
     let barrier = Arc::new(Barrier::new(if p.leaks { 3 } else { 2 }));
     for _ in 0..2 {
         let barrier = Arc::clone(&barrier);
-        let party = async move { drop(barrier.wait().await) }; // wait party
+        let party = async move { barrier.wait().await.is_leader() }; // wait party
         spawn("party", party); // spawn party
     }
 }
@@ -1124,8 +1124,10 @@ async fn select_without_exit(p: Plot) {
                 _ => continue,
             }
         }
-        while p.leaks {
-            every.tick().await; // wait loop
+        if p.leaks {
+            loop {
+                every.tick().await; // wait loop
+            }
         }
     };
     spawn("loop", work); // spawn loop
@@ -1191,7 +1193,7 @@ async fn accepts_for_ever(p: Plot) {
 
 async fn blocking_for_ever(p: Plot) {
     let (tx, rx) = std::sync::mpsc::channel::<()>();
-    let job = move || drop(rx.recv());
+    let job = move || rx.recv().is_ok();
     leakfree::scope::current().task().name("job").spawn_blocking(job); // spawn job
     p.forget(tx);
 }
@@ -1300,7 +1302,7 @@ async fn stale_waker(p: Plot) {
 
 async fn foreign_channel(p: Plot) {
     let (tx, rx) = futures::channel::oneshot::channel::<()>();
-    let job = async move { drop(rx.await) };
+    let job = async move { rx.await.is_ok() };
     spawn("job", job); // spawn job
     p.forget(tx);
 }
@@ -1473,12 +1475,11 @@ fn run_leaking(program: &Program, workers: usize) -> Said {
         let is_due = !suspected || snapshot.tasks.iter().all(Who::is_long_parked);
         is_due && rests(snapshot, &tasks, program.held_back)
     };
-    if let Err(snapshot) = until_rest(&runtime.handle(), at_rest) {
-        let handle = runtime.handle();
+    if !comes_to_rest(&runtime.handle(), at_rest) {
+        let report = runtime.handle().report();
+        let there = &report.snapshot.tasks;
         panic!(
-            "{name} on {workers} workers does not come where it should:\n{:?}\nexpected {tasks:?}\n{}",
-            snapshot.tasks,
-            handle.report()
+            "{name} on {workers} workers does not come where it should:\n{there:?}\nexpected {tasks:?}\n{report}"
         );
     }
     let live = runtime.handle().report();
@@ -1502,7 +1503,7 @@ fn run_repaired(program: &Program, workers: usize) {
     let runtime = corpus::runtime(workers, false);
     runtime.block_on((program.run)(Plot { leaks: false, keep: keep.clone() }));
     let gone = |snapshot: &Snapshot| snapshot.newborn == 0 && snapshot.tasks.is_empty();
-    if until_rest(&runtime.handle(), gone).is_err() {
+    if !comes_to_rest(&runtime.handle(), gone) {
         panic!("{name}, repaired, on {workers} workers leaves\n{}", runtime.shutdown());
     }
     let live = runtime.handle().report();
