@@ -1592,3 +1592,39 @@ fn the_recall_table_is_what_the_programs_say() {
     let written = include_str!("leak_corpus.recall.md");
     assert!(found == written, "`LEAKFREE_CORPUS_WRITE=1` writes it anew; it should be\n{found}");
 }
+
+/// A row that says something else than the report fails.
+#[test]
+fn a_wrong_row_is_noticed() {
+    let runtime = corpus::runtime(2, false);
+    runtime.block_on(ab_ba(Plot { leaks: true, keep: Keep::default() }));
+    let right =
+        || program!(ab_ba, "").deadlocked(&["first: Mutex::lock", "second: Mutex::lock"], &["knot of 2"]);
+    let tasks = right().tasks();
+    assert!(comes_to_rest(&runtime.handle(), |snapshot| rests(snapshot, &tasks, 0)));
+    let report = runtime.shutdown();
+    let compare =
+        |program: &Program, report: &Report| check(program, report, |expected| Some(expected.verdict), true);
+    let check = |program: &Program| compare(program, &report);
+    assert_eq!(check(&right()), Ok(()));
+
+    let mut one_more = right();
+    one_more = one_more.outlived(&["first: Mutex::lock"], &[]);
+    assert!(check(&one_more).is_err());
+    assert!(check(&program!(ab_ba, "")).is_err());
+    for tasks in [
+        &["first: Mutex::lock"][..],
+        &["first x2: Mutex::lock", "second: Mutex::lock"],
+        &["first: RwLock::read", "second: Mutex::lock"],
+    ] {
+        assert!(check(&program!(ab_ba, "").deadlocked(tasks, &[])).is_err(), "{tasks:?}");
+    }
+    let both = &["first: Mutex::lock", "second: Mutex::lock"];
+    assert!(check(&program!(ab_ba, "").stuck(both, &[])).is_err());
+    assert!(check(&program!(ab_ba, "").deadlocked(both, &["knot of 3"])).is_err());
+
+    // And so does another line.
+    let mut elsewhere = report.clone();
+    elsewhere.findings[0].knot[0].task.waits[0].site.line += 1;
+    assert!(compare(&right(), &elsewhere).is_err());
+}
