@@ -1,5 +1,7 @@
 //! What the tests share.
 
+pub mod corpus;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;

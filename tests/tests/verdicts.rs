@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `a joins b` | `a` is parked in a join of task `b` |
 //! | `a ends S` | `a` has ended its body of scope `S`, and waits for its children |
-//! | `a locks l1`, `a recvs c1`, `a sends c1` | `a` is parked there |
+//! | `a locks l1`, `a recvs c1`, `a sends c1`, `a reserves c1` | `a` is parked there |
 //! | `a sleeps`, `a reads`, `a notified` | `a` is parked in a wait that the world ends, or anybody |
 //! | `a runs`, `a ready`, `a ending` | phases other than parked |
 //! | `a dead` | no waker of `a` exists |
@@ -144,6 +144,7 @@ const CASES: &[(&str, &str)] = &[
     ("a recvs c1; c1 from a", "a=S"), // it holds its own sender
     ("a recvs c1; c1 from b; b dead", "a=S b=U"),
     ("a recvs c1; c1 from z", "a=S"), // the last who sent has ended
+    ("a recvs c1; c1 from z; r sleeps; S of r hidden", ""), // or has never parked: who is newborn is in no snapshot
     ("a recvs c1; c1 from nobody", ""),
     ("a recvs c1; c1 from b 0 senders; b dead", "b=U"), // closed: a wake on its way
     ("a sends c1; c1 to b; b dead", "a=S b=U"),
@@ -152,6 +153,11 @@ const CASES: &[(&str, &str)] = &[
     ("a sends c1; c1 to nobody", ""),
     ("a locks l1; l1 held b; b recvs c1; c1 from a", "a=S b=S"), // a lock held while waiting on a channel
     ("a joins b; b recvs c1; c1 from a", "a=S b=S"),
+    ("a reserves c1; c1 to b; b dead", "a=S b=U"),
+    ("a recvs c1; b sends c1; c1 from b", ""), // empty and full at once: somebody was given the slots
+    ("a recvs c1; b sends c1; c1 from b; c1 to a", ""),
+    ("a recvs c1; b reserves c1; c1 from b; c1 to a", ""),
+    ("a recvs c1; b sends c2; c1 from b; c2 to a", "a=S b=S"),
     ("a recvs c1; a sleeps; c1 from z", ""),
     ("a recvs c1; a foreign; c1 from z", ""),
     ("a recvs c1; c1 from z; a cancelled", ""),
@@ -262,6 +268,10 @@ impl Reader {
             ("sends", [channel]) => {
                 let info = Box::new(*self.channel(channel));
                 self.wait(subject, WaitReason::MpscSend, WaitObject::Channel(info));
+            }
+            ("reserves", [channel]) => {
+                let info = *self.channel(channel);
+                self.wait(subject, WaitReason::MpscReserve, WaitObject::Channel(Box::new(info)));
             }
             ("sleeps", []) => self.wait(subject, WaitReason::Sleep, WaitObject::None),
             ("reads", []) => self.wait(subject, WaitReason::TcpRead, WaitObject::Created(SITE)),
@@ -437,6 +447,15 @@ fn each_case_gives_its_verdicts_and_no_other() {
         .map(|(case, expected, found)| format!("{case}\n  expected {expected:?}\n  found    {found:?}"))
         .collect();
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
+}
+
+#[test]
+fn a_channels_users_make_nobody_suspect_who_has_only_just_parked() {
+    for (ms, expected) in [(99, ""), (100, "a=S")] {
+        let mut snapshot = read("a recvs c1; c1 from z");
+        snapshot.tasks[0].parked = Some(Duration::from_millis(ms));
+        assert_eq!(verdicts(snapshot), expected, "{ms} ms");
+    }
 }
 
 /// What one more doubt takes away it must never add to: a live task more, a waker more, and nobody is newly accused.

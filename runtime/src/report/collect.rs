@@ -28,7 +28,7 @@ const READS_MAX: usize = 8;
 /// What a parked task looked like in the first pass.
 struct Before {
     id: TaskId,
-    /// The lower half of the count: it does not wrap between two passes.
+    /// The lower half of the count: it does not wrap between two passes. 0 if it was not parked.
     polls: u32,
     /// Versions of the locks and channels that it waits for, added up; the lower half, too.
     objects: u32,
@@ -41,10 +41,11 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         root,
         |_, _| (),
         |task, _| {
-            if let Some((_, copy, waits)) = parked(task) {
-                let id = task.header().record.id();
-                before.push(Before { id, polls: copy.polls as u32, objects: object_versions(&waits) as u32 });
-            }
+            let id = task.header().record.id();
+            let (polls, objects) = parked(task)
+                .map_or((0, 0), |(_, copy, waits)| (copy.polls as u32, object_versions(&waits) as u32));
+            before.push(Before { id, polls, objects });
+            scopes_of(task)
         },
     );
     before.sort_unstable_by_key(|before| before.id);
@@ -57,6 +58,7 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
     let now_ns = shared.driver.clock().now_ns();
     let running = shared.running();
     let (mut tasks, mut scopes, mut newborn) = (Vec::with_capacity(before.len()), Vec::new(), 0);
+    let mut owners = Vec::new();
     walk(
         root,
         |scope, deadline_ns| {
@@ -64,10 +66,30 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
             let until = |at: u64| Duration::from_nanos(at.saturating_sub(now_ns));
             scopes.push(scope_info(scope, deadline_ns.map(until)));
         },
-        |task, scope| tasks.extend(task_info(task, scope, now, &running, find(task.header().record.id()))),
+        |task, scope| {
+            let info = task_info(task, scope, now, &running, find(task.header().record.id()));
+            let branches = scopes_of(task);
+            if let Some(mut info) = info {
+                // Its scopes are those of this park, or nothing is concluded from it.
+                confirm(&mut info, task);
+                if !branches.is_empty() && (info.settled || info.unwakeable) {
+                    owners.push((info.id, task.clone()));
+                }
+                tasks.push(info);
+            }
+            branches
+        },
     );
     // In place: another half of them would not be small.
     tasks.sort_unstable_by_key(|task| task.id);
+    // A child that fails ends the body of its scope: the scope's owner is nudged before the child leaves. So whose scopes were
+    // found without such a child, and who is in the same park after that, was not about to be nudged.
+    for (id, task) in owners {
+        if let Ok(place) = tasks.binary_search_by_key(&id, |task| task.id) {
+            confirm(&mut tasks[place], &task);
+        }
+    }
+    doubt_who_has_just_ended(&mut tasks, |id| find(TaskId(id)).is_some());
     scopes.sort_by_key(|scope| scope.id);
     Snapshot {
         uptime: Duration::from_millis(now),
@@ -80,6 +102,40 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         timers: shared.driver.timers_len() as u64,
         sites: sites(shared),
     }
+}
+
+/// Looks again: what was said of a task's park stands only if it is still in it.
+fn confirm(info: &mut TaskInfo, task: &TaskRef) {
+    if !(info.settled || info.unwakeable) {
+        return;
+    }
+    let same = parked(task).is_some_and(|(bits, copy, _)| {
+        copy.polls == info.polls
+            && bits.is_unwakeable() == info.unwakeable
+            && bits.is_cancelled() == info.cancelled.is_some()
+    });
+    info.settled &= same;
+    info.unwakeable &= same;
+}
+
+/// Who was there in the first pass and is not in the snapshot has ended meanwhile, maybe after a channel was looked at that it
+/// had used: there it is not one that had ended.
+fn doubt_who_has_just_ended(tasks: &mut [TaskInfo], was_there: impl Fn(u64) -> bool) {
+    let has_just_ended = |id: u64| was_there(id) && tasks.binary_search_by_key(&id, |task| task.id).is_err();
+    let used_by = |wait: &WaitInfo| match &wait.object {
+        WaitObject::Channel(channel) => [channel.last_sender, channel.last_receiver],
+        _ => [None, None],
+    };
+    let doubted: Vec<usize> = tasks
+        .iter()
+        .enumerate()
+        .filter(|(_, task)| {
+            let mut users = task.waits.iter().flat_map(used_by).flatten().filter_map(|user| user.task);
+            task.settled && users.any(|id| has_just_ended(id.get()))
+        })
+        .map(|(place, _)| place)
+        .collect();
+    doubted.into_iter().for_each(|place| tasks[place].settled = false);
 }
 
 fn sites(shared: &Shared) -> Vec<SiteParks> {
@@ -95,15 +151,24 @@ fn sites(shared: &Shared) -> Vec<SiteParks> {
 }
 
 /// Goes over every task that has parked, with its scope.
-pub(crate) fn for_each_task(root: &Arc<ScopeInner>, on_task: impl FnMut(&TaskRef, &Arc<ScopeInner>)) {
-    walk(root, |_, _| (), on_task);
+pub(crate) fn for_each_task(root: &Arc<ScopeInner>, mut on_task: impl FnMut(&TaskRef, &Arc<ScopeInner>)) {
+    walk(
+        root,
+        |_, _| (),
+        |task, scope| {
+            let branches = scopes_of(task);
+            on_task(task, scope);
+            branches
+        },
+    );
 }
 
-/// Goes over the tree: each scope, with the least deadline on the way to it, before its tasks.
+/// Goes over the tree: each scope, with the least deadline on the way to it, before its tasks; `on_task` says which scopes are open
+/// in a task.
 fn walk(
     root: &Arc<ScopeInner>,
     mut on_scope: impl FnMut(&Arc<ScopeInner>, Option<u64>),
-    mut on_task: impl FnMut(&TaskRef, &Arc<ScopeInner>),
+    mut on_task: impl FnMut(&TaskRef, &Arc<ScopeInner>) -> Vec<Arc<ScopeInner>>,
 ) {
     let mut todo = vec![(Arc::clone(root), None)];
     while let Some((scope, above)) = todo.pop() {
@@ -112,8 +177,7 @@ fn walk(
         on_scope(&scope, deadline);
         todo.extend(scope.sides().into_iter().map(|side| (side, deadline)));
         scope.for_each_child(|task| {
-            let branches = scopes_of(task);
-            on_task(task, &scope);
+            let branches = on_task(task, &scope);
             todo.extend(branches.into_iter().map(|branch| (branch, deadline)));
         });
     }
@@ -204,7 +268,9 @@ fn task_info(
         parked = Some(since(copy.parked_ms));
         waits = found.iter().map(wait_info).collect();
         settled = before.is_some_and(|before| {
-            before.polls == copy.polls as u32 && before.objects == object_versions(found) as u32
+            before.polls != 0
+                && before.polls == copy.polls as u32
+                && before.objects == object_versions(found) as u32
         });
     }
     let extra = header.existing_extra();

@@ -19,9 +19,9 @@
 //!
 //! Joins and scope ends are exact. A lock's holder is as recorded: true unless the guard was moved to another task or thread, or
 //! permits are added to a semaphore. Who used the other end of a channel last is no more than a hint, for any code may hold
-//! that end. So the fixpoint is taken three times: with locks and channels taken for live, what remains is **proven**; with
-//! locks as recorded, the rest of what remains is **deadlocked**; with a channel's other end in the hands of its last user,
-//! the rest is **suspect**.
+//! that end; and of a channel that is empty and full at once, somebody else has the slots. So the fixpoint is taken three times:
+//! with locks and channels taken for live, what remains is **proven**; with locks as recorded, the rest of what remains is
+//! **deadlocked**; with a channel's other end in the hands of its last user, the rest is **suspect**.
 //!
 //! Strongly connected components of the stuck tasks are *knots* (R. E. Tarjan, "Depth-first search and linear graph
 //! algorithms", SIAM J. Comput. 1(2), 1972); the others are *victims*: they wait for a knot, or for a task that no waker exists
@@ -116,11 +116,29 @@ pub(crate) fn prove(snapshot: &Snapshot) -> Proof {
 pub(super) fn other_end(reason: WaitReason, channel: &ChannelInfo) -> Option<(u32, Option<UserInfo>)> {
     match reason {
         WaitReason::MpscRecv | WaitReason::OneshotRecv => Some((channel.senders, channel.last_sender)),
-        WaitReason::MpscSend | WaitReason::MpscClosed | WaitReason::OneshotClosed => {
-            Some((channel.receivers, channel.last_receiver))
-        }
+        WaitReason::MpscSend
+        | WaitReason::MpscReserve
+        | WaitReason::MpscClosed
+        | WaitReason::OneshotClosed => Some((channel.receivers, channel.last_receiver)),
         _ => None,
     }
+}
+
+/// Channels on which somebody waits for a message and somebody else for a free slot. They are empty and full at once: each
+/// slot was given to a sender that has not used it yet, and nobody has recorded who that is.
+fn given_slots(snapshot: &Snapshot) -> HashSet<u64> {
+    let waiting = |is_one: fn(WaitReason) -> bool| -> HashSet<u64> {
+        let waits = snapshot.tasks.iter().flat_map(|task| &task.waits).filter(|wait| is_one(wait.reason));
+        waits
+            .filter_map(|wait| match &wait.object {
+                WaitObject::Channel(channel) => Some(channel.id),
+                _ => None,
+            })
+            .collect()
+    };
+    let for_messages = waiting(|reason| reason == WaitReason::MpscRecv);
+    let for_slots = waiting(|reason| matches!(reason, WaitReason::MpscSend | WaitReason::MpscReserve));
+    for_messages.intersection(&for_slots).copied().collect()
 }
 
 /// The tasks that hold a lock; `None` if it is free, or if one of them is live or not known.
@@ -302,6 +320,11 @@ impl Graph {
             Index::Candidate(node) => Some(node),
             Index::Live | Index::Gone => None,
         };
+        let given = given_slots(snapshot);
+        // Who has not parked yet is not in the snapshot, and may have used a channel in its first poll. Who is held back was
+        // never polled.
+        let held_back: u64 = snapshot.scopes.iter().map(|scope| scope.held_back).sum();
+        let has_newborn = snapshot.newborn > held_back;
         let node = |&at: &usize| -> Node {
             let task = &snapshot.tasks[at];
             let bodies = match bodies.get(&task.id) {
@@ -320,12 +343,13 @@ impl Graph {
                     (_, WaitObject::Lock(lock)) => sources.extend(holders(lock, &candidate)?),
                     (reason, WaitObject::Channel(channel)) => {
                         let (handles, user) = other_end(reason, channel)?;
-                        // Without handles the wait is over: a wake on its way.
-                        let user = user.filter(|_| handles > 0)?.task?;
+                        // Without handles the wait is over: a wake on its way. A slot that was given to somebody is a message on
+                        // its way.
+                        let user = user.filter(|_| handles > 0 && !given.contains(&channel.id))?.task?;
                         sources.push(match index(user.get()) {
                             Index::Candidate(node) => Source::User(Some(node)),
-                            Index::Gone => Source::User(None),
-                            Index::Live => return None,
+                            Index::Gone if !has_newborn => Source::User(None),
+                            Index::Gone | Index::Live => return None,
                         });
                     }
                     _ => return None,

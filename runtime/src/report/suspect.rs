@@ -17,6 +17,10 @@ const FAR: u32 = 16;
 /// ... and not before this.
 const PARKED_MIN: Duration = Duration::from_secs(1);
 
+/// On a live look, who waits on a channel is suspected from this on. For a moment it looks so in any program that is well: the last
+/// who sent has just ended, and another one, which has not sent lately, is about to.
+pub(super) const CHANNEL_PARKED_MIN: Duration = Duration::from_millis(100);
+
 /// Why a task is suspected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]

@@ -44,12 +44,25 @@ impl fmt::Display for Report {
             write!(f, "\n{}. ", number + 1)?;
             self.finding(f, finding)?;
         }
-        if self.newborn > 0 && self.occasion.is_end() {
-            writeln!(
-                f,
-                "\n{} spawned and never parked: in a run queue, or in a first poll that has not ended",
-                count(self.newborn, "task was", "tasks were")
-            )?;
+        if self.occasion.is_end() {
+            // Who is held back was never polled, and is counted among the newborn.
+            let waiting: u64 = self.snapshot.scopes.iter().map(|scope| scope.held_back).sum();
+            let waiting = waiting.min(self.newborn);
+            let others = self.newborn - waiting;
+            if others > 0 {
+                writeln!(
+                    f,
+                    "\n{} spawned and never parked: in a run queue, or in a first poll that has not ended",
+                    count(others, "task was", "tasks were")
+                )?;
+            }
+            if waiting > 0 {
+                writeln!(
+                    f,
+                    "\n{} held back by the bound on its scope's children: nothing makes room",
+                    count(waiting, "task is", "tasks are")
+                )?;
+            }
         }
         for incident in &self.incidents {
             self.incident(f, incident)?;

@@ -8,7 +8,7 @@
 //! | HELD OPEN | its scope's body has ended and the scope waits for it | at an end |
 //! | OUTLIVED | it is alive when main's body has returned or the test has ended | at an end |
 //! | UNRESPONSIVE | it was cancelled, the grace is over, and it is still there | after an end |
-//! | SUSPECT | nothing can run any more; or it is parked far longer than its spawn site's tasks are | before an end |
+//! | SUSPECT | nothing can run any more; or it is parked far longer than its spawn site's tasks are; or, for a while, on a channel whose known users can make no progress | before an end |
 //!
 //! A live look accuses nobody but those it can prove; suspects are named, and not counted as leaked.
 //!
@@ -256,7 +256,9 @@ fn suspects(
     let sites: HashMap<Site, &SiteParks> =
         snapshot.sites.iter().map(|site| (site.spawned_at, site)).collect();
     let suspicion = |task: &TaskInfo| {
-        let users = suspect::channel_users(task, snapshot, proof);
+        let is_long = occasion != Occasion::Live
+            || task.parked.is_some_and(|parked| parked >= suspect::CHANNEL_PARKED_MIN);
+        let users = suspect::channel_users(task, snapshot, proof).filter(|_| is_long);
         users.or_else(|| match occasion {
             Occasion::Quiescent => Some(Suspicion::Quiescent),
             _ => suspect::long_park(task, &sites),

@@ -1,0 +1,110 @@
+//! What the leak corpus and the healthy corpus share.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use leakfree::JoinHandle;
+use leakfree::report::snapshot::Snapshot;
+use leakfree::runtime::{Builder, Handle, Runtime};
+
+/// Every program runs on so many workers.
+pub const WORKERS: [usize; 3] = [1, 2, 8];
+
+/// A program that has not come where it should by then never will.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often each program runs on each number of workers: `LEAKFREE_CORPUS_ROUNDS`.
+pub fn rounds(default: usize) -> usize {
+    let said = std::env::var("LEAKFREE_CORPUS_ROUNDS").ok();
+    said.map_or(default, |text| text.parse().expect("LEAKFREE_CORPUS_ROUNDS is a number"))
+}
+
+/// Only programs whose name contains this: `LEAKFREE_CORPUS_ONLY`.
+pub fn is_wanted(name: &str) -> bool {
+    std::env::var("LEAKFREE_CORPUS_ONLY").map_or(true, |only| name.contains(&only))
+}
+
+/// A runtime that gives busy machines the time to settle, and leaks none.
+pub fn runtime(workers: usize, paused: bool) -> Runtime {
+    Builder::new()
+        .workers(workers)
+        .grace(Duration::ZERO)
+        .settle(PATIENCE)
+        .start_paused(paused)
+        .build()
+        .expect("a runtime starts")
+}
+
+/// A task with a name, in the scope that the caller runs in.
+#[track_caller]
+pub fn spawn<F>(name: &str, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    leakfree::scope::current().task().name(name).spawn(future)
+}
+
+/// What a program keeps for longer than it runs: a global, a cache, a registry. Dropped when the runtime is gone.
+#[derive(Clone, Default)]
+pub struct Keep(Arc<Mutex<Vec<Box<dyn Any + Send>>>>);
+
+impl Keep {
+    /// Puts something away.
+    pub fn keep(&self, value: impl Any + Send) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(value));
+    }
+}
+
+impl fmt::Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keep")
+    }
+}
+
+/// The future of a program.
+pub type Body = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Looks from outside until a snapshot satisfies `rests`. False when patience is at its end.
+pub fn comes_to_rest(handle: &Handle, rests: impl Fn(&Snapshot) -> bool) -> bool {
+    let until = Instant::now() + PATIENCE;
+    while !rests(&handle.snapshot()) {
+        if Instant::now() > until {
+            return false;
+        }
+        // The workers need the cores.
+        thread::sleep(Duration::from_micros(100));
+    }
+    true
+}
+
+/// The source of a corpus, in which comments mark lines: `// spawn NAME` and `// wait NAME`.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// Its path as the compiler was given it: `file!()`.
+    pub file: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+impl Source {
+    /// The lines in a function that have that comment at their end; others may stand beside it.
+    ///
+    /// # Panics
+    /// If there is no such function.
+    pub fn lines(&self, function: &str, mark: &str) -> Vec<u32> {
+        let head = format!("async fn {function}(");
+        let lines = || self.text.lines().zip(1_u32..);
+        let start = lines().find(|(line, _)| line.starts_with(&head)).map(|(_, at)| at);
+        let start = start.unwrap_or_else(|| panic!("no function {function} in {}", self.file));
+        let body = lines().skip(start as usize).take_while(|(line, _)| *line != "}");
+
+        let is_marked = |line: &str| line.split(" // ").skip(1).any(|comment| comment == mark);
+        body.filter(|(line, _)| is_marked(line)).map(|(_, at)| at).collect()
+    }
+}
