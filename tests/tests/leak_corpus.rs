@@ -167,7 +167,7 @@ fn programs() -> Vec<Program> {
         program!(lock_over_channel, "a lock held over a receive from who needs it")
             .outlived(
                 &["holder: mpsc::Receiver::recv"],
-                &["used last at", "which can make no progress either"],
+                &["the last to use the other end", "can make no progress either"],
             )
             .suspected()
             .outlived(&["sender: Mutex::lock"], &["held by task"])
@@ -209,33 +209,45 @@ fn programs() -> Vec<Program> {
             &["1 sender", "At least one sender has not been dropped"],
         ),
         program!(forgotten_sender, "a sender forgotten after its producers have ended")
-            .outlived(&["consumer: mpsc::Receiver::recv"], &["used last at", "which has ended", "1 sender"])
+            .outlived(
+                &["consumer: mpsc::Receiver::recv"],
+                &["the last to use the other end", ", has ended", "1 sender"],
+            )
             .suspected(),
         program!(own_sender, "a task that waits for its own sender to be dropped")
             .outlived(
                 &["drain: mpsc::Receiver::recv"],
-                &["used last at", "which can make no progress either"],
+                &["the last to use the other end", "can make no progress either"],
             )
             .suspected(),
         program!(double_send, "a second send on a channel whose receiver took one")
             .outlived(
                 &["producer: mpsc::Sender::send"],
-                &["The channel is full", "used last at", "which has ended"],
+                &["The channel is full", "the last to use the other end", ", has ended"],
             )
             .suspected(),
         program!(first_answer_wins, "answers that nobody receives once the first one has won")
-            .outlived(&["ask x2: mpsc::Sender::send"], &["2 tasks alike", "used last at", "which has ended"])
+            .outlived(
+                &["ask x2: mpsc::Sender::send"],
+                &["2 tasks alike", "the last to use the other end", ", has ended"],
+            )
             .suspected(),
         program!(both_receive_first, "two peers, each of which waits for the other to speak")
-            .outlived(&["left: mpsc::Receiver::recv"], &["used last at", "which can make no progress either"])
+            .outlived(
+                &["left: mpsc::Receiver::recv"],
+                &["the last to use the other end", "can make no progress either"],
+            )
             .suspected()
             .outlived(
                 &["right: mpsc::Receiver::recv"],
-                &["used last at", "which can make no progress either"],
+                &["the last to use the other end", "can make no progress either"],
             )
             .suspected(),
         program!(missing_close, "a pipeline whose scope waits for a stage while it holds the stage's sender")
-            .held_open(&["stage: mpsc::Receiver::recv"], &["the body of its scope", "used last at"])
+            .held_open(
+                &["stage: mpsc::Receiver::recv"],
+                &["the body of its scope", "the last to use the other end"],
+            )
             .suspected()
             .outlived(&["owner: scope end"], &["It waits for the children of its scope"])
             .suspected(),

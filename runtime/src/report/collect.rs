@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::snapshot::{
-    CancelInfo, ChannelInfo, HolderInfo, LastWaker, LockInfo, Phase, RunningInfo, ScopeInfo, ShieldInfo,
-    SiteParks, Snapshot, TaskInfo, UserInfo, WaitInfo, WaitObject,
+    CancelInfo, ChannelInfo, HolderInfo, LastWaker, LockInfo, Phase, RunningInfo, ScopeInfo, ScopeKind,
+    ShieldInfo, SiteParks, Snapshot, TaskInfo, UserInfo, WaitInfo, WaitObject,
 };
 use crate::scheduler::shared::{Shared, now_ms};
 use crate::scope::tree::{ScopeInner, scopes_of};
@@ -82,15 +82,16 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
     );
     // In place: another half of them would not be small.
     tasks.sort_unstable_by_key(|task| task.id);
+    scopes.sort_by_key(|scope| scope.id);
     // A child that fails ends the body of its scope: the scope's owner is nudged before the child leaves. So whose scopes were
     // found without such a child, and who is in the same park after that, was not about to be nudged.
     for (id, task) in owners {
         if let Ok(place) = tasks.binary_search_by_key(&id, |task| task.id) {
+            doubt_miscounted(&mut tasks[place], &task, &scopes);
             confirm(&mut tasks[place], &task);
         }
     }
     doubt_who_has_just_ended(&mut tasks, |id| find(TaskId(id)).is_some());
-    scopes.sort_by_key(|scope| scope.id);
     Snapshot {
         uptime: Duration::from_millis(now),
         tasks,
@@ -116,6 +117,20 @@ fn confirm(info: &mut TaskInfo, task: &TaskRef) {
     });
     info.settled &= same;
     info.unwakeable &= same;
+}
+
+/// A scope's count is read shard by shard: while children come and go it may be too low, and hide one that has never parked. So
+/// nothing is concluded about the owner from a count that is another one when it is read again.
+fn doubt_miscounted(info: &mut TaskInfo, task: &TaskRef, scopes: &[ScopeInfo]) {
+    for scope in scopes_of(task) {
+        let found = scopes.binary_search_by_key(&scope.id, |info| info.id).map(|place| &scopes[place]);
+        if found.is_ok_and(|found| found.children == scope.live()) {
+            continue;
+        }
+        info.settled = false;
+        // The children of a supervisor do not end its body.
+        info.unwakeable &= scope.kind == ScopeKind::Supervisor;
+    }
 }
 
 /// Who was there in the first pass and is not in the snapshot has ended meanwhile, maybe after a channel was looked at that it

@@ -56,9 +56,14 @@ impl State {
     fn serve(&mut self) -> Wakes {
         let (mut wakes, before) = (Wakes::default(), self.waiters.len());
         while let Some(ask) = self.waiters.front().filter(|ask| ask.need <= self.free && !self.closed) {
-            let held = self.take(ask.need, ask.holder);
+            // Snapshots read the record at any moment. Named as the holder before it is woken, the first in line would look
+            // as if it were parked behind itself.
+            let held = self.take(ask.need, Holder::Unknown);
             if let Some(woken) = self.waiters.grant_with(|ask| ask.given = Some(held)) {
                 wakes.push(woken);
+            }
+            if held != Held::NOTHING {
+                self.record.edit(|holders| holders.rename(held, ask.holder));
             }
         }
         if self.waiters.len() != before {
@@ -104,11 +109,13 @@ impl Permits {
     fn give_back(&self, n: usize, held: Held) {
         let wakes = {
             let mut state = self.state();
+            state.free += n;
+            let wakes = state.serve();
+            // After that: until the others are served it is this hold that they wait for.
             if held != Held::NOTHING {
                 state.record.edit(|holders| holders.exit(held));
             }
-            state.free += n;
-            state.serve()
+            wakes
         };
         drop(wakes);
     }
@@ -331,8 +338,10 @@ impl<S: Source> Claim<S> {
             }
             // Who stood first may have wanted more than who comes next.
             None => {
+                let wakes = state.serve();
+                // After that, as in `give_back`: while their number is not what it was, nobody is stuck here.
                 state.note_waiters();
-                Some(state.serve())
+                Some(wakes)
             }
         };
         drop((waker, wakes));
