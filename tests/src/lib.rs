@@ -40,6 +40,22 @@ pub async fn parked(name: &str) -> TaskInfo {
     found.expect("until found it")
 }
 
+/// Parks a task on an expression, and returns what a snapshot says of it and the line that it was on. Then the task is aborted, and
+/// what it held is free again.
+#[macro_export]
+macro_rules! park {
+    ($future:expr) => {{
+        let line = line!();
+        let handle = leakfree::scope::current().task().name(concat!("line ", line!())).spawn(async move {
+            let _ = $future.await;
+        });
+        let task = $crate::parked(concat!("line ", line!())).await;
+        handle.abort();
+        let _ = handle.await;
+        (task, line)
+    }};
+}
+
 /// Counts how often it was made and dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Drops(Arc<AtomicUsize>);
@@ -226,4 +242,17 @@ pub fn again(name: &str) -> bool {
         String::from_utf8_lossy(&output.stderr)
     );
     false
+}
+
+/// Polls a future until it has waited `times` times, letting others run in between, and drops it there. Its output if it had no need to
+/// wait so often.
+pub async fn dropped_after<F: Future>(times: usize, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    for _ in 0..times {
+        if let Poll::Ready(output) = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+            return Some(output);
+        }
+        leakfree::yield_now().await;
+    }
+    None
 }

@@ -240,6 +240,7 @@ fn in_child() {
             leakfree::io::stdin().read(&mut buf).await
         });
         let task = parked("stdin").await;
+        assert_eq!(task.waits[0].reason, leakfree::report::snapshot::WaitReason::StdinRead);
         assert_eq!(task.waits[0].reason.name(), "stdin read");
         reading.abort();
         let _ = reading.await;

@@ -7,22 +7,7 @@ use leakfree::report::snapshot::{HolderInfo, TaskInfo, WaitObject, WaitReason};
 use leakfree::sync::{
     Barrier, Mutex, Notify, OnceCell, RwLock, Semaphore, SetOnce, broadcast, mpsc, oneshot, watch,
 };
-use leakfree_tests::parked;
-
-/// Parks a task on an expression, and returns what a snapshot says of it and the line that it was on. Then the task is aborted, and
-/// what it held is free again.
-macro_rules! park {
-    ($future:expr) => {{
-        let line = line!();
-        let handle = leakfree::scope::current().task().name(concat!("line ", line!())).spawn(async move {
-            let _ = $future.await;
-        });
-        let task = parked(concat!("line ", line!())).await;
-        handle.abort();
-        let _ = handle.await;
-        (task, line)
-    }};
-}
+use leakfree_tests::{park, parked};
 
 /// What kind of object a row expects.
 #[derive(Clone, Copy, PartialEq, Debug)]

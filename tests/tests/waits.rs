@@ -6,21 +6,7 @@ use leakfree::io::{AsyncReadExt, AsyncWriteExt};
 use leakfree::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use leakfree::report::snapshot::{TaskInfo, WaitObject, WaitReason};
 use leakfree::sync::{Mutex, mpsc, oneshot};
-use leakfree_tests::{TempDir, parked};
-
-/// Parks a task on an expression, and returns what a snapshot says of it and the line that it was on.
-macro_rules! park {
-    ($future:expr) => {{
-        let line = line!();
-        let handle = leakfree::scope::current().task().name(concat!("line ", line!())).spawn(async move {
-            let _ = $future.await;
-        });
-        let task = parked(concat!("line ", line!())).await;
-        handle.abort();
-        let _ = handle.await;
-        (task, line)
-    }};
-}
+use leakfree_tests::{TempDir, park, parked};
 
 #[track_caller]
 fn check((task, line): (TaskInfo, u32), reason: WaitReason, created: Option<u32>) {

@@ -26,22 +26,23 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 pub(super) struct Backoff {
     timer: Option<Timer>,
     next: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
     pub(super) fn new() -> Backoff {
-        Backoff { timer: None, next: PAUSE_MIN }
+        Backoff::up_to(PAUSE_MAX)
+    }
+
+    /// No pause is longer than that.
+    pub(super) fn up_to(longest: Duration) -> Backoff {
+        Backoff { timer: None, next: PAUSE_MIN, longest }
     }
 
     /// Begins the next pause.
     pub(super) fn begin(&mut self, driver: &Arc<Driver>) {
         self.timer = Some(Timer::on(driver, self.next));
-        self.next = (self.next * 2).min(PAUSE_MAX);
-    }
-
-    /// Whether a pause has begun and was not seen to be over.
-    pub(super) fn has_begun(&self) -> bool {
-        self.timer.is_some()
+        self.next = (self.next * 2).min(self.longest);
     }
 
     /// Whether the pause, if there is one, is over.

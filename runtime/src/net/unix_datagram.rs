@@ -5,6 +5,8 @@ use std::os::unix::net::SocketAddr;
 use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::ready;
+use std::time::Duration;
 
 use super::accept::Backoff;
 use super::addr::with_addr;
@@ -13,6 +15,9 @@ use crate::scheduler::context;
 use crate::task::wait::Leaf;
 
 type Mio = mio::net::UnixDatagram;
+
+/// The longest pause between attempts to send to a socket whose queue is full: a receiver may make room any moment.
+const SEND_PAUSE_MAX: Duration = Duration::from_millis(16);
 
 /// A Unix domain socket for datagrams. A receiver that is slow makes senders wait: nothing is lost on the way.
 #[derive(Debug)]
@@ -96,7 +101,7 @@ impl UnixDatagram {
     }
 
     /// Sends a datagram to the socket at `target`. Returns how many bytes of it were sent. While that socket's queue is full, it
-    /// also tries again after pauses: the kernel does not always tell when that ends.
+    /// tries again after short pauses: the kernel does not tell when that ends.
     ///
     /// # Errors
     /// What the operating system says.
@@ -110,24 +115,25 @@ impl UnixDatagram {
         target: P,
     ) -> impl Future<Output = io::Result<usize>> + Send + 'a {
         let path = target.as_ref().to_owned();
-        let mut waiting = self.registration.wait(WaitReason::UnixDatagramSend);
-        let mut pause = Leaf::new(WaitReason::UnixDatagramSend, self.registration.object());
-        let mut backoff = Backoff::new();
+        let mut leaf = Leaf::new(WaitReason::UnixDatagramSend, self.registration.object());
+        let mut backoff = Backoff::up_to(SEND_PAUSE_MAX);
+        // Not by readiness: the kernel calls the socket writable whenever a datagram of it is freed, and that of an attempt that
+        // failed is. So each attempt would call for the next at once.
         std::future::poll_fn(move |cx| {
             loop {
-                if let Poll::Ready(sent) = waiting.poll(cx, |socket| socket.send_to(buf, &path)) {
-                    return Poll::Ready(sent);
-                }
-                if !backoff.has_begun() {
-                    backoff.begin(self.registration.driver());
-                }
                 if !backoff.is_over(cx) {
-                    pause.pending(cx);
+                    leaf.pending(cx);
                     return Poll::Pending;
                 }
+                ready!(leaf.proceed(cx));
                 match self.try_send_to(buf, &path) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    sent => return Poll::Ready(sent),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        backoff.begin(self.registration.driver());
+                    }
+                    sent => {
+                        leaf.ready();
+                        return Poll::Ready(sent);
+                    }
                 }
             }
         })

@@ -29,6 +29,9 @@ pub(crate) const BUDGET: Duration = Duration::from_secs(1);
 ///
 /// Dropped outside a runtime, or when that has ended, it cannot run: a line on standard error says so.
 ///
+/// # Cancel safety
+/// Awaited and dropped on the way, the rest of the cleanup is run like one that had not begun.
+///
 /// ```
 /// # leakfree::runtime::Runtime::new().unwrap().block_on(async {
 /// use leakfree::sync::oneshot;
