@@ -55,6 +55,8 @@ mod blocking;
 mod builder;
 mod driver;
 pub mod fs;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod io;
