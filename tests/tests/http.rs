@@ -38,7 +38,7 @@ async fn serving<T>(
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let stopped = async move { drop(stopped.await) };
+        let stopped = async move { _ = stopped.await };
         let server = s.spawn(options(serve(listener, app).with_graceful_shutdown(stopped)).into_future());
         let output = body(addr).await;
         drop(stop);
@@ -72,7 +72,10 @@ impl Client {
 
     async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
         match self {
-            Client::One(client) => client.send_request(request).await,
+            Client::One(client) => {
+                client.ready().await?;
+                client.send_request(request).await
+            }
             Client::Two(client) => client.send_request(request).await,
         }
     }
@@ -80,6 +83,14 @@ impl Client {
     async fn get(&mut self, path: &str) -> hyper::Result<Response<Incoming>> {
         let uri = format!("http://localhost{path}");
         self.send(Request::get(uri).header("host", "localhost").body(Full::default()).unwrap()).await
+    }
+
+    async fn status(&mut self, path: &str) -> StatusCode {
+        let response = self.get(path).await.unwrap();
+        let status = response.status();
+        // The next request has to wait for the body's end.
+        text(response).await;
+        status
     }
 
     async fn text(&mut self, path: &str) -> String {
@@ -171,8 +182,8 @@ async fn axum_with_extractors_json_state_and_middleware() {
                     serde_json::from_str(&text(client.send(request).await.unwrap()).await).unwrap();
                 assert_eq!(sum, Sum { of: vec![1, 2, 3], total: 6 });
                 assert!(client.text("/peer").await.starts_with("127.0.0.1:"));
-                assert_eq!(client.get("/users/seven").await.unwrap().status(), StatusCode::BAD_REQUEST);
-                assert_eq!(client.get("/nobody").await.unwrap().status(), StatusCode::NOT_FOUND);
+                assert_eq!(client.status("/users/seven").await, StatusCode::BAD_REQUEST);
+                assert_eq!(client.status("/nobody").await, StatusCode::NOT_FOUND);
                 // All but the one without a route of its own went through the middleware, this one included.
                 let asked: usize = client.text("/asked").await.parse().unwrap();
                 assert!(asked >= 6, "{asked}");
@@ -621,7 +632,7 @@ async fn a_unix_socket_serves_as_well() {
         let listener = UnixListener::bind(&path).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let app = Router::new().route("/", get(async || "fine"));
-        let server = serve(listener, app).with_graceful_shutdown(async move { drop(stopped.await) });
+        let server = serve(listener, app).with_graceful_shutdown(async move { _ = stopped.await });
         s.spawn(server.into_future());
         let (mut client, connection) =
             http1::handshake(UnixStream::connect(&path).await.unwrap()).await.unwrap();
@@ -721,11 +732,48 @@ async fn curl_understands_it() {
     .await;
 }
 
+/// A listener that fails in the given ways first.
+struct Failing(Vec<rustix::io::Errno>, TcpListener);
+
+impl leakfree::http::Listener for Failing {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> std::io::Result<(TcpStream, SocketAddr)> {
+        match self.0.pop() {
+            Some(errno) => Err(errno.into()),
+            None => self.1.accept().await,
+        }
+    }
+}
+
+#[leakfree::test(workers = 2)]
+async fn accepts_that_fail_are_tried_again_unless_the_listener_is_broken() {
+    use rustix::io::Errno;
+    let app = Router::new().route("/", get(async || "fine"));
+    scope(async |s| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let failing = Failing(vec![Errno::MFILE, Errno::CONNABORTED, Errno::PROTO], listener);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = serve(failing, app.clone()).with_graceful_shutdown(async move { _ = stopped.await });
+        let server = s.spawn(server.into_future());
+        let mut client = Client::connect(&s, Version::HTTP_11, addr).await;
+        assert_eq!(client.text("/").await, "fine");
+        drop(stop);
+        server.await.unwrap().unwrap();
+    })
+    .await;
+    let broken = Failing(vec![Errno::BADF], TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let error = serve(broken, app).await.unwrap_err();
+    assert_eq!(Errno::from_io_error(&error), Some(Errno::BADF));
+}
+
 #[test]
 fn a_bound_of_zero_connections_is_refused() {
     let message = leakfree_tests::panic_message(|| {
         let runtime = leakfree_tests::runtime(1);
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let listener = runtime.block_on(async { TcpListener::bind("127.0.0.1:0").await }).unwrap();
         let _ = serve(listener, Router::<()>::new()).max_connections(0);
     });
     assert!(message.contains("max_connections"), "{message}");

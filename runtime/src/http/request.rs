@@ -76,13 +76,15 @@ fn name(request: &Request<Incoming>) -> Arc<str> {
     format!("request {} {}{more}", request.method(), &path[..end]).into()
 }
 
+/// What the service said, as soon as it has.
+type Answered<B, E> = Arc<Mutex<Option<Result<Response<B>, E>>>>;
 type ScopeEnd = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The answer to a request: ready when the service has answered, and what it has left behind lets the answer go.
 pub(super) struct Answer<B, E> {
     /// `None` once it was handed on.
     scope: Option<ScopeEnd>,
-    answered: Arc<Mutex<Option<Result<Response<B>, E>>>>,
+    answered: Answered<B, E>,
 }
 
 impl<B: Body, E> Future for Answer<B, E> {
