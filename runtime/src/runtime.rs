@@ -24,6 +24,7 @@ use crate::report::snapshot::{Snapshot, TaskKind};
 use crate::report::suspect::Change;
 use crate::report::verdict::{Occasion, Report, Verdict, judge};
 use crate::scheduler::blocking::Pool;
+use crate::scheduler::compat::{self, Compat};
 use crate::scheduler::context;
 use crate::scheduler::shared::{Remote, Shared};
 use crate::scheduler::worker::Worker;
@@ -84,7 +85,9 @@ impl Runtime {
         let remotes = queues.iter().map(|queue| Remote::new(queue.stealer())).collect();
         let pool = Pool::new(options.blocking_threads_max, options.name.clone());
         let hook = options.on_unwakeable.lock().unwrap_or_else(|e| e.into_inner()).take();
-        let shared = Arc::new(Shared::new(remotes, driver, pool, hook));
+        let mut shared = Shared::new(remotes, driver, pool, hook);
+        shared.compat = Compat::start(options.tokio_compat, &options.name)?;
+        let shared = Arc::new(shared);
         let root = ScopeInner::root(Arc::clone(&shared), options.grace);
         shared.set_root(std::ptr::NonNull::from(&*root).cast());
 
@@ -284,6 +287,7 @@ impl Running {
                 let _ = thread.join();
             }
         }
+        self.shared.compat.shut_down();
         // Wakers are the user's code: dropped here, outside all locks.
         drop(self.shared.driver.shutdown());
     }
@@ -340,7 +344,7 @@ impl Handle {
         // The guard may be forgotten: what the thread points at is kept by the guard, not borrowed.
         let before = context::enter_kept(&self.shared);
         let kept = std::mem::ManuallyDrop::new(self.clone());
-        EnterGuard { before, kept, handle: PhantomData }
+        EnterGuard { before, kept, _compat: self.shared.compat.enter(), handle: PhantomData }
     }
 
     pub(crate) fn root_scope(&self) -> Scope {
@@ -480,7 +484,7 @@ impl Handle {
 
     /// A cheap first look: nothing is runnable, and no timer is armed.
     pub(crate) fn seems_quiet(&self) -> bool {
-        self.shared.is_quiet() && self.shared.driver.timers_len() == 0
+        self.shared.is_quiet() && self.shared.driver.timers_len() == 0 && self.shared.compat.is_idle()
     }
 
     /// Cancels what `block_on` runs.
@@ -506,6 +510,7 @@ pub struct EnterGuard<'a> {
     /// Keeps the runtime's memory for as long as the thread points at it. Leaked if guards are dropped out of order, for
     /// then a later guard comes back to it.
     kept: std::mem::ManuallyDrop<Handle>,
+    _compat: compat::Entered<'a>,
     /// Not `Send`: it belongs to the thread.
     handle: PhantomData<(&'a Handle, *const ())>,
 }

@@ -65,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) idle: Idle,
     pub(crate) driver: Arc<Driver>,
     pub(crate) blocking: Pool,
+    pub(crate) compat: super::compat::Compat,
     shutdown: AtomicBool,
     /// Threads that took a worker's role over.
     spares: Mutex<Vec<thread::JoinHandle<()>>>,
@@ -130,6 +131,7 @@ impl Shared {
             remotes: remotes.into_iter().map(CachePadded::new).collect(),
             driver,
             blocking,
+            compat: super::compat::Compat::default(),
             shutdown: AtomicBool::new(false),
             spares: Mutex::new(Vec::new()),
             finished_outside: AtomicU64::new(0),
