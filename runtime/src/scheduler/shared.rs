@@ -24,6 +24,7 @@ use crate::task::hooks::Cause;
 use crate::task::meta::TaskId;
 use crate::task::raw::TaskRef;
 use crate::task::runnable::Runnable;
+use crate::task::trace;
 
 /// One worker as the others see it.
 pub(crate) struct Remote {
@@ -242,6 +243,7 @@ impl Shared {
     /// Takes note of an edge. Cold, called outside all locks, on any thread.
     pub(crate) fn note_unwakeable(&self, task: TaskRef) {
         self.unwakeable.total.fetch_add(1, Relaxed);
+        trace::unwakeable(task.header());
         if self.unwakeable.hook.is_none() {
             return;
         }
