@@ -13,7 +13,11 @@ async fn a_pool_of_sqlx_serves_many_tasks() {
             let pool = pool.clone();
             s.spawn(async move {
                 let mut transaction = pool.begin().await.unwrap();
-                sqlx::query("insert into numbers values (?)").bind(n).execute(&mut *transaction).await.unwrap();
+                sqlx::query("insert into numbers values (?)")
+                    .bind(n)
+                    .execute(&mut *transaction)
+                    .await
+                    .unwrap();
                 // Half of them are dropped half-way, which rolls back.
                 if n % 2 == 0 {
                     transaction.commit().await.unwrap();
