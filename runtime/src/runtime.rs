@@ -24,7 +24,7 @@ use crate::report::snapshot::{Snapshot, TaskKind};
 use crate::report::suspect::Change;
 use crate::report::verdict::{Occasion, Report, Verdict, judge};
 use crate::scheduler::blocking::Pool;
-use crate::scheduler::compat::{self, Compat};
+use crate::scheduler::compat::Compat;
 use crate::scheduler::context;
 use crate::scheduler::shared::{Remote, Shared};
 use crate::scheduler::worker::Worker;
@@ -327,6 +327,7 @@ impl Handle {
 
     /// Makes the runtime this thread's, until the guard is dropped: what needs a runtime, such as
     /// [`spawn`](crate::spawn) or [`sleep`](crate::time::sleep), finds this one. It runs nothing on this thread, which may block.
+    /// The tokio runtime of `tokio-compat` is not made the current one: tokio's guards must be dropped in order, these need not be.
     ///
     /// ```
     /// let runtime = leakfree::runtime::Runtime::new()?;
@@ -344,7 +345,7 @@ impl Handle {
         // The guard may be forgotten: what the thread points at is kept by the guard, not borrowed.
         let before = context::enter_kept(&self.shared);
         let kept = std::mem::ManuallyDrop::new(self.clone());
-        EnterGuard { before, kept, _compat: self.shared.compat.enter(), handle: PhantomData }
+        EnterGuard { before, kept, handle: PhantomData }
     }
 
     pub(crate) fn root_scope(&self) -> Scope {
@@ -510,7 +511,6 @@ pub struct EnterGuard<'a> {
     /// Keeps the runtime's memory for as long as the thread points at it. Leaked if guards are dropped out of order, for
     /// then a later guard comes back to it.
     kept: std::mem::ManuallyDrop<Handle>,
-    _compat: compat::Entered<'a>,
     /// Not `Send`: it belongs to the thread.
     handle: PhantomData<(&'a Handle, *const ())>,
 }

@@ -600,7 +600,7 @@ async fn upgrades_hand_the_connection_over() {
             std::future::poll_fn(|cx| hyper::rt::Write::poll_write(io.as_mut(), cx, &said)).await.unwrap();
             std::future::poll_fn(|cx| hyper::rt::Write::poll_flush(io.as_mut(), cx)).await.unwrap();
         };
-        leakfree::spawn(echo);
+        leakfree::scope::current().spawn(echo);
         let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
         response.header("connection", "upgrade").header("upgrade", "echo").body(Body::empty()).unwrap()
     };

@@ -146,9 +146,8 @@ fn a_runtime_can_live_within_a_tokio_task_and_end_there() {
         let before = tokio::runtime::Handle::current().id();
         let runtime = Runtime::new().unwrap();
         {
-            let handle = runtime.handle();
-            let _entered = handle.enter();
-            assert_ne!(tokio::runtime::Handle::current().id(), before);
+            let inside = runtime.block_on(async { tokio::runtime::Handle::current().id() });
+            assert_ne!(inside, before);
         }
         assert_eq!(tokio::runtime::Handle::current().id(), before);
         assert!(runtime.shutdown().is_clean());

@@ -41,7 +41,7 @@ where
     let Ok(beginning) = beginning else { return };
     let is_http2 = beginning.bytes == PREFACE;
     let io = Rewound { beginning, io };
-    let requests = Requests { service, peer, place: options.place };
+    let requests = Requests { service, peer, connection: scope.clone(), place: options.place };
     if is_http2 {
         let mut builder = http2::Builder::new(scope.clone());
         builder.timer(HyperTimer);

@@ -49,7 +49,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 ///
 /// Each connection is a task, and a scope "connection" with the peer's address; each request a scope "request" with method and path. What a handler spawns
 /// in its request's scope ends before the response does: a body of known size is sent after it, another one's last
-/// frame is. When the client goes away before, it is cancelled. A handler's panic ends its connection, in HTTP/2 its request only.
+/// frame is. When the client goes away before, it is cancelled. After an upgrade it may live as long as the connection's scope. A
+/// handler's panic ends its connection, in HTTP/2 its request only.
 ///
 /// ```
 /// use std::convert::Infallible;

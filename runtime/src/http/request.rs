@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use tower_service::Service;
 
+use crate::report::snapshot::TaskKind;
 use crate::scope::Scope;
 
 /// As much of a path as a name has room for.
@@ -26,6 +27,8 @@ pub struct Peer<A>(pub A);
 pub(super) struct Requests<S, A> {
     pub(super) service: S,
     pub(super) peer: A,
+    /// The connection's scope.
+    pub(super) connection: Scope,
     pub(super) place: &'static Location<'static>,
 }
 
@@ -59,7 +62,12 @@ where
                 })
                 .opened_for(self.place)
         };
-        Answer { scope: Some(Box::pin(scope)), answered }
+        Answer {
+            scope: Some(Box::pin(scope)),
+            answered,
+            connection: self.connection.clone(),
+            place: self.place,
+        }
     }
 }
 
@@ -78,6 +86,11 @@ fn name(request: &Request<Incoming>) -> Arc<str> {
 
 /// What the service said, as soon as it has.
 type Answered<B, E> = Arc<Mutex<Option<Result<Response<B>, E>>>>;
+/// Whether the connection is the handler's own from here on. Only HTTP/1 has that.
+fn is_upgrade<B>(response: &Response<B>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+}
+
 type ScopeEnd = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The answer to a request: ready when the service has answered, and what it has left behind lets the answer go.
@@ -85,6 +98,8 @@ pub(super) struct Answer<B, E> {
     /// `None` once it was handed on.
     scope: Option<ScopeEnd>,
     answered: Answered<B, E>,
+    connection: Scope,
+    place: &'static Location<'static>,
 }
 
 impl<B: Body, E> Future for Answer<B, E> {
@@ -97,12 +112,21 @@ impl<B: Body, E> Future for Answer<B, E> {
         let mut answered = this.answered.lock().unwrap_or_else(PoisonError::into_inner);
         // A body whose size is known beforehand is let go of when it has been sent, not at its end: it has to wait here.
         let wait = |answer: &mut Result<Response<B>, E>| match answer {
+            Ok(response) if is_upgrade(response) => false,
             Ok(response) => !ended && response.body().size_hint().exact().is_some(),
             Err(_) => !ended,
         };
         match answered.take_if(|answer| !wait(answer)) {
             Some(answer) => {
-                let scope = (!ended).then_some(scope);
+                drop(answered);
+                let mut scope = (!ended).then_some(scope);
+                if answer.as_ref().is_ok_and(is_upgrade) {
+                    // What waits for the upgrade goes on, up to the end of the connection's scope. The task that we are in
+                    // does not end before that, so the scope is never left to nobody.
+                    if let Some(scope) = scope.take() {
+                        drop(self.connection.spawn_task(TaskKind::Async, self.place, None, scope));
+                    }
+                }
                 Poll::Ready(answer.map(|response| response.map(|body| InScope { body, ended: false, scope })))
             }
             None => {
