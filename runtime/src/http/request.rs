@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Version};
 use tower_service::Service;
 
 use crate::report::snapshot::TaskKind;
@@ -47,6 +47,7 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Answer<B, S::Error> {
         request.extensions_mut().insert(Peer(self.peer.clone()));
         let name = name(&request);
+        let can_upgrade = request.version() < Version::HTTP_2;
         let mut service = self.service.clone();
         let answered = Arc::new(Mutex::new(None));
         let scope = {
@@ -65,6 +66,7 @@ where
         Answer {
             scope: Some(Box::pin(scope)),
             answered,
+            can_upgrade,
             connection: self.connection.clone(),
             place: self.place,
         }
@@ -86,11 +88,7 @@ fn name(request: &Request<Incoming>) -> Arc<str> {
 
 /// What the service said, as soon as it has.
 type Answered<B, E> = Arc<Mutex<Option<Result<Response<B>, E>>>>;
-/// Whether the connection is the handler's own from here on. Only HTTP/1 has that.
-fn is_upgrade<B>(response: &Response<B>) -> bool {
-    response.status() == StatusCode::SWITCHING_PROTOCOLS
-}
-
+/// The request's scope, as a future that ends with it.
 type ScopeEnd = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The answer to a request: ready when the service has answered, and what it has left behind lets the answer go.
@@ -98,6 +96,8 @@ pub(super) struct Answer<B, E> {
     /// `None` once it was handed on.
     scope: Option<ScopeEnd>,
     answered: Answered<B, E>,
+    /// HTTP/2 has no upgrades of whole connections.
+    can_upgrade: bool,
     connection: Scope,
     place: &'static Location<'static>,
 }
@@ -111,8 +111,9 @@ impl<B: Body, E> Future for Answer<B, E> {
         let ended = scope.as_mut().poll(cx).is_ready();
         let mut answered = this.answered.lock().unwrap_or_else(PoisonError::into_inner);
         // A body whose size is known beforehand is let go of when it has been sent, not at its end: it has to wait here.
+        let can_upgrade = this.can_upgrade;
         let wait = |answer: &mut Result<Response<B>, E>| match answer {
-            Ok(response) if is_upgrade(response) => false,
+            Ok(response) if can_upgrade && is_upgrade(response) => false,
             Ok(response) => !ended && response.body().size_hint().exact().is_some(),
             Err(_) => !ended,
         };
@@ -120,7 +121,7 @@ impl<B: Body, E> Future for Answer<B, E> {
             Some(answer) => {
                 drop(answered);
                 let mut scope = (!ended).then_some(scope);
-                if answer.as_ref().is_ok_and(is_upgrade) {
+                if can_upgrade && answer.as_ref().is_ok_and(is_upgrade) {
                     // What waits for the upgrade goes on, up to the end of the connection's scope. The task that we are in
                     // does not end before that, so the scope is never left to nobody.
                     if let Some(scope) = scope.take() {
@@ -136,6 +137,11 @@ impl<B: Body, E> Future for Answer<B, E> {
             }
         }
     }
+}
+
+/// Whether the connection is the handler's own from here on.
+fn is_upgrade<B>(response: &Response<B>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
 /// A response's body, and what is left of the request's scope: the body does not end before it.
