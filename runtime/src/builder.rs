@@ -30,6 +30,7 @@ pub(crate) struct Options {
     pub(crate) settle: Duration,
     pub(crate) blocking_threads_max: usize,
     pub(crate) start_paused: bool,
+    pub(crate) tokio_compat: bool,
     /// Taken by the runtime when it starts.
     pub(crate) on_unwakeable: Mutex<Option<Hook>>,
 }
@@ -77,6 +78,7 @@ impl Builder {
                 // Blocking calls mostly sleep in the kernel; the limit is there for the memory of their stacks.
                 blocking_threads_max: 512,
                 start_paused: false,
+                tokio_compat: true,
                 on_unwakeable: Mutex::new(None),
             },
         }
@@ -143,6 +145,18 @@ impl Builder {
     /// ```
     pub fn start_paused(mut self, start_paused: bool) -> Builder {
         self.options.start_paused = start_paused;
+        self
+    }
+
+    /// Whether the runtime keeps one of tokio's beside it, as the current one of all its threads, so that libraries that need tokio run unchanged in
+    /// tasks, blocking calls and `block_on`: reqwest, sqlx, redis and others. Default with feature `tokio-compat`: yes. It has a
+    /// thread and its own timers, which a [paused clock](Builder::start_paused) does not move.
+    ///
+    /// What is spawned there, with `tokio::spawn` say, is outside all scopes: nobody waits for it, a shutdown drops it when our own
+    /// tasks are gone, and a report has but its number.
+    #[cfg(feature = "tokio-compat")]
+    pub fn tokio_compat(mut self, tokio_compat: bool) -> Builder {
+        self.options.tokio_compat = tokio_compat;
         self
     }
 

@@ -50,11 +50,15 @@
 //! - [`sync`], [`time`], [`net`], [`io`], [`fs`], [`process`], [`signal`]: what tasks wait for; every wait there records itself
 //! - [`runtime`]: builder, handle, shutdown
 //! - [`report`]: snapshots, verdicts, and how they are printed
+//! - behind features: `http::serve` (`http`), hyper's traits (`hyper`), tokio's I/O traits (`tokio-io`), libraries that need
+//!   tokio's runtime (`tokio-compat`), tasks as spans (`tracing`)
 
 mod blocking;
 mod builder;
 mod driver;
 pub mod fs;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod io;

@@ -24,6 +24,7 @@ use crate::report::snapshot::{Snapshot, TaskKind};
 use crate::report::suspect::Change;
 use crate::report::verdict::{Occasion, Report, Verdict, judge};
 use crate::scheduler::blocking::Pool;
+use crate::scheduler::compat::Compat;
 use crate::scheduler::context;
 use crate::scheduler::shared::{Remote, Shared};
 use crate::scheduler::worker::Worker;
@@ -84,7 +85,9 @@ impl Runtime {
         let remotes = queues.iter().map(|queue| Remote::new(queue.stealer())).collect();
         let pool = Pool::new(options.blocking_threads_max, options.name.clone());
         let hook = options.on_unwakeable.lock().unwrap_or_else(|e| e.into_inner()).take();
-        let shared = Arc::new(Shared::new(remotes, driver, pool, hook));
+        let mut shared = Shared::new(remotes, driver, pool, hook);
+        shared.compat = Compat::start(options.tokio_compat, &options.name)?;
+        let shared = Arc::new(shared);
         let root = ScopeInner::root(Arc::clone(&shared), options.grace);
         shared.set_root(std::ptr::NonNull::from(&*root).cast());
 
@@ -284,6 +287,7 @@ impl Running {
                 let _ = thread.join();
             }
         }
+        self.shared.compat.shut_down();
         // Wakers are the user's code: dropped here, outside all locks.
         drop(self.shared.driver.shutdown());
     }
@@ -323,6 +327,7 @@ impl Handle {
 
     /// Makes the runtime this thread's, until the guard is dropped: what needs a runtime, such as
     /// [`spawn`](crate::spawn) or [`sleep`](crate::time::sleep), finds this one. It runs nothing on this thread, which may block.
+    /// The tokio runtime of `tokio-compat` is not made the current one: tokio's guards must be dropped in order, these need not be.
     ///
     /// ```
     /// let runtime = leakfree::runtime::Runtime::new()?;
@@ -480,7 +485,7 @@ impl Handle {
 
     /// A cheap first look: nothing is runnable, and no timer is armed.
     pub(crate) fn seems_quiet(&self) -> bool {
-        self.shared.is_quiet() && self.shared.driver.timers_len() == 0
+        self.shared.is_quiet() && self.shared.driver.timers_len() == 0 && self.shared.compat.is_idle()
     }
 
     /// Cancels what `block_on` runs.

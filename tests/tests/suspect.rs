@@ -49,6 +49,7 @@ fn snapshot(tasks: Vec<TaskInfo>, sites: Vec<SiteParks>) -> Snapshot {
         unwakeable_total: 0,
         incidents: Vec::new(),
         timers: 0,
+        tokio_tasks: 0,
         sites,
     }
 }

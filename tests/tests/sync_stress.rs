@@ -136,7 +136,8 @@ fn snapshots_of_busy_objects_are_in_themselves_right() {
                         }
                         WaitObject::Lock(lock) => {
                             seen[1] += 1;
-                            assert!(lock.holders.len() <= 2, "{lock:?}");
+                            // While it changes hands, who lets go and who comes next may both be there.
+                            assert!(lock.holders.len() <= 3, "{lock:?}");
                         }
                         _ => {}
                     }

@@ -387,6 +387,7 @@ impl Reader {
             unwakeable_total: 0,
             incidents: Vec::new(),
             timers: 0,
+            tokio_tasks: 0,
             sites: Vec::new(),
         }
     }

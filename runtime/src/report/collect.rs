@@ -101,6 +101,7 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         unwakeable_total: shared.unwakeable_total(),
         incidents: shared.incidents.copy(),
         timers: shared.driver.timers_len() as u64,
+        tokio_tasks: shared.compat.tasks(),
         sites: sites(shared),
     }
 }

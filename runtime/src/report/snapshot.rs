@@ -391,6 +391,8 @@ pub struct Snapshot {
     pub incidents: Vec<Incident>,
     /// Armed timers.
     pub timers: u64,
+    /// Tasks that are alive in the tokio runtime which feature `tokio-compat` keeps; nothing else is known of them.
+    pub tokio_tasks: u64,
     /// How long tasks of each spawn site are usually parked, from samples.
     pub sites: Vec<SiteParks>,
 }

@@ -72,7 +72,7 @@ pub(super) fn long_park(task: &TaskInfo, sites: &HashMap<Site, &SiteParks>) -> O
 
 impl Snapshot {
     /// Nothing can run: every task is parked with a complete wait set, and waits for other tasks only; no timer is armed, and
-    /// no I/O, blocking call or foreign waker is left. Only a thread outside, which may hold the other end of something, could get it
+    /// no I/O, blocking call or foreign waker is left, nor a task in the tokio runtime of `tokio-compat`. Only a thread outside, which may hold the other end of something, could get it
     /// going again. So this is no proof.
     ///
     /// A moment without a runnable task is nothing: say it of two snapshots some time apart whose tasks have not been polled in between.
@@ -85,7 +85,11 @@ impl Snapshot {
             Phase::Ending => true,
             Phase::Scheduled | Phase::Running => false,
         };
-        self.timers == 0 && self.newborn == 0 && !self.tasks.is_empty() && self.tasks.iter().all(rests)
+        self.timers == 0
+            && self.newborn == 0
+            && self.tokio_tasks == 0
+            && !self.tasks.is_empty()
+            && self.tasks.iter().all(rests)
     }
 
     /// How the numbers of tasks have changed since an earlier snapshot of the same runtime, by where the tasks were spawned and what

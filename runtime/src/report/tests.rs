@@ -74,6 +74,7 @@ fn snapshot(tasks: Vec<TaskInfo>) -> Snapshot {
         unwakeable_total: 0,
         incidents: Vec::new(),
         timers: 0,
+        tokio_tasks: 0,
         sites: Vec::new(),
     }
 }

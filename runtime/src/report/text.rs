@@ -64,6 +64,13 @@ impl fmt::Display for Report {
                 )?;
             }
         }
+        if self.snapshot.tokio_tasks > 0 {
+            let tasks = count(self.snapshot.tokio_tasks, "task is", "tasks are");
+            writeln!(
+                f,
+                "\n{tasks} alive in the tokio runtime of `tokio-compat`, outside all scopes and not judged"
+            )?;
+        }
         for incident in &self.incidents {
             self.incident(f, incident)?;
         }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
 
+use super::compat;
 use super::shared::Shared;
 use super::worker::Worker;
 use crate::driver::Driver;
@@ -51,7 +52,7 @@ pub(crate) struct Entered<'a> {
     worker: *const Worker,
     polling: bool,
     entry: u64,
-    _shared: std::marker::PhantomData<&'a Shared>,
+    _compat: compat::Entered<'a>,
 }
 
 /// Makes `shared` the runtime of this thread. `polling`: the thread will run futures.
@@ -65,7 +66,7 @@ pub(crate) fn enter<'a>(
         worker: context.worker.replace(worker.map_or(ptr::null(), Arc::as_ptr)),
         polling: context.polling.replace(polling),
         entry: context.entry.replace(context.next_entry()),
-        _shared: std::marker::PhantomData,
+        _compat: shared.compat.enter(),
     })
 }
 

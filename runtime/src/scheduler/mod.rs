@@ -13,6 +13,7 @@
 //! - Once per **turn** ([`worker::TURN`] polls) a worker reads the clock and looks into the driver and the injector.
 
 pub(crate) mod blocking;
+pub(crate) mod compat;
 pub(crate) mod context;
 pub(crate) mod idle;
 pub(crate) mod park;

@@ -24,6 +24,7 @@ use crate::task::hooks::Cause;
 use crate::task::meta::TaskId;
 use crate::task::raw::TaskRef;
 use crate::task::runnable::Runnable;
+use crate::task::trace;
 
 /// One worker as the others see it.
 pub(crate) struct Remote {
@@ -65,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) idle: Idle,
     pub(crate) driver: Arc<Driver>,
     pub(crate) blocking: Pool,
+    pub(crate) compat: super::compat::Compat,
     shutdown: AtomicBool,
     /// Threads that took a worker's role over.
     spares: Mutex<Vec<thread::JoinHandle<()>>>,
@@ -130,6 +132,7 @@ impl Shared {
             remotes: remotes.into_iter().map(CachePadded::new).collect(),
             driver,
             blocking,
+            compat: super::compat::Compat::default(),
             shutdown: AtomicBool::new(false),
             spares: Mutex::new(Vec::new()),
             finished_outside: AtomicU64::new(0),
@@ -240,6 +243,7 @@ impl Shared {
     /// Takes note of an edge. Cold, called outside all locks, on any thread.
     pub(crate) fn note_unwakeable(&self, task: TaskRef) {
         self.unwakeable.total.fetch_add(1, Relaxed);
+        trace::unwakeable(task.header());
         if self.unwakeable.hook.is_none() {
             return;
         }

@@ -248,6 +248,13 @@ where
     pub(super) fn new(kind: ScopeKind, options: Settings, body: F) -> ScopeFuture<F, Fut> {
         ScopeFuture(Engine::new(kind, options, body))
     }
+
+    /// The same, opened on behalf of a place in the user's code.
+    #[cfg_attr(not(feature = "http"), allow(dead_code))]
+    pub(crate) fn opened_for(mut self, place: &'static Location<'static>) -> Self {
+        self.0.opened_at = place;
+        self
+    }
 }
 
 impl<F, Fut> Future for ScopeFuture<F, Fut>

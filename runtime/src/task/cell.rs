@@ -22,6 +22,7 @@ use super::raw::{self, Vtable};
 use super::reason::{CancelKind, CancelReason};
 use super::runnable::Runnable;
 use super::state::{OnComplete, OnPollEnd, PollStart};
+use super::trace::{self, Traced};
 use super::waker::{self, PackedWaker};
 use crate::report::snapshot::TaskKind;
 
@@ -61,9 +62,10 @@ pub(crate) unsafe fn new<F: Future, O: Owner>(
     owner: O,
     future: F,
 ) -> (Runnable, JoinHandle<F::Output>) {
-    let cell = block::alloc(Layout::new::<Cell<F, O>>()).cast::<Cell<F, O>>();
+    let cell = block::alloc(Layout::new::<Cell<Traced<F>, O>>()).cast::<Cell<Traced<F>, O>>();
     let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
-    let header = Header::new(const { &vtable::<F, O>() }, kind, spawned_at, now_ms, name, locals);
+    let header = Header::new(const { &vtable::<Traced<F>, O>() }, kind, spawned_at, now_ms, name, locals);
+    let future = trace::traced(future, &header);
     // SAFETY: fresh memory of the right layout.
     unsafe {
         cell.write(Cell { header, owner, slot: UnsafeCell::new(Slot { future: ManuallyDrop::new(future) }) });
@@ -204,12 +206,14 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
             if start.drop {
                 header.remind_shields();
             }
+            trace::woken(header);
             header.record.start_poll();
             // SAFETY: (I2) as above; the future never moves: it is dropped in place.
             let polled = catch(|| unsafe { Pin::new_unchecked(&mut *(*slot).future).poll(&mut cx) });
             match polled {
                 // Polled behind a shield that is gone now: dropped in the next turn.
                 Ok(Poll::Pending) if entered.yielded() || start.drop && !is_shielded(header) => {
+                    trace::parks(header);
                     drop(entered);
                     // (I2) no wake was taken away, so the `Runnable` is still ours to hand on.
                     // SAFETY: as said.
@@ -323,6 +327,7 @@ fn park<O: Owner>(ptr: NonNull<Header>, owner: O, start: PollStart, entered: fra
     if !header.is_linked() {
         heed(header, owner.link(ptr));
     }
+    trace::parks(header);
     match header.state.end_poll(start) {
         OnPollEnd::Idle => {}
         OnPollEnd::Reschedule => {

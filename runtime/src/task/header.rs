@@ -41,6 +41,9 @@ pub(crate) struct Extra {
     pub(crate) locals: Option<Arc<Locals>>,
     /// What polls bounded shields by need, by the shield's id: woken when the drop is due.
     pub(crate) reminders: Vec<(u64, Waker)>,
+    /// The id of its span, if it has one of its own: see `trace`.
+    #[cfg(feature = "tracing")]
+    pub(crate) span: Option<std::num::NonZeroU64>,
     /// Stacks at which it registered wakers, if they are taken.
     pub(crate) stacks: Option<Box<Stacks>>,
 }

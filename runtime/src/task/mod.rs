@@ -61,6 +61,7 @@ pub(crate) mod reason;
 pub(crate) mod runnable;
 pub(crate) mod seq;
 pub(crate) mod state;
+pub(crate) mod trace;
 pub(crate) mod wait;
 pub(crate) mod waiters;
 pub(crate) mod waker;

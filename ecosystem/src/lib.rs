@@ -1,0 +1,1 @@
+//! Libraries written for tokio, on leakfree: see `tests/`.

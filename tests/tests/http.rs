@@ -1,0 +1,787 @@
+//! `leakfree::http::serve`: axum over HTTP/1 and HTTP/2, clients that misbehave, and the end of a server.
+
+use std::convert::Infallible;
+use std::future::{Future, IntoFuture, pending};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, Request, Response, StatusCode, Version};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use leakfree::http::{Peer, Serve, serve};
+use leakfree::hyper::HyperTimer;
+use leakfree::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use leakfree::sync::{Barrier, Notify, mpsc, oneshot};
+use leakfree::{Scope, scope};
+use leakfree_tests::{Drops, Holding, TempDir, until};
+use serde::{Deserialize, Serialize};
+
+/// What ends in seconds on a busy machine.
+const LONG: Duration = Duration::from_secs(20);
+
+/// A server of the app on loopback for as long as the body runs; then it drains.
+async fn serving<T>(
+    app: Router,
+    options: impl FnOnce(Serve<TcpListener, Router>) -> Serve<TcpListener, Router>,
+    body: impl AsyncFnOnce(SocketAddr) -> T,
+) -> T {
+    scope(async |s| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async move { _ = stopped.await };
+        let server = s.spawn(options(serve(listener, app).with_graceful_shutdown(stopped)).into_future());
+        let output = body(addr).await;
+        drop(stop);
+        server.await.unwrap().unwrap();
+        output
+    })
+    .await
+}
+
+/// A client's end of a connection, in one of the two protocols.
+enum Client {
+    One(http1::SendRequest<Full<Bytes>>),
+    Two(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Client {
+    /// Its connection is a daemon of the scope: it ends with it.
+    async fn connect(s: &Scope, version: Version, addr: SocketAddr) -> Client {
+        let io = TcpStream::connect(addr).await.unwrap();
+        if version == Version::HTTP_2 {
+            let (client, connection) =
+                http2::Builder::new(s.clone()).timer(HyperTimer).handshake(io).await.unwrap();
+            s.spawn_daemon(connection);
+            Client::Two(client)
+        } else {
+            let (client, connection) = http1::handshake(io).await.unwrap();
+            s.spawn_daemon(connection);
+            Client::One(client)
+        }
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Client::One(client) => {
+                client.ready().await?;
+                client.send_request(request).await
+            }
+            Client::Two(client) => client.send_request(request).await,
+        }
+    }
+
+    async fn get(&mut self, path: &str) -> hyper::Result<Response<Incoming>> {
+        let uri = format!("http://localhost{path}");
+        self.send(Request::get(uri).header("host", "localhost").body(Full::default()).unwrap()).await
+    }
+
+    async fn status(&mut self, path: &str) -> StatusCode {
+        let response = self.get(path).await.unwrap();
+        let status = response.status();
+        // The next request has to wait for the body's end.
+        text(response).await;
+        status
+    }
+
+    async fn text(&mut self, path: &str) -> String {
+        text(self.get(path).await.unwrap()).await
+    }
+}
+
+async fn text(response: Response<Incoming>) -> String {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+/// Runs the body once per protocol, with a scope for its clients.
+async fn both(addr: SocketAddr, body: impl AsyncFn(Scope, Version, SocketAddr)) {
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        scope(async |s| body(s, version, addr).await).await;
+    }
+}
+
+/// Everything that comes until the other end closes or resets.
+async fn read_all(stream: &TcpStream) -> Vec<u8> {
+    let (mut all, mut buf) = (Vec::new(), [0; 4096]);
+    while let Ok(n @ 1..) = stream.read(&mut buf).await {
+        all.extend_from_slice(&buf[..n]);
+    }
+    all
+}
+
+#[derive(Deserialize)]
+struct Range {
+    first: u32,
+    last: u32,
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct Sum {
+    of: Vec<u32>,
+    total: u32,
+}
+
+#[leakfree::test(workers = 2)]
+async fn axum_with_extractors_json_state_and_middleware() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let app = Router::new()
+        .route("/users/{id}", get(async |Path(id): Path<u32>| format!("user {id}")))
+        .route(
+            "/sum",
+            get(async |Query(range): Query<Range>| (range.first..=range.last).sum::<u32>().to_string()),
+        )
+        .route(
+            "/sum",
+            post(async |Json(of): Json<Vec<u32>>| {
+                let total = of.iter().sum();
+                Json(Sum { of, total })
+            }),
+        )
+        .route("/peer", get(async |Extension(Peer(addr)): Extension<Peer<SocketAddr>>| addr.to_string()))
+        .route(
+            "/asked",
+            get(async |State(asked): State<Arc<AtomicUsize>>| asked.load(Ordering::SeqCst).to_string()),
+        )
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(&asked),
+            async |State(asked): State<Arc<AtomicUsize>>, request, next: axum::middleware::Next| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                leakfree::yield_now().await;
+                let mut response = next.run(request).await;
+                response.headers_mut().insert("x-served-by", HeaderValue::from_static("leakfree"));
+                response
+            },
+        ))
+        .with_state(Arc::clone(&asked));
+    serving(
+        app,
+        |server| server,
+        async |addr| {
+            both(addr, async |s, version, addr| {
+                asked.store(0, Ordering::SeqCst);
+                let mut client = Client::connect(&s, version, addr).await;
+                let response = client.get("/users/7").await.unwrap();
+                assert_eq!(response.version(), version);
+                assert_eq!(response.headers()["x-served-by"], "leakfree");
+                assert_eq!(text(response).await, "user 7");
+                assert_eq!(client.text("/sum?first=1&last=10").await, "55");
+                let request =
+                    Request::post("http://localhost/sum").header("content-type", "application/json");
+                let request = request.header("host", "localhost").body(Full::from("[1, 2, 3]")).unwrap();
+                let sum: Sum =
+                    serde_json::from_str(&text(client.send(request).await.unwrap()).await).unwrap();
+                assert_eq!(sum, Sum { of: vec![1, 2, 3], total: 6 });
+                assert!(client.text("/peer").await.starts_with("127.0.0.1:"));
+                assert_eq!(client.status("/users/seven").await, StatusCode::BAD_REQUEST);
+                assert_eq!(client.status("/nobody").await, StatusCode::NOT_FOUND);
+                // All but the one without a route of its own went through the middleware, this one included.
+                let asked: usize = client.text("/asked").await.parse().unwrap();
+                assert!(asked >= 6, "{asked}");
+            })
+            .await;
+        },
+    )
+    .await;
+}
+
+/// A body that a child of the request feeds, of `n` chunks.
+async fn fed(Path(n): Path<usize>, State(drops): State<Drops>) -> Body {
+    let (tx, rx) = mpsc::channel(1);
+    let guard = drops.guard();
+    leakfree::scope::current().spawn(async move {
+        let _guard = guard;
+        for i in 0..n {
+            if tx.send(format!("{i} ")).await.is_err() {
+                return;
+            }
+        }
+    });
+    Body::from_stream(stream::unfold(rx, async |mut rx| {
+        let chunk = rx.recv().await?;
+        Some((Ok::<_, Infallible>(chunk), rx))
+    }))
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_streaming_body_is_fed_by_a_child_of_its_request() {
+    let drops = Drops::new();
+    let app = Router::new().route("/{n}", get(fed)).with_state(drops.clone());
+    serving(
+        app,
+        |server| server,
+        async |addr| {
+            both(addr, async |s, version, addr| {
+                let before = drops.count();
+                let mut client = Client::connect(&s, version, addr).await;
+                let expected: String = (0..200).map(|i| format!("{i} ")).collect();
+                assert_eq!(client.text("/200").await, expected);
+                assert_eq!(drops.count(), before + 1, "the body ends after the child that fed it");
+            })
+            .await;
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_slow_reader_holds_the_body_back_and_its_going_away_cancels_it() {
+    let drops = Drops::new();
+    let app = Router::new().route("/{n}", get(fed)).with_state(drops.clone());
+    serving(
+        app,
+        |server| server,
+        async |addr| {
+            for version in [Version::HTTP_11, Version::HTTP_2] {
+                let before = drops.count();
+                scope(async |s| {
+                    let mut client = Client::connect(&s, version, addr).await;
+                    let mut body = client.get("/100000000").await.unwrap().into_body();
+                    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+                    assert!(first.starts_with(b"0 "));
+                    assert_eq!(drops.count(), before, "it goes on");
+                })
+                .await;
+                // The connection is gone with the scope's daemons.
+                until(|| drops.count() == before + 1).await;
+            }
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_response_of_known_size_comes_after_what_the_handler_spawned() {
+    let drops = Drops::new();
+    let spawning = async |State(drops): State<Drops>| {
+        let guard = drops.guard();
+        leakfree::scope::current().spawn(async move {
+            let _guard = guard;
+            for _ in 0..10 {
+                leakfree::yield_now().await;
+            }
+        });
+        "done"
+    };
+    let app = Router::new().route("/", get(spawning)).with_state(drops.clone());
+    serving(
+        app,
+        |server| server,
+        async |addr| {
+            both(addr, async |s, version, addr| {
+                let before = drops.count();
+                let mut client = Client::connect(&s, version, addr).await;
+                assert_eq!(client.text("/").await, "done");
+                assert_eq!(drops.count(), before + 1);
+            })
+            .await;
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_handler_is_named_in_reports_by_its_request_and_peer() {
+    let app = Router::new().route(
+        "/tree",
+        get(async || {
+            leakfree::runtime::Handle::current()
+                .snapshot()
+                .scopes
+                .iter()
+                .filter_map(|scope| scope.name.clone())
+                .collect::<Vec<_>>()
+                .join(", ")
+        }),
+    );
+    serving(
+        app,
+        |server| server,
+        async |addr| {
+            both(addr, async |s, version, addr| {
+                let mut client = Client::connect(&s, version, addr).await;
+                let names = client.text("/tree?token=secret").await;
+                assert!(names.contains("connection 127.0.0.1:"), "{names}");
+                assert!(names.contains("request GET /tree") && !names.contains("secret"), "{names}");
+            })
+            .await;
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_handlers_panic_ends_its_connection_or_its_stream_only() {
+    let app = Router::new().route("/", get(async || "fine")).route("/panic", get(panicking));
+    async fn panicking() -> &'static str {
+        std::panic::resume_unwind(Box::new("on purpose"))
+    }
+    serving(
+        app,
+        |server| server,
+        async |addr| {
+            both(addr, async |s, version, addr| {
+                let mut other = Client::connect(&s, version, addr).await;
+                assert_eq!(other.text("/").await, "fine");
+                let mut client = Client::connect(&s, version, addr).await;
+                client.get("/panic").await.unwrap_err();
+                assert_eq!(other.text("/").await, "fine");
+                if version == Version::HTTP_2 {
+                    assert_eq!(client.text("/").await, "fine", "the other streams of the connection live on");
+                }
+            })
+            .await;
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn malformed_requests_end_their_connection_only() {
+    let app = Router::new().route("/", get(async || "fine"));
+    serving(
+        app,
+        |server| server,
+        async |addr| {
+            let h2_then_noise = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &[0xff; 64]].concat();
+            let long_header = [b"GET / HTTP/1.1\r\nx: ".as_slice(), &[b'x'; 600_000], b"\r\n\r\n"].concat();
+            let malformed: [(&[u8], &str); 8] = [
+                (b"\0\x01\x02\x03 garbage\r\n\r\n", "HTTP/1.1 400"),
+                (b"GET\r\n\r\n", "HTTP/1.1 400"),
+                (b"GET / HTTP/9.9\r\n\r\n", "HTTP/1.1 400"),
+                (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", "HTTP/1.1 400"),
+                (b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", "HTTP/1.1 400"),
+                (b"PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n", ""),
+                (&h2_then_noise, ""),
+                (&long_header, ""),
+            ];
+            for (bytes, answer) in malformed {
+                let stream = TcpStream::connect(addr).await.unwrap();
+                // It may be refused before all of it is written.
+                let _ = stream.write_all(bytes).await;
+                let got = leakfree::time::timeout(LONG, read_all(&stream)).await.expect("the server closes");
+                let got = String::from_utf8_lossy(&got);
+                assert!(got.starts_with(answer), "{:?}: {got}", String::from_utf8_lossy(bytes));
+            }
+            scope(async |s| {
+                assert_eq!(Client::connect(&s, Version::HTTP_11, addr).await.text("/").await, "fine");
+            })
+            .await;
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_client_that_is_slow_with_its_head_is_cut_off() {
+    let app = Router::new().route("/", get(async || "fine"));
+    let timeout = Duration::from_millis(30);
+    serving(
+        app,
+        |server| server.header_read_timeout(timeout),
+        async |addr| {
+            for bytes in [
+                "",
+                "P",
+                "PRI * HTTP/2.0\r\n",
+                "GET / HTTP/1.1\r\nho",
+                "GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HT",
+            ] {
+                let stream = TcpStream::connect(addr).await.unwrap();
+                stream.write_all(bytes.as_bytes()).await.unwrap();
+                let got = leakfree::time::timeout(LONG, read_all(&stream)).await.expect("the server closes");
+                assert_eq!(got.ends_with(b"fine"), bytes.contains("host"), "{bytes:?}");
+            }
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_client_that_goes_away_cancels_its_request() {
+    let drops = Drops::new();
+    let (entered, app) = holding(&drops);
+    serving(
+        app,
+        |server| server,
+        async |addr| {
+            for (round, reset) in [(1, false), (2, true)] {
+                let stream = TcpStream::connect(addr).await.unwrap();
+                stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+                entered.notified().await;
+                if reset {
+                    stream.set_linger(Some(Duration::ZERO)).unwrap();
+                }
+                drop(stream);
+                until(|| drops.count() == round).await;
+            }
+        },
+    )
+    .await;
+}
+
+/// An app whose handler says that it was entered, and never returns.
+fn holding(drops: &Drops) -> (Arc<Notify>, Router) {
+    let entered = Arc::new(Notify::new());
+    let (drops, notify) = (drops.clone(), Arc::clone(&entered));
+    let app = Router::new().route(
+        "/",
+        get(async move || {
+            let guard = drops.guard();
+            notify.notify_one();
+            leakfree::waiting("for ever", Holding(guard)).await;
+            // A foreign waker is left behind, so that it is not taken for proven.
+            pending::<&'static str>().await
+        }),
+    );
+    (entered, app)
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_drain_closes_idle_connections_and_lets_requests_in_flight_end() {
+    let entered = Arc::new(Notify::new());
+    let go_on = Arc::new(Notify::new());
+    let app = {
+        let (entered, go_on) = (Arc::clone(&entered), Arc::clone(&go_on));
+        let slow = async move || {
+            entered.notify_one();
+            go_on.notified().await;
+            "slow"
+        };
+        Router::new().route("/slow", get(slow)).route("/", get(async || "fast"))
+    };
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        scope(async |s| {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let (tell, told) = oneshot::channel();
+            let app = app.clone();
+            let server = s.spawn(async move {
+                // The scope around the server is what is cancelled, and whose grace counts.
+                Scope::builder()
+                    .grace(LONG)
+                    .scope(async |inner| {
+                        tell.send(inner.token()).unwrap();
+                        serve(listener, app).await
+                    })
+                    .await
+            });
+            let token = told.await.unwrap();
+            let mut idle = Client::connect(&s, version, addr).await;
+            assert_eq!(idle.text("/").await, "fast");
+            let silent = TcpStream::connect(addr).await.unwrap();
+            let mut busy = Client::connect(&s, version, addr).await;
+            let answer = s.spawn(async move { busy.text("/slow").await });
+            entered.notified().await;
+            token.cancel("the test");
+            assert_eq!(read_all(&silent).await, b"", "closed");
+            until(|| match &idle {
+                Client::One(client) => client.is_closed(),
+                Client::Two(client) => client.is_closed(),
+            })
+            .await;
+            TcpStream::connect(addr).await.unwrap_err();
+            assert!(!server.is_finished() && !answer.is_finished());
+            go_on.notify_one();
+            assert_eq!(answer.await.unwrap(), "slow");
+            server.await.unwrap().unwrap();
+        })
+        .await;
+    }
+}
+
+#[leakfree::test(workers = 2)]
+async fn what_is_in_flight_after_the_grace_is_dropped() {
+    let drops = Drops::new();
+    let (entered, app) = holding(&drops);
+    scope(async |s| {
+        // Once after a grace of the server's own, once without any.
+        for grace in [Some(Duration::from_millis(20)), None] {
+            let before = drops.count();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut client = Client::connect(&s, Version::HTTP_11, listener.local_addr().unwrap()).await;
+            let app = app.clone();
+            let (tell, told) = oneshot::channel();
+            let server = s.spawn(scope(async move |inner: Scope| {
+                let server = serve(listener, app);
+                tell.send(inner.token()).unwrap();
+                let server = grace.into_iter().fold(server, Serve::grace);
+                server.await
+            }));
+            let token = told.await.unwrap();
+            let answer = s.spawn(async move { client.get("/").await.map(drop) });
+            entered.notified().await;
+            token.cancel("the test");
+            server.await.unwrap().unwrap();
+            assert_eq!(drops.count(), before + 1);
+            answer.await.unwrap().unwrap_err();
+        }
+    })
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_server_that_is_dropped_takes_its_connections_with_it() {
+    let drops = Drops::new();
+    let (entered, app) = holding(&drops);
+    scope(async |s| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = Client::connect(&s, Version::HTTP_11, listener.local_addr().unwrap()).await;
+        let answer = s.spawn(async move { client.get("/").await.map(drop) });
+        leakfree::select! {
+            _ = serve(listener, app).into_future() => unreachable!("nobody told it to end"),
+            () = entered.notified() => {}
+        }
+        answer.await.unwrap().unwrap_err();
+    })
+    .await;
+    assert_eq!(drops.count(), 1);
+}
+
+#[leakfree::test(workers = 2)]
+async fn connections_beyond_the_bound_wait_to_be_accepted() {
+    let app = Router::new().route("/", get(async || "fine"));
+    serving(
+        app,
+        |server| server.max_connections(1),
+        async |addr| {
+            const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+            let first = TcpStream::connect(addr).await.unwrap();
+            first.write_all(GET).await.unwrap();
+            let mut buf = [0; 1024];
+            let n = first.read(&mut buf).await.unwrap();
+            assert!(buf[..n].ends_with(b"fine"));
+            let second = TcpStream::connect(addr).await.unwrap();
+            second.write_all(GET).await.unwrap();
+            let connections = || {
+                let tasks = leakfree::runtime::Handle::current().snapshot().tasks;
+                tasks
+                    .iter()
+                    .filter(|task| task.name.as_ref().is_some_and(|name| name.starts_with("connection")))
+                    .count()
+            };
+            // The first may ask again, and again, while the second waits.
+            for _ in 0..20 {
+                first.write_all(GET).await.unwrap();
+                let n = first.read(&mut buf).await.unwrap();
+                assert!(buf[..n].ends_with(b"fine"));
+                assert_eq!(connections(), 1);
+            }
+            drop(first);
+            let n = second.read(&mut buf).await.unwrap();
+            assert!(buf[..n].ends_with(b"fine"));
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn upgrades_hand_the_connection_over() {
+    let upgrade = async |mut request: Request<Body>| {
+        let upgrading = hyper::upgrade::on(&mut request);
+        let echo = async move {
+            let mut io = upgrading.await.unwrap();
+            let mut io = std::pin::Pin::new(&mut io);
+            let mut bytes = [0; 4];
+            let mut buf = hyper::rt::ReadBuf::new(&mut bytes);
+            std::future::poll_fn(|cx| hyper::rt::Read::poll_read(io.as_mut(), cx, buf.unfilled()))
+                .await
+                .unwrap();
+            let said = buf.filled().to_vec();
+            std::future::poll_fn(|cx| hyper::rt::Write::poll_write(io.as_mut(), cx, &said)).await.unwrap();
+            std::future::poll_fn(|cx| hyper::rt::Write::poll_flush(io.as_mut(), cx)).await.unwrap();
+        };
+        leakfree::scope::current().spawn(echo);
+        let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+        response.header("connection", "upgrade").header("upgrade", "echo").body(Body::empty()).unwrap()
+    };
+    let app = Router::new().route("/", get(upgrade));
+    serving(
+        app,
+        |server| server,
+        async |addr| {
+            let stream = TcpStream::connect(addr).await.unwrap();
+            stream
+                .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+                .await
+                .unwrap();
+            let mut buf = [0; 1024];
+            let n = stream.read(&mut buf).await.unwrap();
+            assert!(buf[..n].starts_with(b"HTTP/1.1 101"));
+            stream.write_all(b"ping").await.unwrap();
+            assert_eq!(read_all(&stream).await, b"ping");
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_unix_socket_serves_as_well() {
+    let dir = TempDir::new();
+    let path = dir.path().join("http");
+    scope(async |s| {
+        let listener = UnixListener::bind(&path).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let app = Router::new().route("/", get(async || "fine"));
+        let server = serve(listener, app).with_graceful_shutdown(async move { _ = stopped.await });
+        s.spawn(server.into_future());
+        let (mut client, connection) =
+            http1::handshake(UnixStream::connect(&path).await.unwrap()).await.unwrap();
+        s.spawn_daemon(connection);
+        let request = Request::get("/").header("host", "x").body(Full::<Bytes>::default()).unwrap();
+        assert_eq!(text(client.send_request(request).await.unwrap()).await, "fine");
+        drop(stop);
+    })
+    .await;
+}
+
+/// Lets this process have at least that many descriptors, or as many as it may.
+fn raise_descriptors(wanted: u64) -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    let current = limit.current.unwrap_or(u64::MAX);
+    if current < wanted {
+        let raised = Rlimit { current: Some(wanted.min(most)), maximum: limit.maximum };
+        setrlimit(Resource::Nofile, raised).unwrap();
+    }
+    current.max(wanted.min(most))
+}
+
+/// 1,000 connections that are all open at once; `LEAKFREE_HTTP_CONNECTIONS` says another number.
+#[leakfree::test(workers = 2, grace = "30s")]
+async fn many_connections_at_once() {
+    let wanted = std::env::var("LEAKFREE_HTTP_CONNECTIONS").map_or(1000, |n| n.parse::<usize>().unwrap());
+    let descriptors = raise_descriptors(2 * wanted as u64 + 200);
+    let connections = wanted.min((descriptors as usize).saturating_sub(200) / 2);
+    if connections < wanted {
+        eprintln!("LESS TESTED: only {connections} connections, for want of descriptors ({descriptors})");
+    }
+    let app = Router::new().route("/", get(async || "fine"));
+    serving(
+        app,
+        |server| server,
+        async |addr| {
+            let barrier = Arc::new(Barrier::new(connections));
+            scope(async |s| {
+                for _ in 0..connections {
+                    let barrier = Arc::clone(&barrier);
+                    s.spawn(scope(async move |s: Scope| {
+                        let mut client = Client::connect(&s, Version::HTTP_11, addr).await;
+                        assert_eq!(client.text("/").await, "fine");
+                        barrier.wait().await;
+                        assert_eq!(client.text("/").await, "fine");
+                    }));
+                }
+            })
+            .await;
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn curl_understands_it() {
+    let Ok(version) = std::process::Command::new("curl").arg("--version").output() else {
+        eprintln!("SKIPPED: there is no curl on this machine");
+        return;
+    };
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    let app = Router::new().route("/", get(async || "fine")).route("/{n}", get(fed)).with_state(Drops::new());
+    serving(
+        app,
+        |server| server,
+        async |addr| {
+            let protocols = [("HTTP/1", "--http1.1"), ("HTTP2", "--http2-prior-knowledge")];
+            for (name, option) in protocols {
+                if name == "HTTP2" && !version.contains(name) {
+                    eprintln!("SKIPPED: this curl does not speak HTTP/2");
+                    continue;
+                }
+                let curl = async |path: &str| {
+                    let url = format!("http://{addr}{path}");
+                    let mut command = leakfree::process::Command::new("curl");
+                    command.args([
+                        "--silent",
+                        "--show-error",
+                        "--max-time",
+                        "20",
+                        "--noproxy",
+                        "*",
+                        option,
+                        &url,
+                    ]);
+                    let output = command.output().await.unwrap();
+                    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                    String::from_utf8(output.stdout).unwrap()
+                };
+                assert_eq!(curl("/").await, "fine");
+                assert_eq!(curl("/3").await, "0 1 2 ");
+            }
+        },
+    )
+    .await;
+}
+
+/// A listener that fails in the given ways first.
+struct Failing(Vec<rustix::io::Errno>, TcpListener);
+
+impl leakfree::http::Listener for Failing {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> std::io::Result<(TcpStream, SocketAddr)> {
+        match self.0.pop() {
+            Some(errno) => Err(errno.into()),
+            None => self.1.accept().await,
+        }
+    }
+}
+
+#[leakfree::test(workers = 2)]
+async fn accepts_that_fail_are_tried_again_unless_the_listener_is_broken() {
+    use rustix::io::Errno;
+    let app = Router::new().route("/", get(async || "fine"));
+    scope(async |s| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let failing = Failing(vec![Errno::MFILE, Errno::CONNABORTED, Errno::PROTO], listener);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = serve(failing, app.clone()).with_graceful_shutdown(async move { _ = stopped.await });
+        let server = s.spawn(server.into_future());
+        let mut client = Client::connect(&s, Version::HTTP_11, addr).await;
+        assert_eq!(client.text("/").await, "fine");
+        drop(stop);
+        server.await.unwrap().unwrap();
+    })
+    .await;
+    let broken = Failing(vec![Errno::BADF], TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let error = serve(broken, app).await.unwrap_err();
+    assert_eq!(Errno::from_io_error(&error), Some(Errno::BADF));
+}
+
+#[test]
+fn a_bound_of_zero_connections_is_refused() {
+    let message = leakfree_tests::panic_message(|| {
+        let runtime = leakfree_tests::runtime(1);
+        let listener = runtime.block_on(async { TcpListener::bind("127.0.0.1:0").await }).unwrap();
+        let _ = serve(listener, Router::<()>::new()).max_connections(0);
+    });
+    assert!(message.contains("max_connections"), "{message}");
+}
+
+/// The server's future can be spawned and moved like any other.
+fn _is_send(
+    server: Serve<TcpListener, Router>,
+) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
+    server.into_future()
+}
