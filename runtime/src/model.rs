@@ -307,3 +307,17 @@ impl Workers {
         }
     }
 }
+
+/// A sequence counter, as locks and channels have it for snapshots.
+#[derive(Debug, Default)]
+pub struct Seq(crate::task::seq::Seq);
+
+impl Seq {
+    pub fn write(&self, stores: impl FnOnce()) {
+        self.0.write(stores);
+    }
+
+    pub fn read<T>(&self, loads: impl FnMut() -> T) -> Option<(T, u64)> {
+        self.0.read(loads)
+    }
+}

@@ -1,10 +1,11 @@
-//! A sequence counter: words that one thread at a time writes and any may read, all of one piece.
+//! A sequence counter: words that one thread at a time writes and any may read, all of one piece. Modelled in
+//! `loom-tests/tests/seq.rs`.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, fence};
+use crate::loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::loom::sync::atomic::{AtomicU64, fence};
 
-/// How often words that are being written are read again.
-const READS_MAX: usize = 64;
+/// How often words that are being written are read again. A model need not wait for them.
+const READS_MAX: usize = if cfg!(loom) { 2 } else { 64 };
 
 /// Odd while the words are written.
 #[derive(Debug, Default)]
