@@ -17,9 +17,10 @@ use futures::stream;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use leakfree::http::{Peer, Serve, serve};
+use leakfree::http::{Listener, Peer, Serve, serve};
 use leakfree::hyper::HyperTimer;
 use leakfree::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use leakfree::report::snapshot::{TaskInfo, WaitObject, WaitReason};
 use leakfree::sync::{Barrier, Notify, mpsc, oneshot};
 use leakfree::{Scope, scope};
 use leakfree_tests::{Drops, Holding, TempDir, until};
@@ -784,4 +785,34 @@ fn _is_send(
     server: Serve<TcpListener, Router>,
 ) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
     server.into_future()
+}
+
+/// A server at rest, and a listener of it, wait for connections: the record says on which listener. An accept that is dropped
+/// half-way has lost no connection.
+#[leakfree::test(workers = 2)]
+async fn a_server_at_rest_waits_for_connections() {
+    let bind = async || {
+        let (line, listener) = (line!(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        (line, listener)
+    };
+    let of_listener = |task: &TaskInfo, line: u32| {
+        let wait = task.waits.iter().find(|wait| wait.reason == WaitReason::TcpAccept);
+        let wait = wait.unwrap_or_else(|| panic!("{:?}", task.waits));
+        let WaitObject::Created(site) = wait.object else { panic!("{wait:?}") };
+        assert_eq!((site.file, site.line), (file!(), line));
+    };
+
+    let (line, listener) = bind().await;
+    let (task, _) = leakfree_tests::park!(serve(listener, Router::new()).into_future());
+    of_listener(&task, line);
+
+    let (line, mut listener) = bind().await;
+    let (task, _) = leakfree_tests::park!(async move { Listener::accept(&mut listener).await });
+    of_listener(&task, line);
+
+    let (_, mut listener) = bind().await;
+    assert!(leakfree_tests::polled_once(Listener::accept(&mut listener)).await.is_pending());
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (_, peer) = Listener::accept(&mut listener).await.unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
 }

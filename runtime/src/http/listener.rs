@@ -15,7 +15,10 @@ pub trait Listener: Send + 'static {
     /// Who is at its other end. Its `Debug` form names the connection in reports.
     type Addr: Clone + fmt::Debug + Send + Sync + 'static;
 
-    /// The next connection. The future may be dropped before it is ready and must not lose one then.
+    /// The next connection.
+    ///
+    /// # Cancel safety
+    /// To be so: the future may be dropped before it is ready, and must not lose a connection then.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Self::Addr)>> + Send;
 }
 
