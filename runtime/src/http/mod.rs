@@ -81,8 +81,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// ```
 ///
 /// # Cancel safety
-/// Dropped, it takes its listener and all connections with it, with the requests in flight; what was not accepted stays with the
-/// kernel until the listener is gone. To end in order, use `with_graceful_shutdown`, or cancel the scope around it.
+/// Dropped, it takes its listener and all connections with it, with the requests in flight. To end in order, use `with_graceful_shutdown`, or cancel the scope around it.
 #[track_caller]
 pub fn serve<L, S, B>(listener: L, service: S) -> Serve<L, S>
 where
