@@ -1,5 +1,5 @@
 //! Every misuse of the attribute macros gives one clear message, at the place that is wrong. After a wanted change:
-//! `TRYBUILD=overwrite cargo test -p leakfree-tests --test ui`, and read what changed.
+//! `TRYBUILD=overwrite cargo test -p leakfree-macros --test ui`, and read what changed.
 
 #[path = "ui/support/mod.rs"]
 #[allow(dead_code, unreachable_pub)]
