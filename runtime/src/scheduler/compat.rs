@@ -111,7 +111,7 @@ mod without {
     use std::marker::PhantomData;
 
     #[derive(Debug, Default)]
-    pub(crate) struct Compat;
+    pub(crate) struct Compat {}
 
     pub(crate) type Entered<'a> = PhantomData<&'a Compat>;
 
