@@ -117,7 +117,7 @@ mod without {
 
     impl Compat {
         pub(crate) fn start(_wanted: bool, _name: &str) -> io::Result<Compat> {
-            Ok(Compat)
+            Ok(Compat {})
         }
 
         pub(crate) fn enter(&self) -> Entered<'_> {
