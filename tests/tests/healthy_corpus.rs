@@ -101,10 +101,11 @@ fn programs() -> Vec<Program> {
         program!(guard_from_a_thread),
         program!(guard_left_behind_by_who_has_ended),
         program!(owned_guard_in_another_task),
-        program!(guard_sent_away).deadlocked_for_a_guard_was_moved(),
+        program!(guard_sent_away),
         program!(static_guard_sent_away).deadlocked_for_a_guard_was_moved(),
         program!(boxed_guard_dropped_elsewhere).deadlocked_for_a_guard_was_moved(),
-        program!(permit_sent_away).deadlocked_for_a_guard_was_moved(),
+        program!(permit_sent_away),
+        program!(accept_loop_with_owned_permits),
         program!(timeout_in_a_lock_cycle).paused(),
         program!(deadline_around_a_holder).paused(),
         program!(readers_behind_a_writer),
@@ -608,6 +609,28 @@ async fn permit_sent_away(stage: Stage) {
     stage.look(&["took: Semaphore::acquire"]).await;
     drop(permit);
     took.await.unwrap();
+}
+
+/// The loop takes the permit and the handler has it: by who took it, the loop waits for itself.
+async fn accept_loop_with_owned_permits(stage: Stage) {
+    let pool = Arc::new(Semaphore::new(1));
+    let (drained, drain) = oneshot::channel::<()>();
+    let accept = spawn("accept", async move {
+        let mut drain = Some(drain);
+        for _ in 0..2 {
+            let permit = Arc::clone(&pool).acquire_owned().await.unwrap();
+            let drain = drain.take();
+            drop(spawn("handler", async move {
+                if let Some(drain) = drain {
+                    drain.await.unwrap();
+                }
+                drop(permit);
+            }));
+        }
+    });
+    stage.look(&["accept: Semaphore::acquire", "handler: oneshot::Receiver"]).await;
+    drained.send(()).unwrap();
+    accept.await.unwrap();
 }
 
 async fn timeout_in_a_lock_cycle(stage: Stage) {

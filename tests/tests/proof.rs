@@ -383,7 +383,7 @@ fn two_semaphores_in_opposite_order_are_a_knot() {
             let _b = b.acquire_many(2).await.unwrap();
         });
         let second = spawn("second", async move {
-            let _b = b2.acquire_owned().await.unwrap();
+            let _b = b2.acquire().await.unwrap();
             to_first.send(()).unwrap();
             from_first.await.unwrap();
             let _a = a2.acquire().await.unwrap();

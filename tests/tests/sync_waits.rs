@@ -194,14 +194,15 @@ async fn the_holders_of_a_shared_lock_are_told() {
         std::future::pending::<()>().await;
     });
     let holder = parked("holds").await;
-    let mine = semaphore.acquire().await.unwrap();
+    let mine = Arc::clone(&semaphore).acquire_owned().await.unwrap();
     let acquired_here = line!() - 1;
     let theirs = Arc::clone(&semaphore);
     let holders = |task: &TaskInfo| match &task.waits[0].object {
         WaitObject::Lock(lock) => {
             let told = lock.holders.iter().map(|holder| match holder {
-                HolderInfo::Unknown => (0, 0),
-                HolderInfo::Task { id, site } => (*id, site.line),
+                HolderInfo::Unknown => (0, 0, false),
+                HolderInfo::Task { id, site } => (*id, site.line, false),
+                HolderInfo::Owned { id, site } => (*id, site.line, true),
             });
             let mut told: Vec<_> = told.collect();
             told.sort_unstable();
@@ -214,16 +215,17 @@ async fn the_holders_of_a_shared_lock_are_told() {
     });
     let found = holders(&parked("waits").await);
     // The other is this body.
-    let (other, mut lines): (Vec<u64>, Vec<u32>) = found.0.iter().copied().unzip();
-    lines.sort_unstable();
-    assert_eq!(lines, [acquired, acquired_here]);
-    assert!(found.0.contains(&(holder.id, acquired)) && other[0] != other[1] && other[0] != 0);
+    let mut told: Vec<_> = found.0.iter().map(|&(_, line, owned)| (line, owned)).collect();
+    told.sort_unstable();
+    assert_eq!(told, [(acquired, false), (acquired_here, true)]);
+    assert!(found.0.contains(&(holder.id, acquired, false)));
+    assert!(found.0[0].0 != found.0[1].0 && found.0.iter().all(|&(id, ..)| id != 0));
     assert_eq!((found.1, found.2), (1, true));
     drop(mine);
-    assert_eq!(holders(&parked("waits").await), (vec![(holder.id, acquired)], 1, true));
+    assert_eq!(holders(&parked("waits").await), (vec![(holder.id, acquired, false)], 1, true));
     // From now on nobody can tell who lets others in.
     semaphore.add_permits(0);
-    assert_eq!(holders(&parked("waits").await), (vec![(0, 0), (holder.id, acquired)], 1, true));
+    assert_eq!(holders(&parked("waits").await), (vec![(0, 0, false), (holder.id, acquired, false)], 1, true));
     holds.abort();
     let _ = holds.await;
     task.await.unwrap();

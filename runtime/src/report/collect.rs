@@ -388,7 +388,8 @@ fn wait_info(wait: &Wait) -> WaitInfo {
 fn holder_info(holder: Holder) -> HolderInfo {
     match holder {
         Holder::Unknown => HolderInfo::Unknown,
-        Holder::Task { id, site } => HolderInfo::Task { id: id.0, site: site.into() },
+        Holder::Task { id, site, owned: false } => HolderInfo::Task { id: id.0, site: site.into() },
+        Holder::Task { id, site, owned: true } => HolderInfo::Owned { id: id.0, site: site.into() },
     }
 }
 

@@ -130,7 +130,7 @@ impl Report {
                     }
                     WaitObject::Lock(lock) => {
                         edges.extend(lock.holders.iter().filter_map(|holder| match holder {
-                            HolderInfo::Task { id, site } => {
+                            HolderInfo::Task { id, site } | HolderInfo::Owned { id, site } => {
                                 Some((task.id, *id, format!("{label}\nlocked {site}")))
                             }
                             HolderInfo::Unknown => None,

@@ -24,8 +24,8 @@
 //! | `lived_ms`, `parked_ms`, `polls` | of the oldest |
 //! | `own_wakers`, `foreign_wakers` | of the oldest: wakers in our own queues, and elsewhere |
 //! | `waits` | `[{ "reason", "site", "created_at", "task", "scope", "label", "held_by", "holders", "waiters", "channel" }]` |
-//! | its `held_by` | `null`, or `{ "task", "site" }`: of a lock with one holder, if that is known |
-//! | its `holders`, `waiters` | `null`, or of a lock: `[{ "task", "site" }]`, both `null` for who could not be told; how many are queued |
+//! | its `held_by` | `null`, or `{ "task", "site", "owned" }`: of a lock with one holder, if it is known who took it; `owned`: by a guard that may have been handed on |
+//! | its `holders`, `waiters` | `null`, or of a lock: such objects, `task` and `site` `null` for who could not be told; how many are queued |
 //! | its `channel` | `null`, or `{ "senders", "receivers", "last_sender", "last_receiver" }`: live handles; `null` or `{ "task", "site" }` |
 //! | `last_waker` | `null`, or `{ "how", "task", "spawned_at", "last_wait" }` |
 //! | `cancelled` | `null`, or `{ "reason", "site", "since_ms" }` |
@@ -236,7 +236,9 @@ fn wait(json: &mut Json, wait: &WaitInfo) {
         o.optional_number("scope", scope);
         o.optional("label", label);
         match locked.map(|lock| lock.holders.as_slice()) {
-            Some([one @ HolderInfo::Task { .. }]) => holder(o.field("held_by"), one),
+            Some([one @ (HolderInfo::Task { .. } | HolderInfo::Owned { .. })]) => {
+                holder(o.field("held_by"), one)
+            }
             _ => o.field("held_by").null(),
         }
         match locked {
@@ -259,11 +261,12 @@ fn wait(json: &mut Json, wait: &WaitInfo) {
 fn holder(json: &mut Json, holder: &HolderInfo) {
     let known = match holder {
         HolderInfo::Unknown => None,
-        HolderInfo::Task { id, site } => Some((*id, *site)),
+        HolderInfo::Task { id, site } | HolderInfo::Owned { id, site } => Some((*id, *site)),
     };
     json.object(|o| {
         o.optional_number("task", known.map(|(id, _)| id));
         o.site("site", known.map(|(_, site)| site));
+        o.field("owned").bool(matches!(holder, HolderInfo::Owned { .. }));
     });
 }
 
@@ -310,6 +313,10 @@ impl Json {
 
     fn number(&mut self, n: u64) {
         let _ = write!(self.0, "{n}");
+    }
+
+    fn bool(&mut self, yes: bool) {
+        self.0.push_str(if yes { "true" } else { "false" });
     }
 
     fn text(&mut self, text: &str) {

@@ -141,11 +141,11 @@ fn given_slots(snapshot: &Snapshot) -> HashSet<u64> {
     for_messages.intersection(&for_slots).copied().collect()
 }
 
-/// The tasks that hold a lock; `None` if it is free, or if one of them is live or not known.
+/// The tasks that hold a lock; `None` if it is free, or if one of them is live or not known, as whoever has an owned guard is.
 fn holders(lock: &LockInfo, candidate: &impl Fn(u64) -> Option<usize>) -> Node {
     let holder = |holder: &HolderInfo| match holder {
         HolderInfo::Task { id, .. } => Some(Source::Holder(candidate(*id)?)),
-        HolderInfo::Unknown => None,
+        HolderInfo::Owned { .. } | HolderInfo::Unknown => None,
     };
     if lock.holders.is_empty() { None } else { lock.holders.iter().map(holder).collect() }
 }
@@ -238,6 +238,8 @@ struct Graph {
     scope_of: Vec<u64>,
     /// Candidates in each scope and in those at its side.
     children: HashMap<u64, Vec<usize>>,
+    /// Scopes with a candidate among their own children, not only among those at their side.
+    has_own: HashSet<u64>,
     /// Scopes with a child that is live: no candidate, or not in the snapshot, for it is newborn, held back, or an adopted scope.
     has_live: HashSet<u64>,
     /// The scope at whose side another is.
@@ -290,6 +292,7 @@ impl Graph {
             with_side(scope, &sides).for_each(|scope| children.entry(scope).or_default().push(node));
             scope_of.push(scope);
         }
+        let has_own = scope_of.iter().copied().collect();
         let count = |scope: u64| seen.get(&scope).copied().unwrap_or(0);
         let stuck_at_most = |scope: u64| children.get(&scope).map_or(0, |nodes| nodes.len() as u64);
         let is_live = |scope: &&ScopeInfo| {
@@ -358,7 +361,7 @@ impl Graph {
             Some(sources)
         };
         let nodes = candidates.iter().map(node).chain(locks.nodes(&candidate)).collect();
-        (Graph { nodes, scope_of, children, has_live, sides }, candidates)
+        (Graph { nodes, scope_of, children, has_own, has_live, sides }, candidates)
     }
 
     /// The stuck ones, by what is to be believed.
@@ -382,8 +385,9 @@ impl Graph {
                     | Source::User(Some(target))
                     | Source::Lock(target) => waiters[*target].push(at),
                     Source::End(scope) | Source::Body(scope) => {
-                        // An end without children is due: a wake on its way.
-                        let due = matches!(source, Source::End(_)) && !self.children.contains_key(scope);
+                        // An end without children is due: a wake on its way. So it is with no others than daemons, for they are
+                        // cancelled then, and with cleanups, which have a time.
+                        let due = matches!(source, Source::End(_)) && !self.has_own.contains(scope);
                         is_live |= due || self.has_live.contains(scope);
                         scope_waiters.entry(*scope).or_default().push(at);
                     }

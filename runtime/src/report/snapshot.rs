@@ -141,14 +141,22 @@ pub struct UserInfo {
     pub site: Site,
 }
 
-/// Who has a lock, as far as it was recorded: a guard that was moved to another task or thread is still told as where
-/// it was taken.
+/// Who has a lock, as far as it was recorded: a borrowed guard that was moved to another task or thread is still told
+/// as where it was taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum HolderInfo {
     /// Code outside a task, or who could not be told.
     Unknown,
     /// This task: it took the lock at that place, or waited there, was given its turn, and has not taken it up.
     Task {
+        /// The task's id.
+        id: u64,
+        /// Where it took the lock, or waited for it.
+        site: Site,
+    },
+    /// Whoever has the guard by now: this task took the lock there, by an owned guard, which is made to be handed on.
+    /// No proof rests on it.
+    Owned {
         /// The task's id.
         id: u64,
         /// Where it took the lock, or waited for it.

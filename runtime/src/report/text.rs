@@ -454,6 +454,9 @@ fn holders(f: &mut fmt::Formatter<'_>, reason: WaitReason, lock: &LockInfo) -> f
         f.write_str(if place == 0 { ", held by " } else { ", " })?;
         match holder {
             HolderInfo::Task { id, site } => write!(f, "task {id} ({taken} {site})")?,
+            HolderInfo::Owned { id, site } => {
+                write!(f, "an owned guard ({taken} by task {id}, {site}; wherever it is now)")?
+            }
             HolderInfo::Unknown => f.write_str("code outside a task")?,
         }
     }

@@ -91,11 +91,7 @@ impl Permits {
     }
 
     /// Takes permits if they are free and nobody waits before.
-    pub(super) fn try_take(
-        &self,
-        n: usize,
-        site: &'static Location<'static>,
-    ) -> Result<Held, TryAcquireError> {
+    pub(super) fn try_take(&self, n: usize, holder: Holder) -> Result<Held, TryAcquireError> {
         let mut state = self.state();
         if state.closed {
             return Err(TryAcquireError::Closed);
@@ -103,7 +99,7 @@ impl Permits {
         if state.available() < n {
             return Err(TryAcquireError::NoPermits);
         }
-        Ok(state.take(n, Holder::polled(site)))
+        Ok(state.take(n, holder))
     }
 
     fn give_back(&self, n: usize, held: Held) {
@@ -167,10 +163,16 @@ impl Permits {
 
 /// What leads to permits, and keeps them alive.
 pub(super) trait Source {
+    /// Guards by it borrow nothing and are made to be handed on: taken in a loop that accepts, given to the task that serves. A borrowed one seldom
+    /// leaves its task.
+    const OWNED: bool;
+
     fn permits(&self) -> &Permits;
 }
 
 impl Source for &Permits {
+    const OWNED: bool = false;
+
     fn permits(&self) -> &Permits {
         self
     }
@@ -275,6 +277,17 @@ impl<S: Source> Claim<S> {
         Claim { source: Some(source), need, place: None, leaf }
     }
 
+    fn holder(site: &'static Location<'static>) -> Holder {
+        let holder = Holder::polled(site);
+        if S::OWNED { holder.owned() } else { holder }
+    }
+
+    /// Who holds the permits from when they are granted.
+    fn waiter(cx: &Context<'_>, site: &'static Location<'static>) -> Holder {
+        let holder = Holder::woken_by(cx, site);
+        if S::OWNED { holder.owned() } else { holder }
+    }
+
     fn poll_permits(&mut self, cx: &Context<'_>) -> Poll<Result<Held, AcquireError>> {
         ready!(self.leaf.proceed(cx));
         let permits = self.source.as_ref().expect("polled after it was ready").permits();
@@ -285,9 +298,9 @@ impl<S: Source> Claim<S> {
                 return Poll::Ready(Err(AcquireError(())));
             }
             if state.available() >= self.need {
-                return Poll::Ready(Ok(state.take(self.need, Holder::polled(site))));
+                return Poll::Ready(Ok(state.take(self.need, Self::holder(site))));
             }
-            let ask = Ask { need: self.need, holder: Holder::woken_by(cx, site), given: None };
+            let ask = Ask { need: self.need, holder: Self::waiter(cx, site), given: None };
             self.place = Some(state.waiters.join(cx, ask));
             let waiters = state.waiters.len();
             let id = state.record.contended(permits.created, waiters);
@@ -296,7 +309,7 @@ impl<S: Source> Claim<S> {
             self.leaf.pending(cx);
             return Poll::Pending;
         };
-        let ask = Ask { need: self.need, holder: Holder::woken_by(cx, site), given: None };
+        let ask = Ask { need: self.need, holder: Self::waiter(cx, site), given: None };
         match state.waiters.poll(place, cx, ask) {
             Err(old) => {
                 drop(state);
@@ -314,7 +327,7 @@ impl<S: Source> Claim<S> {
                 let held = state.waiters.tag(place).given.expect("woken with permits unless closed");
                 state.waiters.leave(place);
                 if held != Held::NOTHING {
-                    state.record.edit(|holders| holders.rename(held, Holder::polled(site)));
+                    state.record.edit(|holders| holders.rename(held, Self::holder(site)));
                 }
                 drop(state);
                 self.place = None;

@@ -34,8 +34,9 @@ const HOLDERS_MAX: usize = 16;
 pub(crate) enum Holder {
     /// Somebody outside a task, or who could not be told.
     Unknown,
-    /// This task took it there; or it waited there, has been given its turn, and has not taken it up.
-    Task { id: TaskId, site: &'static Location<'static> },
+    /// This task took it there; or it waited there, has been given its turn, and has not taken it up. `owned`: by a guard that borrows nothing,
+    /// which is made to be handed on, so nobody can tell where it is now.
+    Task { id: TaskId, site: &'static Location<'static>, owned: bool },
 }
 
 impl Holder {
@@ -43,7 +44,9 @@ impl Holder {
     pub(crate) fn polled(site: &'static Location<'static>) -> Holder {
         // SAFETY: (I1) a task that is being polled is alive.
         match unsafe { frame::header().as_ref() } {
-            Some(header) if !cfg!(leakfree_norecord) => Holder::Task { id: header.record.id(), site },
+            Some(header) if !cfg!(leakfree_norecord) => {
+                Holder::Task { id: header.record.id(), site, owned: false }
+            }
             _ => Holder::Unknown,
         }
     }
@@ -51,6 +54,14 @@ impl Holder {
     /// The task that `cx` wakes, if it is the polled one.
     pub(crate) fn woken_by(cx: &Context<'_>, site: &'static Location<'static>) -> Holder {
         if waker::is_polled_task(cx) { Holder::polled(site) } else { Holder::Unknown }
+    }
+
+    /// By an owned guard.
+    pub(crate) fn owned(self) -> Holder {
+        match self {
+            Holder::Unknown => Holder::Unknown,
+            Holder::Task { id, site, .. } => Holder::Task { id, site, owned: true },
+        }
     }
 }
 
@@ -101,7 +112,7 @@ impl LockRecord {
 #[derive(Debug, Default)]
 struct OneHolder {
     seq: Seq,
-    /// [`FREE`], [`UNKNOWN`], or the id of the task that holds it.
+    /// [`FREE`], [`UNKNOWN`], or the id of the task that took it, with [`OWNED`] if by an owned guard.
     task: AtomicU64,
     /// (F1) Null or a `&'static Location`: where that task took it.
     site: AtomicPtr<Location<'static>>,
@@ -112,6 +123,7 @@ struct OneHolder {
 
 const FREE: u64 = 0;
 const UNKNOWN: u64 = u64::MAX;
+const OWNED: u64 = 1 << 63;
 
 impl OneHolder {
     #[inline]
@@ -119,7 +131,9 @@ impl OneHolder {
         let (task, site) = match holder {
             None => (FREE, ptr::null_mut()),
             Some(Holder::Unknown) => (UNKNOWN, ptr::null_mut()),
-            Some(Holder::Task { id, site }) => (id.0, ptr::from_ref(site).cast_mut()),
+            Some(Holder::Task { id, site, owned }) => {
+                (id.0 | if owned { OWNED } else { 0 }, ptr::from_ref(site).cast_mut())
+            }
         };
         self.seq.write(|| {
             self.task.store(task, Relaxed);
@@ -145,7 +159,7 @@ impl OneHolder {
         let holder = match (task, site) {
             (FREE, _) => None,
             (UNKNOWN, _) | (_, None) => Some(Holder::Unknown),
-            (id, Some(site)) => Some(Holder::Task { id: TaskId(id), site }),
+            (id, Some(site)) => Some(Holder::Task { id: TaskId(id & !OWNED), site, owned: id & OWNED != 0 }),
         };
         Some((holder, waiters, hands))
     }
@@ -412,12 +426,14 @@ mod tests {
         assert_eq!((&first.holders[..], first.created), (&[Holder::Unknown][..], here));
         assert_eq!((first.waiters, first.shared), (2, false));
         let before = version(id).unwrap();
-        let holder = Holder::Task { id: TaskId(7), site: here };
+        let holder = Holder::Task { id: TaskId(7), site: here, owned: false };
+        record.set(Some(holder.owned()), 1);
+        assert_eq!(copy(id).unwrap().holders, [Holder::Task { id: TaskId(7), site: here, owned: true }]);
         record.set(Some(holder), 1);
         assert_eq!(copy(id).unwrap().holders, [holder]);
-        assert_eq!(version(id), Some(before + 1));
+        assert_eq!(version(id), Some(before + 2));
         record.set_waiters(0);
-        assert_eq!((copy(id).unwrap().waiters, version(id)), (0, Some(before + 1)), "the same hands");
+        assert_eq!((copy(id).unwrap().waiters, version(id)), (0, Some(before + 2)), "the same hands");
         record.set(None, 0);
         assert_eq!(copy(id).unwrap().holders, []);
         drop(record);
@@ -427,7 +443,7 @@ mod tests {
     #[test]
     fn a_shared_lock_tells_its_holders_apart_up_to_a_bound() {
         let here = Location::caller();
-        let task = |id| Holder::Task { id: TaskId(id), site: here };
+        let task = |id| Holder::Task { id: TaskId(id), site: here, owned: false };
         let mut record = SharedRecord::new();
         let first = record.edit(|holders| holders.enter(task(1)));
         let id = record.contended(here, 1);

@@ -91,7 +91,7 @@ impl<T: ?Sized> Mutex<T> {
     /// line.
     #[track_caller]
     pub fn lock(&self) -> Lock<'_, T> {
-        Lock { mutex: self, turn: Turn::new(&self.raw) }
+        Lock { mutex: self, turn: Turn::new(&self.raw, false) }
     }
 
     /// As [`lock`](Mutex::lock), with a guard that keeps the lock alive and borrows nothing.
@@ -100,7 +100,7 @@ impl<T: ?Sized> Mutex<T> {
     /// As there.
     #[track_caller]
     pub fn lock_owned(self: Arc<Self>) -> LockOwned<T> {
-        LockOwned { turn: Turn::new(&self.raw), mutex: Some(self) }
+        LockOwned { turn: Turn::new(&self.raw, true), mutex: Some(self) }
     }
 
     /// The guard, if the lock is free and nobody waits for it. Does not wait.
@@ -109,7 +109,7 @@ impl<T: ?Sized> Mutex<T> {
     /// [`TryLockError`] if it is not free.
     #[track_caller]
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError> {
-        self.raw.try_lock(Location::caller())?;
+        self.raw.try_lock(Holder::polled(Location::caller()))?;
         Ok(MutexGuard::new(self))
     }
 
@@ -119,7 +119,7 @@ impl<T: ?Sized> Mutex<T> {
     /// As there.
     #[track_caller]
     pub fn try_lock_owned(self: Arc<Self>) -> Result<OwnedMutexGuard<T>, TryLockError> {
-        self.raw.try_lock(Location::caller())?;
+        self.raw.try_lock(Holder::polled(Location::caller()).owned())?;
         Ok(OwnedMutexGuard::new(self))
     }
 
@@ -152,12 +152,12 @@ impl Raw {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn try_lock(&self, site: &'static Location<'static>) -> Result<(), TryLockError> {
+    fn try_lock(&self, holder: Holder) -> Result<(), TryLockError> {
         let mut state = self.state();
         if state.locked {
             return Err(TryLockError(()));
         }
-        state.lock(Holder::polled(site));
+        state.lock(holder);
         Ok(())
     }
 
@@ -184,35 +184,39 @@ impl State {
 /// The wait for a lock.
 struct Turn {
     place: Option<Place>,
+    /// For an owned guard.
+    owned: bool,
     leaf: Leaf,
 }
 
 impl Turn {
     #[track_caller]
-    fn new(raw: &Raw) -> Turn {
-        Turn { place: None, leaf: Leaf::new(WaitReason::MutexLock, Object::Created(raw.created)) }
+    fn new(raw: &Raw, owned: bool) -> Turn {
+        Turn { place: None, owned, leaf: Leaf::new(WaitReason::MutexLock, Object::Created(raw.created)) }
     }
 
     fn poll(&mut self, raw: &Raw, cx: &Context<'_>) -> Poll<()> {
         ready!(self.leaf.proceed(cx));
         let site = self.leaf.location();
+        let guard = |holder: Holder| if self.owned { holder.owned() } else { holder };
+        let (holder, waiter) = (|| guard(Holder::polled(site)), || guard(Holder::woken_by(cx, site)));
         let mut state = raw.state();
         let mut old = None;
         match self.place {
             None if !state.locked => {
-                state.lock(Holder::polled(site));
+                state.lock(holder());
                 return Poll::Ready(());
             }
             None => {
-                self.place = Some(state.waiters.join(cx, Holder::woken_by(cx, site)));
+                self.place = Some(state.waiters.join(cx, waiter()));
                 let waiters = state.waiters.len();
                 let id = state.record.contended(raw.created, waiters);
                 self.leaf.set_object(Object::Lock(id));
             }
-            Some(place) => match state.waiters.poll(place, cx, Holder::woken_by(cx, site)) {
+            Some(place) => match state.waiters.poll(place, cx, waiter()) {
                 Ok(()) => {
                     state.waiters.leave(place);
-                    state.lock(Holder::polled(site));
+                    state.lock(holder());
                     drop(state);
                     self.place = None;
                     self.leaf.ready();

@@ -22,6 +22,7 @@ use super::blocking;
 use super::mutex::TryLockError;
 use super::permits::{Claim, Hold, Permits, Source};
 use super::semaphore::AcquireError;
+use crate::task::facts::Holder;
 use crate::task::wait::WaitReason;
 
 const MAX_READERS: u32 = u32::MAX >> 3;
@@ -54,6 +55,8 @@ unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
 unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 
 impl<T: ?Sized> Source for Arc<RwLock<T>> {
+    const OWNED: bool = true;
+
     fn permits(&self) -> &Permits {
         &self.permits
     }
@@ -149,7 +152,8 @@ impl<T: ?Sized> RwLock<T> {
     /// [`TryLockError`] if not.
     #[track_caller]
     pub fn try_read(&self) -> Result<RwLockReadGuard<'_, T>, TryLockError> {
-        let held = self.permits.try_take(1, Location::caller()).map_err(|_| TryLockError(()))?;
+        let held =
+            self.permits.try_take(1, Holder::polled(Location::caller())).map_err(|_| TryLockError(()))?;
         Ok(RwLockReadGuard::new(self, Hold::new(&self.permits, 1, held)))
     }
 
@@ -160,7 +164,8 @@ impl<T: ?Sized> RwLock<T> {
     #[track_caller]
     pub fn try_write(&self) -> Result<RwLockWriteGuard<'_, T>, TryLockError> {
         let all = self.max_readers as usize;
-        let held = self.permits.try_take(all, Location::caller()).map_err(|_| TryLockError(()))?;
+        let held =
+            self.permits.try_take(all, Holder::polled(Location::caller())).map_err(|_| TryLockError(()))?;
         Ok(RwLockWriteGuard::new(self, Hold::new(&self.permits, all, held)))
     }
 
@@ -170,7 +175,10 @@ impl<T: ?Sized> RwLock<T> {
     /// As there.
     #[track_caller]
     pub fn try_read_owned(self: Arc<Self>) -> Result<OwnedRwLockReadGuard<T>, TryLockError> {
-        let held = self.permits.try_take(1, Location::caller()).map_err(|_| TryLockError(()))?;
+        let held = self
+            .permits
+            .try_take(1, Holder::polled(Location::caller()).owned())
+            .map_err(|_| TryLockError(()))?;
         Ok(OwnedRwLockReadGuard::new(Hold::new(self, 1, held)))
     }
 
@@ -181,7 +189,10 @@ impl<T: ?Sized> RwLock<T> {
     #[track_caller]
     pub fn try_write_owned(self: Arc<Self>) -> Result<OwnedRwLockWriteGuard<T>, TryLockError> {
         let all = self.max_readers as usize;
-        let held = self.permits.try_take(all, Location::caller()).map_err(|_| TryLockError(()))?;
+        let held = self
+            .permits
+            .try_take(all, Holder::polled(Location::caller()).owned())
+            .map_err(|_| TryLockError(()))?;
         Ok(OwnedRwLockWriteGuard::new(Hold::new(self, all, held)))
     }
 
