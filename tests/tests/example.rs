@@ -49,7 +49,7 @@ fn mask(report: &str) -> String {
 fn the_report_names_every_planted_leak_and_nothing_else() {
     let run = |args: &[&str]| {
         let output = Command::new(env!("CARGO"))
-            .args(["run", "--quiet", "--package", "leakfree-tests", "--example", "leaky", "--"])
+            .args(["run", "--quiet", "--package", "leakfree-examples", "--example", "leaky", "--"])
             .args(args)
             .output()
             .expect("cargo runs");

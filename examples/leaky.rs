@@ -7,7 +7,6 @@
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock};
 use std::task::{Poll, Waker};
@@ -22,7 +21,7 @@ use leakfree::hyper::HyperTimer;
 use leakfree::net::{TcpListener, TcpStream};
 use leakfree::runtime::{Builder, Handle};
 use leakfree::sync::{mpsc, oneshot};
-use leakfree::{Scope, time};
+use leakfree::{Scope, signal, time};
 
 /// Requests of the clean part.
 const CLEAN_REQUESTS: usize = 4_000;
@@ -81,15 +80,17 @@ fn main() -> ExitCode {
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Serves until ctrl-c. The handler for the signal needs no runtime: it is a thread that waits for it.
+/// Serves until ctrl-c.
 async fn serve_until_ctrl_c(addr: SocketAddr) -> Result<(), Error> {
     let listener = TcpListener::bind(addr).await?;
-    let stopped = ctrl_c()?;
     println!("serving on http://{}; ctrl-c ends it", listener.local_addr()?);
     leakfree::Scope::builder()
         .name("server")
         .scope(async |s| {
-            futures::future::select(pin!(accept(&s, &listener)), stopped).await;
+            leakfree::select! {
+                () = accept(&s, &listener) => {}
+                _ = signal::ctrl_c() => {}
+            }
             // Whoever is still connected is dropped.
             s.cancel("enough");
         })
@@ -123,7 +124,10 @@ async fn serve(listener: TcpListener, stopped: oneshot::Receiver<()>) {
     leakfree::Scope::builder()
         .name("server")
         .scope(async |s| {
-            futures::future::select(pin!(accept(&s, &listener)), stopped).await;
+            leakfree::select! {
+                () = accept(&s, &listener) => {}
+                _ = stopped => {}
+            }
         })
         .await;
 }
@@ -311,16 +315,4 @@ async fn get(addr: SocketAddr, path: &str) -> Result<StatusCode, Error> {
     let status = response.status();
     response.into_body().collect().await?;
     Ok(status)
-}
-
-/// Ready at the first ctrl-c.
-fn ctrl_c() -> Result<oneshot::Receiver<()>, Error> {
-    let (tx, rx) = oneshot::channel();
-    let mut tx = Some(tx);
-    ctrlc::set_handler(move || {
-        if let Some(tx) = tx.take() {
-            let _ = tx.send(());
-        }
-    })?;
-    Ok(rx)
 }

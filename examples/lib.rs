@@ -1,0 +1,1 @@
+//! The example is `leaky.rs`.
