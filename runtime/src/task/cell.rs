@@ -17,12 +17,12 @@ use super::header::{Header, LastWaker, Stage};
 use super::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
 use super::join::{JoinError, JoinHandle, panic_message};
 use super::local::Locals;
-use super::meta::Waits;
 use super::raw::{self, Vtable};
 use super::reason::{CancelKind, CancelReason};
 use super::runnable::Runnable;
 use super::state::{OnComplete, OnPollEnd, PollStart};
 use super::trace::{self, Traced};
+use super::wait::Wait;
 use super::waker::{self, PackedWaker};
 use crate::report::snapshot::TaskKind;
 
@@ -316,13 +316,10 @@ fn close_branches(header: &Header, cx: &mut Context<'_>, reason: impl Fn() -> Ca
 fn park<O: Owner>(ptr: NonNull<Header>, owner: O, start: PollStart, entered: frame::Entered) {
     // SAFETY: (I2) we hold the `Runnable` up to `end_poll`.
     let header = unsafe { ptr.as_ref() };
-    let (first, all) = entered.waits();
-    if !all.is_empty() || first.is_some_and(|_| header.existing_extra().is_some()) {
-        let mut extra = header.extra();
-        extra.waits.clear();
-        extra.waits.extend_from_slice(&all);
+    match entered.one_wait() {
+        frame::Waits::One(wait) => header.record.park(frame::now_ms(), wait, usize::from(wait.is_some())),
+        frame::Waits::Several => park_in_several(header, entered.waits()),
     }
-    header.record.park(frame::now_ms(), &Waits { first, all: &all });
     drop(entered);
     if !header.is_linked() {
         heed(header, owner.link(ptr));
@@ -344,6 +341,15 @@ fn park<O: Owner>(ptr: NonNull<Header>, owner: O, start: PollStart, entered: fra
             waker::end_grace(unsafe { Runnable::from_raw(ptr) });
         }
     }
+}
+
+#[cold]
+fn park_in_several(header: &Header, waits: Vec<Wait>) {
+    let (first, len) = (waits.first().copied(), waits.len());
+    if len > 1 {
+        header.extra().waits = waits;
+    }
+    header.record.park(frame::now_ms(), first, len);
 }
 
 /// # Safety

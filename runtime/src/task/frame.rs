@@ -18,6 +18,11 @@ use crate::report::snapshot::TaskKind;
 /// set counts as incomplete.
 const WAITS_MAX: usize = 16;
 
+/// Poll numbers leave room for the place of a wait.
+const POLL: u64 = WAITS_MAX as u64;
+/// A thread takes poll numbers in ranges of two to the power of this: some hours of polls. After 65,536 ranges they begin anew.
+const RANGE: u32 = 48;
+
 /// How many operations of ours may be ready at once in one poll, before the task has to let others run.
 const BUDGET: u8 = 128;
 /// No bound: outside of tasks, and in [`unconstrained`](super::coop::unconstrained).
@@ -25,7 +30,7 @@ const UNCONSTRAINED: u8 = u8::MAX;
 
 pub(crate) struct Frame {
     header: Cell<*const Header>,
-    /// Unique over all polls of all threads: thread number above, count below.
+    /// Tells the polls of all threads apart: a multiple of [`POLL`].
     poll: Cell<u64>,
     last_poll: Cell<u64>,
     /// The runtime clock of this thread's last turn, in milliseconds.
@@ -253,11 +258,25 @@ pub(crate) fn poll_site() -> &'static Location<'static> {
     SITE.get().unwrap_or(Location::caller())
 }
 
-/// A stamp of a noted wait: which poll, which place.
+/// A stamp of a noted wait: which poll, and below [`POLL`] which place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Stamp {
-    poll: NonZero<u64>,
-    index: usize,
+pub(crate) struct Stamp(NonZero<u64>);
+
+impl Stamp {
+    #[inline]
+    fn new(poll: u64, index: usize) -> Option<Stamp> {
+        NonZero::new(poll | index as u64).map(Stamp)
+    }
+
+    #[inline]
+    fn is_of(self, poll: u64) -> bool {
+        self.0.get() & !(POLL - 1) == poll
+    }
+
+    #[inline]
+    fn index(self) -> usize {
+        (self.0.get() & (POLL - 1)) as usize
+    }
 }
 
 /// Notes that the current poll waits for `wait`. `again` is the stamp of an earlier note by the same leaf:
@@ -273,7 +292,7 @@ pub(crate) fn note(wait: Wait, again: Option<Stamp>) -> Option<Stamp> {
         }
         let poll = frame.poll.get();
         let index = match again {
-            Some(stamp) if stamp.poll.get() == poll => stamp.index,
+            Some(stamp) if stamp.is_of(poll) => stamp.index(),
             _ => {
                 let len = frame.len.get();
                 if len == WAITS_MAX {
@@ -284,7 +303,7 @@ pub(crate) fn note(wait: Wait, again: Option<Stamp>) -> Option<Stamp> {
             }
         };
         frame.waits[index].set(Some(wait));
-        Some(Stamp { poll: NonZero::new(poll)?, index })
+        Stamp::new(poll, index)
     })?
 }
 
@@ -313,10 +332,10 @@ pub(crate) fn take_back_once(reason: WaitReason, object: Object) {
 #[inline]
 pub(crate) fn take_back(stamp: Stamp) {
     with(|frame| {
-        if frame.poll.get() == stamp.poll.get() && !frame.header.get().is_null() {
-            frame.waits[stamp.index].set(None);
-            if stamp.index + 1 == frame.len.get() {
-                frame.len.set(stamp.index);
+        if stamp.is_of(frame.poll.get()) && !frame.header.get().is_null() {
+            frame.waits[stamp.index()].set(None);
+            if stamp.index() + 1 == frame.len.get() {
+                frame.len.set(stamp.index());
             }
         }
     });
@@ -324,6 +343,11 @@ pub(crate) fn take_back(stamp: Stamp) {
 
 /// A task in this thread's frame; dropping it puts back what was there before.
 pub(crate) struct Entered {
+    /// Of the poll that this one is inside of: a task in a `block_on` in a blocking call. A worker has none.
+    outer: Option<Box<Outer>>,
+}
+
+struct Outer {
     header: *const Header,
     poll: u64,
     scope: *const (),
@@ -338,18 +362,55 @@ pub(crate) struct Entered {
 /// Makes `header` the task that this thread polls.
 #[inline]
 pub(crate) fn enter(header: NonNull<Header>) -> Entered {
-    with(|frame| Entered {
-        header: frame.header.replace(header.as_ptr()),
-        poll: frame.poll.replace(next_poll(frame)),
-        scope: frame.scope.replace(ptr::null()),
-        shielded: frame.shielded.replace(false),
-        arm: frame.arm.replace(None),
-        locals: frame.locals.replace(0),
-        base: frame.base.replace(frame.len.get()),
-        yielded: frame.yielded.replace(false),
-        budget: frame.budget.replace(BUDGET),
+    with(|frame| {
+        let outer = if frame.is_at_rest() { None } else { Some(frame.save()) };
+        frame.header.set(header.as_ptr());
+        frame.poll.set(next_poll(frame));
+        frame.yielded.set(false);
+        frame.budget.set(BUDGET);
+        Entered { outer }
     })
     .expect("a thread polls no task while its locals are destroyed")
+}
+
+impl Frame {
+    /// The thread polls no task. All but the clock is as in a new frame then: whoever changes it inside of a poll puts it back
+    /// before the poll ends, and [`Entered`] does the rest.
+    #[inline]
+    fn is_at_rest(&self) -> bool {
+        let at_rest = self.header.get().is_null() && self.scope.get().is_null();
+        debug_assert!(!at_rest || (!self.shielded.get() && self.arm.get().is_none()));
+        debug_assert!(!at_rest || (self.locals.get(), self.base.get(), self.len.get()) == (0, 0, 0));
+        at_rest
+    }
+
+    #[cold]
+    fn save(&self) -> Box<Outer> {
+        Box::new(Outer {
+            header: self.header.get(),
+            poll: self.poll.get(),
+            scope: self.scope.replace(ptr::null()),
+            shielded: self.shielded.replace(false),
+            arm: self.arm.replace(None),
+            locals: self.locals.replace(0),
+            base: self.base.replace(self.len.get()),
+            yielded: self.yielded.get(),
+            budget: self.budget.get(),
+        })
+    }
+
+    #[cold]
+    fn restore(&self, outer: &Outer) {
+        self.header.set(outer.header);
+        self.poll.set(outer.poll);
+        self.scope.set(outer.scope);
+        self.shielded.set(outer.shielded);
+        self.arm.set(outer.arm);
+        self.locals.set(outer.locals);
+        self.yielded.set(outer.yielded);
+        self.budget.set(outer.budget);
+        self.base.set(outer.base);
+    }
 }
 
 impl Entered {
@@ -359,19 +420,22 @@ impl Entered {
         with(|frame| frame.yielded.get()).unwrap_or(false)
     }
 
-    /// The waits that the poll left: the first, and all of them if there are several.
+    /// The one wait that the poll left, if it left no more.
     #[inline]
-    pub(crate) fn waits(&self) -> (Option<Wait>, Vec<Wait>) {
+    pub(crate) fn one_wait(&self) -> Waits {
+        with(|frame| match frame.len.get() - frame.base.get() {
+            0 => Waits::One(None),
+            1 => Waits::One(frame.waits[frame.base.get()].get()),
+            _ => Waits::Several,
+        })
+        .unwrap_or(Waits::One(None))
+    }
+
+    /// All waits that the poll left.
+    #[cold]
+    pub(crate) fn waits(&self) -> Vec<Wait> {
         with(|frame| {
-            let (base, len) = (frame.base.get(), frame.len.get());
-            match len - base {
-                0 => (None, Vec::new()),
-                1 => (frame.waits[base].get(), Vec::new()),
-                _ => {
-                    let all: Vec<Wait> = frame.waits[base..len].iter().filter_map(Cell::get).collect();
-                    (all.first().copied(), if all.len() > 1 { all } else { Vec::new() })
-                }
-            }
+            frame.waits[frame.base.get()..frame.len.get()].iter().filter_map(Cell::get).collect()
         })
         .unwrap_or_default()
     }
@@ -381,26 +445,33 @@ impl Drop for Entered {
     #[inline]
     fn drop(&mut self) {
         with(|frame| {
-            frame.header.set(self.header);
-            frame.poll.set(self.poll);
-            frame.scope.set(self.scope);
-            frame.shielded.set(self.shielded);
-            frame.arm.set(self.arm);
-            frame.locals.set(self.locals);
-            frame.yielded.set(self.yielded);
-            frame.budget.set(self.budget);
-            frame.len.set(frame.base.replace(self.base));
+            frame.header.set(ptr::null());
+            frame.poll.set(0);
+            frame.budget.set(UNCONSTRAINED);
+            frame.len.set(frame.base.get());
+            if let Some(outer) = &self.outer {
+                frame.restore(outer);
+            }
         });
     }
 }
 
+/// What a poll left.
+pub(crate) enum Waits {
+    One(Option<Wait>),
+    /// Perhaps: some may have been taken back.
+    Several,
+}
+
+#[inline]
 fn next_poll(frame: &Frame) -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-    static THREADS: AtomicU64 = AtomicU64::new(1);
+    static RANGES: AtomicU64 = AtomicU64::new(1);
     let mut last = frame.last_poll.get();
-    if last == 0 {
-        last = THREADS.fetch_add(1, Relaxed) << 44;
+    if last % (1 << RANGE) == 0 {
+        last = RANGES.fetch_add(1, Relaxed) << RANGE;
     }
-    frame.last_poll.set(last + 1);
-    last + 1
+    let poll = last.wrapping_add(POLL);
+    frame.last_poll.set(poll);
+    poll
 }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, ready};
 
+use super::frame::{self, Stamp};
 use super::header::Header;
 use super::meta::TaskId;
 use super::raw::{self, TaskRef};
@@ -28,7 +29,8 @@ use super::waker::{self, PackedWaker};
 pub struct JoinHandle<T> {
     header: NonNull<Header>,
     has_output: bool,
-    leaf: Leaf,
+    /// Of the last wait's entry.
+    stamp: Option<Stamp>,
     output: PhantomData<T>,
 }
 
@@ -43,10 +45,7 @@ impl<T> JoinHandle<T> {
     /// # Safety
     /// The state word of the task counts this handle, and the task's output is a `T`.
     pub(super) unsafe fn from_raw(header: NonNull<Header>) -> JoinHandle<T> {
-        // SAFETY: (I1) the handle keeps the header.
-        let record = unsafe { &header.as_ref().record };
-        let leaf = Leaf::at(WaitReason::Join, Object::Task(record.id()), record.spawned_at());
-        JoinHandle { header, has_output: true, leaf, output: PhantomData }
+        JoinHandle { header, has_output: true, stamp: None, output: PhantomData }
     }
 
     fn header(&self) -> &Header {
@@ -120,6 +119,23 @@ impl<T> JoinHandle<T> {
         }
     }
 
+    #[inline]
+    fn poll_with(&mut self, cx: &mut Context<'_>, leaf: &mut Leaf) -> Poll<Result<T, JoinError>> {
+        let site = leaf.location();
+        ready!(leaf.proceed_at(cx, site));
+        if !self.header().state.load().is_complete() {
+            if self.header().is_at_or_above_polled() {
+                return Poll::Ready(Err(JoinError::would_deadlock(self.id())));
+            }
+            if !self.tell_end(cx) {
+                leaf.set_location(site);
+                leaf.pending(cx);
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(self.take_output())
+    }
+
     /// Takes back a joiner that was left in the slot, if the task is not complete.
     fn take_joiner(&self) -> Option<PackedWaker> {
         if !self.header().state.take_joiner() {
@@ -141,25 +157,19 @@ impl<T> Future for JoinHandle<T> {
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(self.has_output, "a JoinHandle was polled after it had returned its result");
-        ready!(self.leaf.proceed_at(cx, Location::caller()));
-        if !self.header().state.load().is_complete() {
-            if self.header().is_at_or_above_polled() {
-                self.leaf.ready();
-                return Poll::Ready(Err(JoinError::would_deadlock(self.id())));
-            }
-            if !self.tell_end(cx) {
-                self.leaf.set_location(Location::caller());
-                self.leaf.pending(cx);
-                return Poll::Pending;
-            }
-        }
-        self.leaf.ready();
-        Poll::Ready(self.take_output())
+        let object = Object::Task(self.id());
+        let mut leaf = Leaf::resume(WaitReason::Join, object, Location::caller(), self.stamp.take());
+        let polled = self.poll_with(cx, &mut leaf);
+        self.stamp = if polled.is_pending() { leaf.suspend() } else { None };
+        polled
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
+        if let Some(stamp) = self.stamp.take() {
+            frame::take_back(stamp);
+        }
         loop {
             match self.header().state.drop_handle(self.has_output) {
                 OnHandleDrop::Nothing => return,

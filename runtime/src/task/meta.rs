@@ -50,14 +50,6 @@ pub(crate) fn next_id() -> TaskId {
     })
 }
 
-/// The waits of one poll, as the runner commits them.
-#[cfg_attr(leakfree_norecord, allow(dead_code))]
-pub(crate) struct Waits<'a> {
-    pub(crate) first: Option<Wait>,
-    /// All of them, first included, if there are several.
-    pub(crate) all: &'a [Wait],
-}
-
 /// What a snapshot reads of a record.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordCopy {
@@ -144,12 +136,13 @@ mod on {
             fence(Release);
         }
 
-        /// A poll ended `Pending` with these waits. Runner only.
-        pub(crate) fn park(&self, now_ms: u64, waits: &Waits<'_>) {
+        /// A poll ended `Pending` with so many waits, of which this is the first. Runner only.
+        #[inline]
+        pub(crate) fn park(&self, now_ms: u64, first: Option<Wait>, waits: usize) {
             let mut word = now_ms << 24;
-            if let Some(wait) = waits.first {
+            if let Some(wait) = first {
                 let (tag, object) = pack(wait.object);
-                let n = waits.all.len().clamp(1, 255) as u64;
+                let n = waits.min(255) as u64;
                 word |= n << 16 | u64::from(wait.own) << 15 | tag << 8 | u64::from(wait.reason.number());
                 self.object.store(object, Relaxed);
                 self.location.store(std::ptr::from_ref(wait.location).cast_mut(), Relaxed);
@@ -268,7 +261,7 @@ mod off {
             0
         }
         pub(crate) fn start_poll(&self) {}
-        pub(crate) fn park(&self, _: u64, _: &Waits<'_>) {}
+        pub(crate) fn park(&self, _: u64, _: Option<Wait>, _: usize) {}
         pub(crate) fn read(&self, mut idle: impl FnMut() -> bool) -> Option<RecordCopy> {
             idle().then_some(RecordCopy { parked_ms: 0, polls: 0, first: None, waits: 0 })
         }

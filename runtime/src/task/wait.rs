@@ -210,8 +210,10 @@ pub(crate) struct Wait {
 /// returning `Pending`. Dropping the leaf (or [`ready`](Leaf::ready)) takes the entry of this poll back.
 #[derive(Debug)]
 pub(crate) struct Leaf {
-    wait: Wait,
+    object: Object,
+    location: &'static Location<'static>,
     stamp: Option<Stamp>,
+    reason: WaitReason,
     /// It took an operation off the poll's budget, and has not been pending since.
     spent: bool,
 }
@@ -225,20 +227,42 @@ impl Leaf {
 
     /// The same, at a location found elsewhere.
     pub(crate) fn at(reason: WaitReason, object: Object, location: &'static Location<'static>) -> Leaf {
-        Leaf { wait: Wait { reason, object, location, own: false }, stamp: None, spent: false }
+        Leaf { object, location, stamp: None, reason, spent: false }
+    }
+
+    /// A leaf that is made anew for each poll, from what [`suspend`](Leaf::suspend) gave in the last one.
+    #[inline]
+    pub(crate) fn resume(
+        reason: WaitReason,
+        object: Object,
+        location: &'static Location<'static>,
+        stamp: Option<Stamp>,
+    ) -> Leaf {
+        Leaf { object, location, stamp, reason, spent: false }
+    }
+
+    /// The stamp of this poll's entry, which stands.
+    #[inline]
+    pub(crate) fn suspend(mut self) -> Option<Stamp> {
+        self.stamp.take()
+    }
+
+    fn wait(&self, cx: &Context<'_>) -> Wait {
+        let (reason, object, location) = (self.reason, self.object, self.location);
+        Wait { reason, object, location, own: waker::is_polled_task(cx) }
     }
 
     pub(crate) fn reason(&self) -> WaitReason {
-        self.wait.reason
+        self.reason
     }
 
     pub(crate) fn location(&self) -> &'static Location<'static> {
-        self.wait.location
+        self.location
     }
 
     /// Says what the wait is about, when that is known at the wait only.
     pub(crate) fn set_object(&mut self, object: Object) {
-        self.wait.object = object;
+        self.object = object;
     }
 
     /// Corrects the location, for leaves whose caller is only known at the poll. A leaf that was spawned as it is has
@@ -247,7 +271,7 @@ impl Leaf {
     #[inline]
     pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
         let file = location.file();
-        self.wait.location = if file == super::cell::FILE {
+        self.location = if file == super::cell::FILE {
             frame::spawned_at().unwrap_or(location)
         } else if forwards(file) {
             frame::arm().unwrap_or(location)
@@ -277,8 +301,7 @@ impl Leaf {
 
     #[cold]
     fn out_of_budget(&mut self, cx: &Context<'_>) -> Poll<()> {
-        self.wait.own = waker::is_polled_task(cx);
-        let wait = Wait { reason: WaitReason::CoopYield, object: Object::None, ..self.wait };
+        let wait = Wait { reason: WaitReason::CoopYield, object: Object::None, ..self.wait(cx) };
         self.stamp = frame::note(wait, self.stamp);
         coop_yield(cx);
         Poll::Pending
@@ -290,14 +313,13 @@ impl Leaf {
         if std::mem::take(&mut self.spent) {
             frame::give_back();
         }
-        self.wait.own = waker::is_polled_task(cx);
-        self.stamp = frame::note(self.wait, self.stamp);
+        self.stamp = frame::note(self.wait(cx), self.stamp);
     }
 
     /// For poll functions without a future of their own: the entry stands until the next poll.
     #[inline]
     pub(crate) fn pending_detached(self, cx: &Context<'_>) {
-        frame::note_once(Wait { own: waker::is_polled_task(cx), ..self.wait });
+        frame::note_once(self.wait(cx));
     }
 
     /// The wait is over: takes the entry of this poll back.
