@@ -17,6 +17,7 @@ mod smol_parts;
 mod smol_static;
 #[cfg(feature = "smol")]
 mod smolscale;
+#[cfg(feature = "tokio")]
 mod tokio;
 #[cfg(feature = "instruments")]
 mod tokio_metrics;
@@ -38,6 +39,7 @@ pub struct Peer {
 pub const ALL: &[Peer] = &[
     #[cfg(feature = "leakfree")]
     Peer { name: "leakfree", note: "everything recorded", default: true, run: leakfree::workloads::run },
+    #[cfg(feature = "tokio")]
     Peer { name: "tokio", note: "multi-thread", default: true, run: tokio::workloads::run },
     #[cfg(feature = "smol")]
     Peer {
