@@ -2,14 +2,31 @@
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
 
 /// The CPU time of all threads of this process so far.
 ///
 /// The kernel's process clock counts nanoseconds, where `getrusage` may count ticks.
 pub fn process_cpu() -> Duration {
-    let now = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Bytes of this process in memory; 0 where there is no `/proc`.
+pub fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * system(SysconfVar::PAGE_SIZE)
+}
+
+fn system(variable: SysconfVar) -> u64 {
+    sysconf(variable).ok().flatten().map_or(0, i64::unsigned_abs)
+}
+
+/// The load averages of 1, 5 and 15 minutes, as the kernel prints them.
+pub fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
 /// CPU time of the whole machine since it was started.
@@ -25,7 +42,7 @@ impl Usage {
     /// As of now; `None` where there is no `/proc/stat`.
     pub fn now() -> Option<Usage> {
         let text = std::fs::read_to_string("/proc/stat").ok()?;
-        Usage::parse(&text, rustix::param::clock_ticks_per_second())
+        Usage::parse(&text, system(SysconfVar::CLK_TCK))
     }
 
     /// Reads the first line of `/proc/stat`, whose columns are ticks: user, nice, system, idle,

@@ -1,20 +1,104 @@
-//! The table and the JSON.
+//! The tables and the JSON.
 
 use std::fmt::Write;
 use std::time::Duration;
 
-use leakfree_benches::machine::Usage;
+use leakfree_benches::catalogue::Workload;
+use leakfree_benches::machine::{Usage, load_average};
+use leakfree_benches::measure::{FIGURES, Measured};
 use leakfree_benches::stats::{Spread, ratios, spread};
+use leakfree_benches::{ALLOCATOR_NAME, peers};
 
-use crate::measure::Measured;
-use crate::peers;
+use crate::options::Options;
 
-/// One workload on all peers.
+/// One workload on all contenders.
 pub(crate) struct Row {
-    workload: &'static str,
-    what: &'static str,
-    /// For each peer its repetitions; `None` for one that failed.
-    pub(crate) results: Vec<Vec<Option<Measured>>>,
+    workload: &'static Workload,
+    pub(crate) results: Vec<Results>,
+}
+
+/// `None` where the peer has no such workload, an error where it failed.
+type Single = Option<Result<Measured, ()>>;
+
+/// One workload on one contender.
+#[derive(Default)]
+pub(crate) struct Results {
+    pub(crate) timed: Vec<Single>,
+    pub(crate) counted: Single,
+}
+
+impl Results {
+    /// One value for each repetition; from the run that counts where that has it.
+    fn values(&self, figure: &str) -> Vec<Option<f64>> {
+        let get = |single: &Single| single.as_ref()?.as_ref().ok()?.get(figure);
+        if is_counted(figure) { vec![get(&self.counted)] } else { self.timed.iter().map(get).collect() }
+    }
+
+    fn spread(&self, figure: &str) -> Option<Spread> {
+        spread(&self.values(figure).into_iter().flatten().collect::<Vec<_>>())
+    }
+
+    fn failed(&self) -> bool {
+        self.timed.iter().chain([&self.counted]).any(|single| matches!(single, Some(Err(()))))
+    }
+}
+
+/// Whether it comes from the run with the counting allocator, whose times are worth nothing.
+fn is_counted(figure: &str) -> bool {
+    matches!(figure, "heap" | "resident" | "retained" | "allocs" | "bytes")
+}
+
+impl Row {
+    pub(crate) fn new(workload: &'static Workload, contenders: usize) -> Row {
+        Row { workload, results: (0..contenders).map(|_| Results::default()).collect() }
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.results.iter().any(Results::failed)
+    }
+
+    /// What the one who waits is told.
+    pub(crate) fn progress(&self, names: &[&str]) -> String {
+        let mut text = format!("{:<18}", self.workload.name);
+        for (name, results) in names.iter().zip(&self.results) {
+            let figure = ["wall", "p50", "heap"].into_iter().find_map(|figure| results.spread(figure));
+            let _ = write!(text, " {name} {}", figure.map_or("-".to_string(), |figure| number(figure.median)));
+        }
+        text
+    }
+
+    /// The line of a table; `None` if nobody has such a figure.
+    fn line(&self, figure: &str) -> Option<String> {
+        let spreads: Vec<Option<Spread>> =
+            self.results.iter().map(|results| results.spread(figure)).collect();
+        spreads.iter().flatten().next()?;
+        let mut line = format!("| {}", self.workload.name);
+        for (spread, results) in spreads.iter().zip(&self.results) {
+            let text = match spread {
+                Some(spread) => number(spread.median),
+                None if results.failed() => "failed".to_string(),
+                None => "-".to_string(),
+            };
+            let _ = write!(line, " | {text}");
+        }
+        let _ = writeln!(line, " | {} |", self.to_best(figure, &spreads).unwrap_or_default());
+        Some(line)
+    }
+
+    /// The first contender's ratio to the best of the others.
+    fn to_best(&self, figure: &str, spreads: &[Option<Spread>]) -> Option<String> {
+        let others = (1..spreads.len()).filter_map(|n| Some((n, spreads[n]?.median)));
+        let (best, _) = others.min_by(|a, b| a.1.total_cmp(&b.1))?;
+        let ratio = ratios(&self.results[0].values(figure), &self.results[best].values(figure))?;
+        if is_counted(figure) {
+            return Some(format!("{:.2}", ratio.median));
+        }
+        Some(format!("{:.2} ({:.2} .. {:.2})", ratio.median, ratio.min, ratio.max))
+    }
+}
+
+fn number(value: f64) -> String {
+    if value >= 1_000.0 { format!("{value:.0}") } else { format!("{value:.1}") }
 }
 
 /// What else used the machine while children ran.
@@ -28,70 +112,6 @@ pub(crate) struct Machine {
     stolen: Duration,
 }
 
-pub(crate) fn header(reps: usize) -> String {
-    let first = peers::ALL[0].name;
-    let mut text = format!(
-        "{reps} repetitions each, {} workers, medians; ratios are {first} / peer within a repetition\n",
-        peers::WORKERS
-    );
-    let _ = write!(
-        text,
-        "{:<18} {:<10} {:>9} {:>19} {:>9}   {:<24} {:<24}",
-        "workload", "peer", "wall ns", "min .. max", "cpu ns", "wall ratio", "cpu ratio"
-    );
-    text
-}
-
-impl Row {
-    pub(crate) fn new(workload: &'static str, what: &'static str) -> Row {
-        Row { workload, what, results: vec![Vec::new(); peers::ALL.len()] }
-    }
-
-    fn values(&self, peer: usize, get: fn(&Measured) -> f64) -> Vec<Option<f64>> {
-        self.results[peer].iter().map(|measured| measured.as_ref().map(get)).collect()
-    }
-
-    fn spread(&self, peer: usize, get: fn(&Measured) -> f64) -> Option<Spread> {
-        let values: Vec<f64> = self.values(peer, get).into_iter().flatten().collect();
-        spread(&values)
-    }
-
-    fn ratio(&self, peer: usize, get: fn(&Measured) -> f64) -> Option<Spread> {
-        ratios(&self.values(0, get), &self.values(peer, get))
-    }
-
-    /// One line for each peer.
-    pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        for (n, peer) in peers::ALL.iter().enumerate() {
-            let name = self.workload;
-            let wall = self.spread(n, Measured::wall_per_op);
-            let cpu = self.spread(n, Measured::cpu_per_op);
-            let (Some(wall), Some(cpu)) = (wall, cpu) else {
-                let _ = writeln!(text, "{name:<18} {:<10} failed", peer.name);
-                continue;
-            };
-            let range = format!("{:.1} .. {:.1}", wall.min, wall.max);
-            let _ = write!(
-                text,
-                "{name:<18} {:<10} {:>9.1} {range:>19} {:>9.1}",
-                peer.name, wall.median, cpu.median
-            );
-            if n > 0 {
-                for get in [Measured::wall_per_op, Measured::cpu_per_op] {
-                    let ratio = self
-                        .ratio(n, get)
-                        .map(|ratio| format!("{:.2} ({:.2} .. {:.2})", ratio.median, ratio.min, ratio.max));
-                    let _ = write!(text, "   {:<22}", ratio.unwrap_or_default());
-                }
-            }
-            text.truncate(text.trim_end().len());
-            text.push('\n');
-        }
-        text
-    }
-}
-
 impl Machine {
     /// Adds one repetition: what the machine did, and our own part of it.
     pub(crate) fn add(&mut self, usage: Usage, own: Duration, wall: Duration) {
@@ -103,50 +123,107 @@ impl Machine {
         self.stolen += usage.stolen;
     }
 
-    fn others(&self) -> Duration {
-        self.busy.saturating_sub(self.own)
+    /// The load generator counts among the others.
+    fn others(&self) -> f64 {
+        self.share(self.busy.saturating_sub(self.own))
     }
 
     fn share(&self, time: Duration) -> f64 {
         100.0 * time.as_secs_f64() / self.wall.as_secs_f64().max(1e-9)
     }
+}
 
-    pub(crate) fn text(&self) -> String {
+pub(crate) struct Report<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) names: &'a [&'a str],
+    pub(crate) rows: &'a [Row],
+    pub(crate) machine: &'a Machine,
+}
+
+impl Report<'_> {
+    /// A table for each figure, and what must be known to read them.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::new();
+        for (figure, heading) in FIGURES {
+            let lines: Vec<String> = self.rows.iter().filter_map(|row| row.line(figure)).collect();
+            if lines.is_empty() {
+                continue;
+            }
+            let columns = self.names.join(" | ");
+            let _ = writeln!(text, "### {heading}\n\n| workload | {columns} | {} / best other |", self.names[0]);
+            let _ = writeln!(text, "|---|{}---|", "---|".repeat(self.names.len()));
+            let _ = writeln!(text, "{}", lines.concat());
+        }
+        text + &self.notes()
+    }
+
+    fn notes(&self) -> String {
+        let Options { workers, .. } = self.options;
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let mut text = format!(
+            "{} with `{}`: {} repetitions, {workers} workers, {ALLOCATOR_NAME}, {cores} cores; medians, and ratios within a \
+             repetition (least .. most). Load average at the end {}; meanwhile others used {:.0} % of one core, the hypervisor took {:.0} %.\n\n",
+            date(),
+            command(),
+            self.options.reps(),
+            load_average(),
+            self.machine.others(),
+            self.machine.share(self.machine.stolen),
+        );
+        for row in self.rows {
+            let _ = writeln!(text, "- {}: {}", row.workload.name, row.workload.op);
+        }
+        text.push('\n');
+        for peer in peers::ALL.iter().filter(|peer| self.names.contains(&peer.name)) {
+            let _ = writeln!(text, "- {}: {}", peer.name, peer.note);
+        }
+        text
+    }
+
+    /// Every measurement. Names are ours and need no escapes.
+    pub(crate) fn json(&self) -> String {
+        let mut results = Vec::new();
+        for row in self.rows {
+            for (name, result) in self.names.iter().zip(&row.results) {
+                let mut figures = String::new();
+                for (figure, _) in FIGURES {
+                    let values = result.values(figure);
+                    if values.iter().any(Option::is_some) {
+                        let values: Vec<_> =
+                            values.iter().map(|v| v.map_or("null".to_string(), |v| format!("{v:.3}"))).collect();
+                        let _ = write!(figures, ", \"{figure}\": [{}]", values.join(", "));
+                    }
+                }
+                let workload = row.workload.name;
+                results.push(format!("    {{\"workload\": \"{workload}\", \"peer\": \"{name}\"{figures}}}"));
+            }
+        }
         format!(
-            "machine: {cores} cores; meanwhile others used {:.0} % of one core, the hypervisor took {:.0} %",
-            self.share(self.others()),
-            self.share(self.stolen)
+            "{{\n  \"version\": 2,\n  \"date\": \"{}\",\n  \"workers\": {},\n  \"allocator\": \"{ALLOCATOR_NAME}\",\n  \
+             \"others_percent_of_one_core\": {:.1},\n  \"stolen_percent_of_one_core\": {:.1},\n  \"results\": [\n{}\n  ]\n}}\n",
+            date(),
+            self.options.workers,
+            self.machine.others(),
+            self.machine.share(self.machine.stolen),
+            results.join(",\n")
         )
     }
 }
 
-/// Every measurement. Names are ours and need no escapes.
-pub(crate) fn json(rows: &[Row], machine: &Machine) -> String {
-    let mut rows_text = Vec::new();
-    for row in rows {
-        for (n, peer) in peers::ALL.iter().enumerate() {
-            let list = |get: fn(&Measured) -> f64| {
-                let values = row.values(n, get).into_iter();
-                let values: Vec<_> =
-                    values.map(|v| v.map_or("null".to_string(), |v| format!("{v:.3}"))).collect();
-                format!("[{}]", values.join(", "))
-            };
-            rows_text.push(format!(
-                "    {{\"workload\": \"{}\", \"op\": \"{}\", \"peer\": \"{}\", \"wall_ns_per_op\": {}, \"cpu_ns_per_op\": {}}}",
-                row.workload,
-                row.what,
-                peer.name,
-                list(Measured::wall_per_op),
-                list(Measured::cpu_per_op)
-            ));
-        }
+/// Today, as `date` prints it.
+fn date() -> String {
+    let output = std::process::Command::new("date").arg("+%F").output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default()
+}
+
+fn command() -> String {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let mut command = "cargo bench -p leakfree-benches --bench peers".to_string();
+    if cfg!(feature = "mimalloc") {
+        command += " --features mimalloc";
     }
-    format!(
-        "{{\n  \"version\": 1,\n  \"workers\": {},\n  \"others_percent_of_one_core\": {:.1},\n  \"stolen_percent_of_one_core\": {:.1},\n  \"results\": [\n{}\n  ]\n}}\n",
-        peers::WORKERS,
-        machine.share(machine.others()),
-        machine.share(machine.stolen),
-        rows_text.join(",\n")
-    )
+    if !args.is_empty() {
+        command = format!("{command} -- {}", args.join(" "));
+    }
+    command
 }
