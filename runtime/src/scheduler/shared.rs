@@ -187,6 +187,7 @@ impl Shared {
         self.idle.all_asleep() && self.injector.is_empty()
     }
 
+    #[inline]
     pub(crate) fn is_shut_down(&self) -> bool {
         // Acquire: pairs with the release in `shut_down`.
         self.shutdown.load(Acquire)
@@ -212,6 +213,7 @@ impl Shared {
         std::mem::take(&mut *self.spares.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
+    #[inline]
     pub(crate) fn count_finished(&self) {
         match context::worker_index_in(self) {
             Some(worker) => {
@@ -255,6 +257,7 @@ impl Shared {
         }
     }
 
+    #[inline]
     pub(crate) fn has_unwakeable(&self) -> bool {
         self.unwakeable.pending.load(Acquire)
     }

@@ -100,11 +100,13 @@ impl ChildCount {
         }
     }
 
+    #[inline]
     fn shard(&self, worker: Option<usize>) -> Option<&AtomicU64> {
         self.shards.get()?.get(worker?).map(|shard| &**shard)
     }
 
     /// A child comes in. `None` if the count has reached zero for good; else whether shards would pay.
+    #[inline]
     pub(crate) fn enter(&self, worker: Option<usize>) -> Option<bool> {
         if let Some(shard) = self.shard(worker) {
             // AcqRel: a later `close` acquires what was done before. The child itself is published by the
@@ -136,6 +138,7 @@ impl ChildCount {
     /// Release: the owner, told of the end, sees what the child did. Acquire: the last one passes on what
     /// the others released.
     #[must_use]
+    #[inline]
     pub(crate) fn leave(&self, worker: Option<usize>) -> bool {
         if let Some(shard) = self.shard(worker) {
             if shard.fetch_sub(1, AcqRel) & CLOSED == 0 {

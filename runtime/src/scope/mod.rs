@@ -192,6 +192,7 @@ impl<E> Scope<E> {
         handle
     }
 
+    #[inline]
     fn new_spawn(
         &self,
         kind: TaskKind,

@@ -32,6 +32,7 @@ impl Child {
         unsafe { super::tree::borrow(self.0.as_ptr().cast()) }
     }
 
+    #[inline]
     fn leave(self) {
         self.scope().shared.count_finished();
         if let Some(limit) = &self.scope().options.limit {
@@ -152,6 +153,7 @@ impl Owner for OnPool {
     fn panicked(&self, payload: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
         self.0.arc().child_panicked(payload)
     }
+    #[inline]
     fn leave(&self, _outcome: Outcome) {
         self.0.leave();
     }
@@ -238,6 +240,7 @@ impl Owner for OnThread {
         // `block_on` resumes it in its caller.
         payload
     }
+    #[inline]
     fn leave(&self, _outcome: Outcome) {
         self.child().leave();
         // SAFETY: the count that `new` took; `leave` comes once, last.

@@ -504,6 +504,7 @@ impl ScopeInner {
         self.count.inflate(workers);
     }
 
+    #[inline]
     fn worker(&self) -> Option<usize> {
         context::worker_index_in(Arc::as_ptr(&self.shared))
     }
@@ -512,6 +513,7 @@ impl ScopeInner {
 
     /// Counts a child in. False if the scope has ended.
     #[must_use]
+    #[inline]
     pub(crate) fn enter(&self) -> bool {
         match self.count.enter(self.worker()) {
             Some(shards_would_pay) => {
@@ -528,6 +530,7 @@ impl ScopeInner {
     ///
     /// # Safety
     /// The caller was counted in, and does not use the pointer again.
+    #[inline]
     pub(crate) unsafe fn leave(scope: NonNull<ScopeInner>) {
         // SAFETY: (S1) the child still counts.
         let last = unsafe {

@@ -13,6 +13,7 @@ const CLASSES: usize = 64;
 const ALIGN: usize = 16;
 
 /// The class of a layout, if we keep blocks for it.
+#[inline]
 fn class(layout: Layout) -> Option<usize> {
     let class = layout.size().div_ceil(CLASS_BYTES);
     let ours = class < CLASSES && layout.align() <= ALIGN && !cfg!(any(loom, miri));
@@ -20,6 +21,7 @@ fn class(layout: Layout) -> Option<usize> {
 }
 
 /// Memory for `layout`, whose size must not be zero. Aborts if there is none, as `Box` does.
+#[inline]
 pub(crate) fn alloc(layout: Layout) -> NonNull<u8> {
     debug_assert!(layout.size() > 0);
     match class(layout) {
@@ -32,6 +34,7 @@ pub(crate) fn alloc(layout: Layout) -> NonNull<u8> {
 ///
 /// # Safety
 /// It came from [`alloc`] with the same layout and is not used any more.
+#[inline]
 pub(crate) unsafe fn dealloc(block: NonNull<u8>, layout: Layout) {
     match class(layout) {
         // SAFETY: the caller's word; blocks of a class are alike.

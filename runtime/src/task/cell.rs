@@ -64,12 +64,15 @@ pub(crate) unsafe fn new<F: Future, O: Owner>(
 ) -> (Runnable, JoinHandle<F::Output>) {
     let cell = block::alloc(Layout::new::<Cell<Traced<F>, O>>()).cast::<Cell<Traced<F>, O>>();
     let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
-    let header = Header::new(const { &vtable::<Traced<F>, O>() }, kind, spawned_at, now_ms, name, locals);
-    let future = trace::traced(future, &header);
-    // SAFETY: fresh memory of the right layout.
+    let vtable = const { &vtable::<Traced<F>, O>() };
+    let header = cell.cast::<Header>();
+    // SAFETY: fresh memory of the right layout, whose fields are written one after the other, in place. Should `traced` panic,
+    // which calls the user's subscriber, the memory is leaked, and whatever the header holds with it.
     unsafe {
-        cell.write(Cell { header, owner, slot: UnsafeCell::new(Slot { future: ManuallyDrop::new(future) }) });
-        let header = cell.cast::<Header>();
+        header.write(Header::new(vtable, kind, spawned_at, now_ms, name, locals));
+        let future = trace::traced(future, header.as_ref());
+        (&raw mut (*cell.as_ptr()).owner).write(owner);
+        (&raw mut (*cell.as_ptr()).slot).write(UnsafeCell::new(Slot { future: ManuallyDrop::new(future) }));
         // (I2) a new state word counts one wake and a join handle: these are they.
         (Runnable::from_raw(header), JoinHandle::from_raw(header))
     }

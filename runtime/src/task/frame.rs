@@ -49,6 +49,8 @@ pub(crate) struct Frame {
     base: Cell<usize>,
     len: Cell<usize>,
     waits: [Cell<Option<Wait>>; WAITS_MAX],
+    /// The last caller of a poll function that was found to be the user's own code, for a loop calls from one place.
+    users: Cell<*const Location<'static>>,
 }
 
 impl Frame {
@@ -67,6 +69,7 @@ impl Frame {
             base: Cell::new(0),
             len: Cell::new(0),
             waits: [const { Cell::new(None) }; WAITS_MAX],
+            users: Cell::new(ptr::null()),
         }
     }
 }
@@ -90,6 +93,7 @@ loom::thread_local! {
     static FRAME: Frame = Frame::new();
 }
 
+#[inline]
 fn with<T>(f: impl FnOnce(&Frame) -> T) -> Option<T> {
     #[cfg(not(loom))]
     return Some(FRAME.with(f));
@@ -98,6 +102,7 @@ fn with<T>(f: impl FnOnce(&Frame) -> T) -> Option<T> {
 }
 
 /// The header of the task that this thread is polling, or null.
+#[inline]
 pub(crate) fn header() -> *const Header {
     with(|frame| frame.header.get()).unwrap_or(ptr::null())
 }
@@ -114,6 +119,7 @@ pub(crate) fn spawned_at() -> Option<&'static Location<'static>> {
     unsafe { header().as_ref() }.map(|header| header.record.spawned_at())
 }
 
+#[inline]
 pub(crate) fn now_ms() -> u64 {
     with(|frame| frame.now_ms.get()).unwrap_or(0)
 }
@@ -199,6 +205,16 @@ pub(crate) fn arm() -> Option<&'static Location<'static>> {
 #[inline]
 pub(crate) fn replace_arm(arm: Option<&'static Location<'static>>) -> Option<&'static Location<'static>> {
     with(|frame| frame.arm.replace(arm)).flatten()
+}
+
+/// Whether that place was found to be the user's own code, the last time that a poll function on this thread wanted to know.
+#[inline]
+pub(crate) fn is_users(location: &'static Location<'static>) -> bool {
+    with(|frame| ptr::eq(frame.users.get(), location)).unwrap_or(false)
+}
+
+pub(crate) fn set_users(location: &'static Location<'static>) {
+    with(|frame| frame.users.set(location));
 }
 
 /// How many task-local values are bound for the task being polled.
@@ -374,13 +390,13 @@ pub(crate) fn enter(header: NonNull<Header>) -> Entered {
 }
 
 impl Frame {
-    /// The thread polls no task. All but the clock is as in a new frame then: whoever changes it inside of a poll puts it back
-    /// before the poll ends, and [`Entered`] does the rest.
+    /// The thread polls no task, and no combinator of ours on behalf of another executor. Whoever changes the frame inside of a
+    /// poll puts it back before the poll ends, and [`Entered`] does the rest.
     #[inline]
     fn is_at_rest(&self) -> bool {
-        let at_rest = self.header.get().is_null() && self.scope.get().is_null();
-        debug_assert!(!at_rest || (!self.shielded.get() && self.arm.get().is_none()));
-        debug_assert!(!at_rest || (self.locals.get(), self.base.get(), self.len.get()) == (0, 0, 0));
+        let (scope, arm) = (self.scope.get(), self.arm.get());
+        let at_rest = self.header.get().is_null() && scope.is_null() && arm.is_none() && self.locals.get() == 0;
+        debug_assert!(!at_rest || !self.shielded.get() && (self.base.get(), self.len.get()) == (0, 0));
         at_rest
     }
 
@@ -434,10 +450,8 @@ impl Entered {
     /// All waits that the poll left.
     #[cold]
     pub(crate) fn waits(&self) -> Vec<Wait> {
-        with(|frame| {
-            frame.waits[frame.base.get()..frame.len.get()].iter().filter_map(Cell::get).collect()
-        })
-        .unwrap_or_default()
+        with(|frame| frame.waits[frame.base.get()..frame.len.get()].iter().filter_map(Cell::get).collect())
+            .unwrap_or_default()
     }
 }
 

@@ -90,6 +90,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    #[inline]
     pub(crate) fn new(
         vtable: &'static Vtable,
         kind: TaskKind,
@@ -116,6 +117,7 @@ impl Header {
         header
     }
 
+    #[inline]
     pub(crate) fn kind(&self) -> TaskKind {
         match self.record.note() & 0xf {
             0 => TaskKind::Async,
@@ -124,10 +126,12 @@ impl Header {
         }
     }
 
+    #[inline]
     pub(crate) fn stage(&self) -> Stage {
         if self.record.note() >> 4 & 0xf == 0 { Stage::Future } else { Stage::Ending }
     }
 
+    #[inline]
     pub(crate) fn set_ending(&self) {
         self.record.set_note(self.record.note() | 1 << 4);
     }
@@ -138,6 +142,7 @@ impl Header {
         self.record.note() & HAS_LOCALS != 0
     }
 
+    #[inline]
     pub(crate) fn is_linked(&self) -> bool {
         self.record.note() & 1 << 8 != 0
     }
@@ -152,11 +157,13 @@ impl Header {
     }
 
     /// Whether the task that this thread is polling is this one or below it.
+    #[inline]
     pub(crate) fn is_at_or_above_polled(&self) -> bool {
-        if ptr::eq(frame::header(), self) {
-            return true;
-        }
         // A task without branches has nothing below it: the common case ends here.
+        ptr::eq(frame::header(), self) || (!self.extra.load(Acquire).is_null() && self.is_above_polled())
+    }
+
+    fn is_above_polled(&self) -> bool {
         let branches = match self.existing_extra() {
             Some(extra) if !extra.branches.is_empty() => extra.branches.clone(),
             _ => return false,
@@ -166,6 +173,7 @@ impl Header {
     }
 
     /// The out-of-line part, if there is one.
+    #[inline]
     pub(crate) fn existing_extra(&self) -> Option<MutexGuard<'_, Extra>> {
         // Acquire: pairs with the release that published the box in `extra`.
         let extra = self.extra.load(Acquire);

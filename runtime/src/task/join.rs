@@ -44,10 +44,12 @@ impl<T> Unpin for JoinHandle<T> {}
 impl<T> JoinHandle<T> {
     /// # Safety
     /// The state word of the task counts this handle, and the task's output is a `T`.
+    #[inline]
     pub(super) unsafe fn from_raw(header: NonNull<Header>) -> JoinHandle<T> {
         JoinHandle { header, has_output: true, stamp: None, output: PhantomData }
     }
 
+    #[inline]
     fn header(&self) -> &Header {
         // SAFETY: (I1) the handle keeps the header.
         unsafe { self.header.as_ref() }
@@ -81,6 +83,7 @@ impl<T> JoinHandle<T> {
         AbortHandle(self.task())
     }
 
+    #[inline]
     pub(crate) fn take_output(&mut self) -> Result<T, JoinError> {
         debug_assert!(self.has_output);
         self.has_output = false;
@@ -94,6 +97,7 @@ impl<T> JoinHandle<T> {
     }
 
     /// Whether the task is complete; if not, it wakes `cx` when it is.
+    #[inline]
     pub(crate) fn tell_end(&mut self, cx: &mut Context<'_>) -> bool {
         if self.header().state.load().is_complete() {
             return true;
@@ -253,7 +257,10 @@ impl fmt::Debug for AbortHandle {
 }
 
 /// A task did not return: it was cancelled, or it panicked. Or it never can, because it waits for the asker.
-pub struct JoinError {
+pub struct JoinError(Box<Failure>);
+
+/// Out of line: every task has room for its output, and few fail.
+struct Failure {
     task: TaskId,
     kind: Kind,
 }
@@ -265,42 +272,47 @@ enum Kind {
 }
 
 impl JoinError {
+    #[cold]
+    fn new(task: TaskId, kind: Kind) -> JoinError {
+        JoinError(Box::new(Failure { task, kind }))
+    }
+
     pub(crate) fn cancelled(task: TaskId, reason: CancelReason) -> JoinError {
-        JoinError { task, kind: Kind::Cancelled(reason) }
+        JoinError::new(task, Kind::Cancelled(reason))
     }
 
     pub(crate) fn would_deadlock(task: TaskId) -> JoinError {
-        JoinError { task, kind: Kind::WouldDeadlock }
+        JoinError::new(task, Kind::WouldDeadlock)
     }
 
     pub(crate) fn panicked(task: TaskId, payload: Box<dyn Any + Send>) -> JoinError {
-        JoinError { task, kind: Kind::Panicked(std::sync::Mutex::new(payload)) }
+        JoinError::new(task, Kind::Panicked(std::sync::Mutex::new(payload)))
     }
 
     /// The task that was awaited.
     pub fn id(&self) -> TaskId {
-        self.task
+        self.0.task
     }
 
     /// Whether the task was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.kind, Kind::Cancelled(_))
+        matches!(self.0.kind, Kind::Cancelled(_))
     }
 
     /// Whether the task panicked.
     pub fn is_panic(&self) -> bool {
-        matches!(self.kind, Kind::Panicked(_))
+        matches!(self.0.kind, Kind::Panicked(_))
     }
 
     /// Whether the task that was awaited is the asker itself, or one that cannot complete before the asker has: it waits for
     /// the end of a scope that the asker is below.
     pub fn is_would_deadlock(&self) -> bool {
-        matches!(self.kind, Kind::WouldDeadlock)
+        matches!(self.0.kind, Kind::WouldDeadlock)
     }
 
     /// Why the task was cancelled, if it was.
     pub fn cancel_reason(&self) -> Option<CancelReason> {
-        match &self.kind {
+        match &self.0.kind {
             Kind::Cancelled(reason) => Some(reason.clone()),
             _ => None,
         }
@@ -312,11 +324,12 @@ impl JoinError {
     /// # Errors
     /// The error itself, if the task did not panic.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
-        match self.kind {
+        let Failure { task, kind } = *self.0;
+        match kind {
             Kind::Panicked(payload) => {
                 Ok(payload.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
             }
-            kind => Err(JoinError { task: self.task, kind }),
+            kind => Err(JoinError::new(task, kind)),
         }
     }
 
@@ -343,13 +356,13 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
+        match &self.0.kind {
             Kind::Cancelled(reason) => write!(f, "task was cancelled: {reason}"),
             Kind::WouldDeadlock => write!(
                 f,
                 "waiting for task {} would never end: it completes only after everything below it has, and that \
                  includes the task that asks",
-                self.task
+                self.0.task
             ),
             Kind::Panicked(payload) => {
                 let payload = payload.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

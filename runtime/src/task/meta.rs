@@ -35,6 +35,7 @@ impl fmt::Display for TaskId {
 /// Ids are handed to threads in blocks, so that a spawn costs a local increment.
 const ID_BLOCK: u64 = 1024;
 
+#[inline]
 pub(crate) fn next_id() -> TaskId {
     static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
     thread_local! {
@@ -89,6 +90,7 @@ mod on {
     }
 
     impl Record {
+        #[inline]
         pub(crate) fn new(spawned_at: &'static Location<'static>, now_ms: u64, note: u32) -> Record {
             Record {
                 id: next_id().0,
@@ -103,18 +105,22 @@ mod on {
         }
 
         /// The runner's note; see `Header`.
+        #[inline]
         pub(crate) fn note(&self) -> u32 {
             self.note.load(Relaxed)
         }
 
+        #[inline]
         pub(crate) fn set_note(&self, note: u32) {
             self.note.store(note, Relaxed);
         }
 
+        #[inline]
         pub(crate) fn id(&self) -> TaskId {
             TaskId(self.id)
         }
 
+        #[inline]
         pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
             self.spawned_at
         }
@@ -123,11 +129,13 @@ mod on {
             u64::from(self.born) << 3
         }
 
+        #[inline]
         pub(crate) fn polls(&self) -> u64 {
             self.polls.load(Relaxed)
         }
 
         /// A poll begins. Runner only.
+        #[inline]
         pub(crate) fn start_poll(&self) {
             // One writer: a load and a store are enough.
             self.polls.store(self.polls.load(Relaxed) + 1, Relaxed);
@@ -193,6 +201,7 @@ mod on {
         }
     }
 
+    #[inline]
     fn pack(object: Object) -> (u64, u64) {
         match object {
             Object::None => (0, 0),
@@ -235,28 +244,34 @@ mod off {
     pub(crate) struct Record(AtomicU32);
 
     impl Record {
+        #[inline]
         pub(crate) fn new(_: &'static Location<'static>, _: u64, note: u32) -> Record {
             let _ = next_id;
             Record(AtomicU32::new(note))
         }
         /// The runner's note; see `Header`.
+        #[inline]
         pub(crate) fn note(&self) -> u32 {
             self.0.load(Relaxed)
         }
 
+        #[inline]
         pub(crate) fn set_note(&self, note: u32) {
             self.0.store(note, Relaxed);
         }
 
+        #[inline]
         pub(crate) fn id(&self) -> TaskId {
             TaskId(0)
         }
+        #[inline]
         pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
             Location::caller()
         }
         pub(crate) fn born_ms(&self) -> u64 {
             0
         }
+        #[inline]
         pub(crate) fn polls(&self) -> u64 {
             0
         }

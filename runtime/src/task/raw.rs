@@ -33,6 +33,7 @@ pub(crate) struct Vtable {
 ///
 /// # Safety
 /// (I4) The state word answered `Free` to the caller.
+#[inline]
 pub(crate) unsafe fn free(header: NonNull<Header>) {
     // SAFETY: passed on.
     unsafe {

@@ -19,10 +19,12 @@ unsafe impl Send for Runnable {}
 impl Runnable {
     /// # Safety
     /// (I2) The state word has just given the caller this right, or `into_raw` did.
+    #[inline]
     pub(crate) unsafe fn from_raw(header: NonNull<Header>) -> Runnable {
         Runnable(header)
     }
 
+    #[inline]
     pub(crate) fn header(&self) -> &Header {
         // SAFETY: (I2) a task with a `Runnable` is not complete, hence alive.
         unsafe { self.0.as_ref() }
@@ -33,6 +35,7 @@ impl Runnable {
     }
 
     /// Polls the task once, or drops its future if it has been cancelled.
+    #[inline]
     pub(crate) fn run(self) {
         let run = self.header().vtable.run;
         // SAFETY: (I2) we give our right up to the call.
@@ -40,6 +43,7 @@ impl Runnable {
     }
 
     /// Puts the task in its owner's queue.
+    #[inline]
     pub(crate) fn schedule(self, cause: Cause) {
         let schedule = self.header().vtable.schedule;
         // SAFETY: (I2) as above.

@@ -168,6 +168,7 @@ pub(crate) enum OnHandleDrop {
 pub(crate) struct Bits(u64);
 
 impl Bits {
+    #[inline]
     pub(crate) fn is_complete(self) -> bool {
         self.0 & COMPLETE != 0
     }
@@ -188,10 +189,12 @@ impl Bits {
         ((self.0 & FOREIGNS) / FOREIGN) as u32
     }
     /// The theorem: parked, not cancelled, and no waker exists anywhere.
+    #[inline]
     pub(crate) fn is_unwakeable(self) -> bool {
         self.0 & (COMPLETE | CANCELLED | STUCK | WAKES | OWNS | FOREIGNS) == 0
     }
     /// The same of a task that was asked to end, while its grace runs.
+    #[inline]
     fn is_stuck(self) -> bool {
         let word = self.0 & (COMPLETE | CANCELLED | DROP | STUCK | WAKES | OWNS | FOREIGNS);
         word == CANCELLED
@@ -201,9 +204,11 @@ impl Bits {
         self.0 & (ASTRAY | STUCK) != 0
     }
     /// Complete, and neither handle nor reference nor waker is left.
+    #[inline]
     fn is_free(self) -> bool {
         self.0 & COMPLETE != 0 && self.is_alone()
     }
+    #[inline]
     fn is_alone(self) -> bool {
         self.0 & (JOIN_HANDLE | STUCK | REFS | OWNS | FOREIGNS) == 0
     }
@@ -239,16 +244,19 @@ pub(crate) struct State(AtomicU64);
 
 impl State {
     /// A task that is scheduled and has a join handle.
+    #[inline]
     pub(crate) fn new() -> State {
         State(AtomicU64::new(WAKE | JOIN_HANDLE))
     }
 
     /// Acquire: pairs with the release of whoever made the state that is seen.
+    #[inline]
     pub(crate) fn load(&self) -> Bits {
         Bits(self.0.load(Acquire))
     }
 
     /// One loop for every transition that must look before it writes.
+    #[inline]
     fn update<T>(&self, mut next: impl FnMut(u64) -> (T, Option<u64>)) -> T {
         let mut bits = self.0.load(Acquire);
         loop {
@@ -271,6 +279,7 @@ impl State {
     ///
     /// Acquire: pairs with the release in every wake that it counts, so that the poll sees what the
     /// wakers wrote.
+    #[inline]
     pub(crate) fn start_poll(&self) -> PollStart {
         let mut bits = self.0.load(Acquire);
         if bits >= WAKES_HALF {
@@ -285,6 +294,7 @@ impl State {
     /// A poll that began with `start` ended `Pending`.
     ///
     /// Release: the next runner, who acquires in `start_poll`, sees what this poll wrote.
+    #[inline]
     pub(crate) fn end_poll(&self, start: PollStart) -> OnPollEnd {
         self.update(|bits| {
             let new = bits - start.wakes;
@@ -309,6 +319,7 @@ impl State {
     }
 
     /// The output is stored (or there is none to take); see [`OnComplete`].
+    #[inline]
     pub(crate) fn complete(&self, has_output: bool) -> OnComplete {
         self.update(|bits| {
             if bits & JOIN_HANDLE == 0 && has_output {
@@ -330,6 +341,7 @@ impl State {
     // ---- wakers -----------------------------------------------------------------------------
 
     /// Wakes by value: schedules and gives up the waker's count in one addition.
+    #[inline]
     pub(crate) fn wake(&self, count: Count) -> OnWake {
         // AcqRel even when the task is scheduled already: its runner must see what the waker wrote.
         let prev = self.0.fetch_add(WAKE.wrapping_sub(count.unit()), AcqRel);
@@ -357,6 +369,7 @@ impl State {
     }
 
     /// Wakes by reference.
+    #[inline]
     pub(crate) fn wake_by_ref(&self) -> OnWake {
         let prev = self.0.fetch_add(WAKE, AcqRel);
         if prev & WAKES == 0 {
@@ -375,6 +388,7 @@ impl State {
     }
 
     /// A waker was cloned, or a registration is made, by someone who holds or borrows one.
+    #[inline]
     pub(crate) fn clone_waker(&self, count: Count) {
         // Relaxed: a new count is made from one that exists, which keeps the task alive (as in `Arc`).
         self.add(
@@ -389,6 +403,7 @@ impl State {
     /// A waker was dropped. `elsewhere`: not by the task's own poll.
     ///
     /// Release: whoever frees the task acquires it. Acquire: if this frees.
+    #[inline]
     pub(crate) fn drop_waker(&self, count: Count, elsewhere: bool) -> OnWakerDrop {
         let astray = if count == Count::Own && elsewhere { ASTRAY } else { 0 };
         self.update(|bits| {
@@ -401,7 +416,7 @@ impl State {
             } else if Bits(new).is_stuck() {
                 (OnWakerDrop::Stuck, Some(new + WAKE))
             } else if Bits(new).is_free() {
-                (OnWakerDrop::Free, Some(new))
+                (OnWakerDrop::Free, None)
             } else {
                 (OnWakerDrop::Nothing, Some(new))
             }
@@ -411,21 +426,26 @@ impl State {
     // ---- references -------------------------------------------------------------------------
 
     /// Takes a reference, from one that exists or under a lock that keeps the task linked.
+    #[inline]
     pub(crate) fn ref_inc(&self) {
         self.add(REF, REFS);
     }
 
     /// Gives a reference up. True if the caller must free the task.
     #[must_use]
+    #[inline]
     pub(crate) fn ref_dec(&self) -> bool {
         self.update(|bits| {
             if bits & STUCK != 0 {
                 return (false, None);
             }
-            (Bits(bits - REF).is_free(), Some(bits - REF))
+            // The last one leaves the word as it is: nobody else can reach it any more.
+            let free = Bits(bits - REF).is_free();
+            (free, (!free).then(|| bits - REF))
         })
     }
 
+    #[inline]
     fn add(&self, unit: u64, field: u64) {
         let prev = self.0.fetch_add(unit, Relaxed);
         if prev & STUCK != 0 {
@@ -475,6 +495,7 @@ impl State {
     /// The handle has filled the joiner slot and hands it over. False if the task is complete by now: the
     /// slot stays the handle's.
     #[must_use]
+    #[inline]
     pub(crate) fn set_joiner(&self) -> bool {
         self.update(|bits| {
             assert_clear(bits, JOINER);
@@ -484,6 +505,7 @@ impl State {
 
     /// The handle takes the joiner slot back, if it is filled and the task is not complete.
     #[must_use]
+    #[inline]
     pub(crate) fn take_joiner(&self) -> bool {
         self.update(|bits| {
             if bits & COMPLETE != 0 || bits & JOINER == 0 {
@@ -495,15 +517,18 @@ impl State {
     }
 
     /// The handle is dropped; `has_output` says that it has not taken the output yet.
+    #[inline]
     pub(crate) fn drop_handle(&self, has_output: bool) -> OnHandleDrop {
         self.update(|bits| {
             if bits & COMPLETE != 0 && has_output {
                 return (OnHandleDrop::DropOutput, None);
             }
             let new = bits & !JOIN_HANDLE;
-            if bits & COMPLETE != 0 {
-                let free = Bits(new).is_free();
-                (if free { OnHandleDrop::Free } else { OnHandleDrop::Nothing }, Some(new))
+            if Bits(new).is_free() {
+                // Nobody else can reach the word any more: it need not be told.
+                (OnHandleDrop::Free, None)
+            } else if bits & COMPLETE != 0 {
+                (OnHandleDrop::Nothing, Some(new))
             } else if bits & JOINER != 0 {
                 (OnHandleDrop::DropJoiner, Some((new & !JOINER) + REF))
             } else {

@@ -270,14 +270,7 @@ impl Leaf {
     /// standard library: then it is the arm of the `select!` or `join!` around it, or where the leaf was made.
     #[inline]
     pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
-        let file = location.file();
-        self.location = if file == super::cell::FILE {
-            frame::spawned_at().unwrap_or(location)
-        } else if forwards(file) {
-            frame::arm().unwrap_or(location)
-        } else {
-            location
-        };
+        self.location = if frame::is_users(location) { location } else { resolve(location) };
     }
 
     /// Takes one operation off the poll's budget; call it first in a poll: `ready!(leaf.proceed(cx))`. When nothing is left the
@@ -355,6 +348,20 @@ fn coop_yield(cx: &Context<'_>) {
     } else {
         frame::refill();
         cx.waker().wake_by_ref();
+    }
+}
+
+/// See [`Leaf::set_location`].
+#[cold]
+fn resolve(location: &'static Location<'static>) -> &'static Location<'static> {
+    let file = location.file();
+    if file == super::cell::FILE {
+        frame::spawned_at().unwrap_or(location)
+    } else if forwards(file) {
+        frame::arm().unwrap_or(location)
+    } else {
+        frame::set_users(location);
+        location
     }
 }
 

@@ -228,6 +228,7 @@ const TAG_BOXED: usize = 3;
 const TAGS: usize = 3;
 
 impl PackedWaker {
+    #[inline]
     pub(crate) fn new(waker: Waker) -> PackedWaker {
         let (data, tag) = match count_of(&waker) {
             Some(count) => {
@@ -241,6 +242,7 @@ impl PackedWaker {
         PackedWaker(NonNull::new(data).expect("a header or a box is never null"))
     }
 
+    #[inline]
     pub(crate) fn into_waker(self) -> Waker {
         let tag = self.0.as_ptr().addr() & TAGS;
         let data = self.0.as_ptr().map_addr(|addr| addr & !TAGS);
