@@ -21,7 +21,7 @@ use leakfree::http::{Listener, Peer, Serve, serve};
 use leakfree::hyper::HyperTimer;
 use leakfree::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use leakfree::report::snapshot::{TaskInfo, WaitObject, WaitReason};
-use leakfree::sync::{Barrier, Notify, mpsc, oneshot};
+use leakfree::sync::{Notify, mpsc, oneshot};
 use leakfree::{Scope, scope};
 use leakfree_tests::{Drops, Holding, TempDir, until};
 use serde::{Deserialize, Serialize};
@@ -642,51 +642,6 @@ async fn a_unix_socket_serves_as_well() {
         assert_eq!(text(client.send_request(request).await.unwrap()).await, "fine");
         drop(stop);
     })
-    .await;
-}
-
-/// Lets this process have at least that many descriptors, or as many as it may.
-fn raise_descriptors(wanted: u64) -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX);
-    let current = limit.current.unwrap_or(u64::MAX);
-    if current < wanted {
-        let raised = Rlimit { current: Some(wanted.min(most)), maximum: limit.maximum };
-        setrlimit(Resource::Nofile, raised).unwrap();
-    }
-    current.max(wanted.min(most))
-}
-
-/// 1,000 connections that are all open at once; `LEAKFREE_HTTP_CONNECTIONS` says another number.
-#[leakfree::test(workers = 2, grace = "30s")]
-async fn many_connections_at_once() {
-    let wanted = std::env::var("LEAKFREE_HTTP_CONNECTIONS").map_or(1000, |n| n.parse::<usize>().unwrap());
-    let descriptors = raise_descriptors(2 * wanted as u64 + 200);
-    let connections = wanted.min((descriptors as usize).saturating_sub(200) / 2);
-    if connections < wanted {
-        eprintln!("LESS TESTED: only {connections} connections, for want of descriptors ({descriptors})");
-    }
-    let app = Router::new().route("/", get(async || "fine"));
-    serving(
-        app,
-        |server| server,
-        async |addr| {
-            let barrier = Arc::new(Barrier::new(connections));
-            scope(async |s| {
-                for _ in 0..connections {
-                    let barrier = Arc::clone(&barrier);
-                    s.spawn(scope(async move |s: Scope| {
-                        let mut client = Client::connect(&s, Version::HTTP_11, addr).await;
-                        assert_eq!(client.text("/").await, "fine");
-                        barrier.wait().await;
-                        assert_eq!(client.text("/").await, "fine");
-                    }));
-                }
-            })
-            .await;
-        },
-    )
     .await;
 }
 
