@@ -116,8 +116,12 @@ impl<S: Source> Registration<S> {
     /// A wait of its own on this source, at the caller's location.
     #[track_caller]
     pub(crate) fn wait(&self, reason: WaitReason) -> Waiting<'_, S> {
-        let leaf = Leaf::new(reason, self.object());
-        Waiting { registration: self, place: Place::default(), leaf }
+        self.wait_at(reason, Location::caller())
+    }
+
+    /// The same, at a location found elsewhere.
+    pub(crate) fn wait_at(&self, reason: WaitReason, site: &'static Location<'static>) -> Waiting<'_, S> {
+        Waiting { registration: self, place: Place::default(), leaf: Leaf::at(reason, self.object(), site) }
     }
 
     /// A future that tries `operation` until it does not block, at the caller's location.
@@ -139,8 +143,7 @@ impl<S: Source> Registration<S> {
     where
         F: FnMut(&S) -> io::Result<T>,
     {
-        let leaf = Leaf::at(reason, self.object(), site);
-        Operation { waiting: Waiting { registration: self, place: Place::default(), leaf }, operation }
+        Operation { waiting: self.wait_at(reason, site), operation }
     }
 }
 

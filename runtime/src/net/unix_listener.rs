@@ -83,7 +83,15 @@ impl UnixListener {
     /// Cancel safe: a connection that was not returned stays in the queue.
     #[track_caller]
     pub fn accept(&self) -> impl Future<Output = io::Result<(UnixStream, SocketAddr)>> + Send + '_ {
-        Accept::new(&self.registration, WaitReason::UnixAccept, self.accept_now(Location::caller()))
+        self.accept_for(Location::caller())
+    }
+
+    /// [`accept`](UnixListener::accept) on behalf of that place.
+    pub(crate) fn accept_for(
+        &self,
+        place: &'static Location<'static>,
+    ) -> impl Future<Output = io::Result<(UnixStream, SocketAddr)>> + Send + '_ {
+        Accept::new(&self.registration, WaitReason::UnixAccept, place, self.accept_now(place))
     }
 
     /// [`accept`](UnixListener::accept) as a poll function. A shortage of descriptors is an error here: ask again after a pause.

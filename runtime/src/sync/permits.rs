@@ -275,6 +275,13 @@ impl<S: Source> Claim<S> {
         Claim { source: Some(source), need, place: None, leaf }
     }
 
+    /// As part of a call that the user wrote there.
+    #[cfg(feature = "http")]
+    pub(crate) fn for_call_at(mut self, place: &'static Location<'static>) -> Self {
+        self.leaf.set_call(place);
+        self
+    }
+
     fn poll_permits(&mut self, cx: &Context<'_>) -> Poll<Result<Held, AcquireError>> {
         ready!(self.leaf.proceed(cx));
         let permits = self.source.as_ref().expect("polled after it was ready").permits();

@@ -236,6 +236,13 @@ impl Leaf {
         self.wait.location
     }
 
+    /// The wait is one inside a call of ours: the user wrote that call there. Before the first poll.
+    #[cfg(feature = "http")]
+    pub(crate) fn set_call(&mut self, location: &'static Location<'static>) {
+        debug_assert!(self.stamp.is_none() && !self.spent, "it has been polled");
+        self.wait.location = location;
+    }
+
     /// Says what the wait is about, when that is known at the wait only.
     pub(crate) fn set_object(&mut self, object: Object) {
         self.wait.object = object;
