@@ -25,6 +25,11 @@ mod ext;
 mod stdio;
 pub(crate) mod traits;
 
+/// Descriptors that nothing here knows: devices, `eventfd`, `inotify`, a socket of a C library.
+pub mod unix {
+    pub use crate::net::async_fd::{AsyncFd, AsyncFdReadyGuard, AsyncFdReadyMutGuard, TryIoError};
+}
+
 pub use futures_io::{AsyncBufRead, AsyncRead, AsyncSeek, AsyncWrite};
 pub use futures_util::io::{
     BufReader, BufWriter, Cursor, Empty, ReadHalf, Repeat, Sink, Take, WriteHalf, empty, repeat, sink,

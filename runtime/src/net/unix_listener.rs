@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::accept::Accept;
-use super::addr::with_addr;
+use super::addr::{shown, unix_addr, with_addr};
 use super::registration::Registration;
 use super::unix_stream::UnixStream;
 use crate::scheduler::context;
@@ -25,7 +25,8 @@ pub struct UnixListener {
 }
 
 impl UnixListener {
-    /// Listens at `path`, which must not exist. Does not wait.
+    /// Listens at `path`, which must not exist. Does not wait. On Linux, a path that begins with a zero byte is an abstract name: no file, and gone with
+    /// the socket.
     ///
     /// # Errors
     /// What the operating system says, with the path; for instance `AddrInUse`.
@@ -36,8 +37,8 @@ impl UnixListener {
     pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<UnixListener> {
         let driver = context::driver("leakfree::net::UnixListener::bind");
         let path = path.as_ref();
-        let socket =
-            Mio::bind(path).map_err(|error| with_addr("could not listen on", path.display(), &error))?;
+        let socket = unix_addr(path).and_then(|addr| Mio::bind_addr(&addr));
+        let socket = socket.map_err(|error| with_addr("could not listen on", shown(path), &error))?;
         Ok(UnixListener { registration: Registration::new(socket, driver, Location::caller())? })
     }
 

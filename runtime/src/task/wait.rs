@@ -86,6 +86,10 @@ reasons! {
     PipeRead = "child process pipe read", World;
     /// A write to a child process's input.
     PipeWrite = "child process pipe write", World;
+    /// Waiting until an `io::unix::AsyncFd` can be read.
+    FdRead = "AsyncFd readable", World;
+    /// Waiting until an `io::unix::AsyncFd` can be written.
+    FdWrite = "AsyncFd writable", World;
     /// `process::Child::wait`.
     ChildWait = "Child::wait", World;
     /// `signal::unix::Signal::recv` and `signal::ctrl_c`.
