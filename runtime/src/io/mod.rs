@@ -36,7 +36,7 @@ pub use futures_util::io::{
 };
 pub use std::io::{Error, ErrorKind, IoSlice, IoSliceMut, Result, SeekFrom};
 
-pub use self::copy::{CopyBidirectional, copy, copy_bidirectional, copy_buf};
+pub use self::copy::{Copy, CopyBidirectional, CopyBuf, copy, copy_bidirectional, copy_buf};
 pub use self::duplex::{DuplexStream, duplex};
 pub use self::ext::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, Lines, NextLine, On, split};
 pub use self::stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};

@@ -348,6 +348,7 @@ impl<S: Source> Claim<S> {
                 let wakes = state.serve();
                 // After that, as in `give_back`: while their number is not what it was, nobody is stuck here.
                 state.note_waiters();
+                drop(state);
                 Some(wakes)
             }
         };

@@ -328,7 +328,7 @@ pub(crate) fn proceed_detached(cx: &Context<'_>) -> Poll<()> {
     if frame::spend() {
         return Poll::Ready(());
     }
-    Leaf::new(WaitReason::CoopYield, Object::None).pending_detached(cx);
+    Leaf::at(WaitReason::CoopYield, Object::None, frame::poll_site()).pending_detached(cx);
     coop_yield(cx);
     Poll::Pending
 }
