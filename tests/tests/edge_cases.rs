@@ -222,6 +222,133 @@ fn wakers_may_come_back_in() {
     assert_eq!(*rx.borrow(), 11);
 }
 
+/// Has each waker of a wait use the same object again, whenever one is woken or dropped: when another takes its place, when the wait is given
+/// up, and when it ends. If a lock of ours were held there, that would be for ever.
+macro_rules! comes_back_in {
+    ($made:expr, |$object:ident| $wait:expr, $touch:expr, $end:expr) => {{
+        let (done, over) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let object = Arc::new($made);
+            let touched = Arc::new(AtomicUsize::new(0));
+            let waker = || {
+                let (object, touched) = (Arc::clone(&object), Arc::clone(&touched));
+                on_drop(move || {
+                    let $object = &*object;
+                    let _ = $touch;
+                    touched.fetch_add(1, Ordering::SeqCst);
+                })
+            };
+            let $object = &*object;
+            for give_up in [true, false] {
+                let mut wait = Box::pin($wait);
+                assert!(poll_with(&mut wait, &waker()).is_pending());
+                // Another takes its place.
+                assert!(poll_with(&mut wait, &waker()).is_pending());
+                if give_up {
+                    drop(wait);
+                } else {
+                    let _ = $end;
+                    let _ = poll_with(&mut wait, Waker::noop());
+                }
+            }
+            assert_eq!(touched.load(Ordering::SeqCst), 4);
+            done.send(()).unwrap();
+        });
+        let over = over.recv_timeout(Duration::from_secs(20));
+        assert!(over.is_ok(), "{}: user code ran under a lock, or failed", stringify!($wait));
+    }};
+}
+
+#[test]
+fn every_waker_may_come_back_in() {
+    type Channel<S, R> = (S, std::sync::Mutex<R>);
+    fn with<S, R>((sender, receiver): (S, R)) -> Channel<S, R> {
+        (sender, std::sync::Mutex::new(receiver))
+    }
+    /// A receiver that a wait borrows for ever: each round has its own wait, one after the other.
+    fn lent<R>(receiver: &std::sync::Mutex<R>) -> std::sync::MutexGuard<'_, R> {
+        receiver.lock().unwrap_or_else(|e| e.into_inner())
+    }
+    fn locked() -> (Arc<Mutex<()>>, std::sync::Mutex<Option<leakfree::sync::OwnedMutexGuard<()>>>) {
+        let mutex = Arc::new(Mutex::new(()));
+        let guard = Arc::clone(&mutex).try_lock_owned().unwrap();
+        (mutex, std::sync::Mutex::new(Some(guard)))
+    }
+    comes_back_in!(locked(), |o| o.0.lock(), o.0.try_lock().is_ok(), o.1.lock().unwrap().take());
+    comes_back_in!(
+        locked(),
+        |o| Arc::clone(&o.0).lock_owned(),
+        o.0.try_lock().is_ok(),
+        o.1.lock().unwrap().take()
+    );
+    fn written() -> (Arc<RwLock<()>>, std::sync::Mutex<Option<leakfree::sync::OwnedRwLockWriteGuard<()>>>) {
+        let lock = Arc::new(RwLock::new(()));
+        let guard = Arc::clone(&lock).try_write_owned().unwrap();
+        (lock, std::sync::Mutex::new(Some(guard)))
+    }
+    comes_back_in!(written(), |o| o.0.read(), o.0.try_read().is_ok(), o.1.lock().unwrap().take());
+    comes_back_in!(written(), |o| o.0.write(), o.0.try_read().is_ok(), o.1.lock().unwrap().take());
+    comes_back_in!(Semaphore::new(0), |o| o.acquire(), o.available_permits(), o.add_permits(1));
+    comes_back_in!(Semaphore::new(0), |o| o.acquire_many(2), o.add_permits(0), o.close());
+    comes_back_in!(Notify::new(), |o| o.notified(), o.notify_waiters(), o.notify_one());
+    comes_back_in!(Notify::new(), |o| o.notified(), o.notify_waiters(), o.notify_waiters());
+    comes_back_in!(SetOnce::new(), |o| o.wait(), polled(o.wait()), o.set(1).unwrap());
+    // Who was dropped counts: the wait and two more, twice over.
+    comes_back_in!(Barrier::new(6), |o| o.wait(), polled(o.wait()), assert!(polled(o.wait())));
+    comes_back_in!(
+        with(mpsc::channel::<u8>(4)),
+        |o| poll_fn(|cx| lent(&o.1).poll_recv(cx)),
+        (o.0.capacity(), o.0.downgrade().upgrade().is_some()),
+        o.0.try_send(2)
+    );
+    comes_back_in!(
+        {
+            let (tx, rx) = mpsc::channel::<u8>(1);
+            tx.try_send(1).unwrap();
+            with((tx, rx))
+        },
+        |o| o.0.send(2),
+        o.0.try_send(3),
+        lent(&o.1).try_recv()
+    );
+    comes_back_in!(with(mpsc::channel::<u8>(1)), |o| o.0.closed(), o.0.try_send(1), lent(&o.1).close());
+    comes_back_in!(
+        with(mpsc::unbounded_channel::<u8>()),
+        |o| poll_fn(|cx| lent(&o.1).poll_recv(cx)),
+        o.0.downgrade().upgrade().is_some(),
+        o.0.send(2)
+    );
+    comes_back_in!(with(watch::channel(0)), |o| o.0.closed(), o.0.receiver_count(), {
+        let _ = std::mem::replace(&mut *lent(&o.1), watch::channel(0).1);
+    });
+    comes_back_in!(
+        {
+            let (tx, rx) = broadcast::channel::<u8>(1);
+            with((tx, Some(rx)))
+        },
+        |o| o.0.closed(),
+        o.0.receiver_count(),
+        lent(&o.1).take()
+    );
+    comes_back_in!(
+        {
+            let (tx, rx) = oneshot::channel::<u8>();
+            (std::sync::Mutex::new(Some(tx)), std::sync::Mutex::new(rx))
+        },
+        |o| poll_fn(|cx| Pin::new(&mut *lent(&o.1)).poll(cx)),
+        lent(&o.0).as_ref().map(oneshot::Sender::is_closed),
+        {
+            let tx = lent(&o.0).take().unwrap();
+            tx.send(1).unwrap()
+        }
+    );
+}
+
+/// One poll, with nobody to wake.
+fn polled<F: Future>(future: F) -> bool {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
 #[test]
 fn the_last_waker_goes_with_the_other_end() {
     let dropped = Arc::new(AtomicUsize::new(0));
