@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use leakfree::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use leakfree::net::{TcpListener, TcpStream};
+use leakfree::net::{TcpListener, TcpStream, UnixStream};
 use leakfree::sync::{
     Barrier, Mutex, Notify, OnceCell, RwLock, Semaphore, SetOnce, broadcast, mpsc, oneshot, watch,
 };
@@ -341,6 +341,90 @@ fn every_waker_may_come_back_in() {
             let tx = lent(&o.0).take().unwrap();
             tx.send(1).unwrap()
         }
+    );
+}
+
+/// The same of what the driver and the scheduler keep wakers for.
+#[test]
+fn wakers_of_timers_sockets_and_joins_may_come_back_in() {
+    /// A runtime, and something of it.
+    fn within<T>(make: impl FnOnce() -> T) -> (leakfree::runtime::Runtime, T) {
+        let runtime = leakfree_tests::runtime(1);
+        let made = {
+            let _entered = runtime.enter();
+            make()
+        };
+        (runtime, made)
+    }
+    let hour = Duration::from_secs(3600);
+    comes_back_in!(
+        within(|| ()),
+        |o| {
+            let _entered = o.0.enter();
+            time::sleep(hour)
+        },
+        {
+            let _entered = o.0.enter();
+            polled(time::sleep(hour))
+        },
+        ()
+    );
+    comes_back_in!(
+        within(|| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            TcpListener::from_std(listener).unwrap()
+        }),
+        |o| o.1.accept(),
+        polled(o.1.accept()),
+        ()
+    );
+    comes_back_in!(
+        within(|| {
+            let pair = UnixStream::pair().unwrap();
+            pair.0.try_read(&mut [0]).unwrap_err();
+            pair
+        }),
+        |o| o.1.0.readable(),
+        (polled(o.1.0.readable()), o.1.0.try_write(b"x")),
+        o.1.1.try_write(b"x")
+    );
+    comes_back_in!(
+        within(|| std::sync::Mutex::new(io::duplex(8))),
+        |o| poll_fn(|cx| Pin::new(&mut o.1.lock().unwrap().0).poll_read(cx, &mut [0])),
+        format!("{:?}", o.1.try_lock().is_ok()),
+        ()
+    );
+    comes_back_in!(
+        within(|| std::sync::Mutex::new(io::duplex(8))),
+        |o| poll_fn(|cx| Pin::new(&mut o.1.lock().unwrap().0).poll_read(cx, &mut [0])),
+        o.0.handle().snapshot(),
+        ()
+    );
+    comes_back_in!(
+        within(|| std::sync::Mutex::new(leakfree::spawn(pending::<()>()))),
+        |o| poll_fn(|cx| Pin::new(&mut *o.1.lock().unwrap()).poll(cx)),
+        o.0.handle().snapshot(),
+        ()
+    );
+    comes_back_in!(
+        within(|| {
+            let mut set = leakfree::task::JoinSet::new();
+            set.spawn(pending::<()>());
+            std::sync::Mutex::new(set)
+        }),
+        |o| poll_fn(|cx| o.1.lock().unwrap().poll_join_next(cx)),
+        o.0.handle().snapshot(),
+        ()
+    );
+    comes_back_in!(
+        within(|| leakfree::runtime::Handle::current()),
+        |o| {
+            let _entered = o.0.enter();
+            o.1.block_on(async { leakfree::scope::current().token() }).cancelled()
+        },
+        o.0.handle().snapshot(),
+        ()
     );
 }
 
