@@ -126,6 +126,14 @@ impl Runtime {
         Handle { shared: Arc::clone(&running.shared), root: Arc::clone(&running.root) }
     }
 
+    /// Makes this the current runtime of this thread, for as long as the guard lives; see [`Handle::enter`].
+    ///
+    /// # Panics
+    /// The guard, when it is dropped while one that was made after it is still there.
+    pub fn enter(&self) -> EnterGuard<'_> {
+        self.handle().entered()
+    }
+
     /// As [`Handle::spawn`].
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
@@ -342,9 +350,13 @@ impl Handle {
     /// # Panics
     /// The guard, when it is dropped while one that was made after it is still there.
     pub fn enter(&self) -> EnterGuard<'_> {
+        self.clone().entered()
+    }
+
+    fn entered<'a>(self) -> EnterGuard<'a> {
         // The guard may be forgotten: what the thread points at is kept by the guard, not borrowed.
         let before = context::enter_kept(&self.shared);
-        let kept = std::mem::ManuallyDrop::new(self.clone());
+        let kept = std::mem::ManuallyDrop::new(self);
         EnterGuard { before, kept, handle: PhantomData }
     }
 

@@ -1,4 +1,4 @@
-//! The table of `docs/COMING-FROM-TOKIO.md`: both columns are compiled here, and the file is made of them.
+//! The table of `docs/COMING-FROM-TOKIO.md`: both columns are compiled here, and the file is made of them. So is its short form in the README.
 //!
 //! After a change of a row: `LEAKFREE_REWRITE=1 cargo test -p leakfree-tests --test coming_from_tokio`.
 
@@ -6,6 +6,31 @@ use std::error::Error;
 use std::fmt::Write;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/COMING-FROM-TOKIO.md");
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+
+/// How the rows begin that the README has: where something differs that a tokio user meets on the first day.
+const IN_README: &[&str] = &[
+    "#[tokio::main] ",
+    "#[tokio::test] ",
+    "tokio::select!",
+    "tokio::task_local!",
+    "tokio::runtime::Builder::new_current_thread",
+    "tokio::runtime::Runtime::new()?.shutdown_timeout",
+    "tokio::spawn(async { 1 }).await?",
+    "tokio::task::spawn_blocking",
+    "tokio::task::LocalSet",
+    "tokio::task::JoinSet::<()>::new().join_next",
+    "tokio_util::sync::CancellationToken",
+    "tokio_util::task::TaskTracker",
+    "tokio::sync::Mutex::new(0).lock()",
+    "tokio::time::timeout",
+    "tokio::net::TcpListener",
+    "tokio::io::duplex(64).0.read_exact",
+    "tokio::fs::read_to_string",
+];
+
+const HEAD: &str = "| tokio | leakfree | what differs, and why |\n|---|---|---|\n";
 
 const BEGINNING: &str = "\
 # Coming from tokio
@@ -33,7 +58,7 @@ struct Row {
 macro_rules! rows {
     ($($area:ident { $($theirs:tt)* } { $($ours:tt)* } $differs:literal;)+) => {
         #[test]
-        #[allow(unused, unnameable_test_items, clippy::all)]
+        #[allow(deprecated, unused, unnameable_test_items, clippy::all)]
         fn both_columns_compile() {
             $(
                 let theirs = || async {
@@ -156,6 +181,7 @@ rows! {
     net { tokio::net::TcpSocket::new_v4()?.set_reuseaddr(true)? } { leakfree::net::TcpSocket::new_v4()?.set_reuseaddr(true)? } "";
     net { tokio::net::UdpSocket::bind("127.0.0.1:0").await?.recv_from(&mut [0]).await? } { leakfree::net::UdpSocket::bind("127.0.0.1:0").await?.recv_from(&mut [0]).await? } "";
     net { tokio::net::UnixStream::connect("/socket").await? } { leakfree::net::UnixStream::connect("/socket").await? } "while the listener's queue is full it waits, where there it fails";
+    net { tokio::net::UnixListener::bind("\0abstract")?.accept().await? } { leakfree::net::UnixListener::bind("\0abstract")?.accept().await? } "";
     net { tokio::net::UnixDatagram::pair()?.0.send(b"x").await? } { leakfree::net::UnixDatagram::pair()?.0.send(b"x").await? } "";
     net { tokio::net::lookup_host("localhost:80").await?.next() } { leakfree::net::lookup_host("localhost:80").await?.next() } "";
 
@@ -168,6 +194,8 @@ rows! {
     io { tokio::io::copy_bidirectional(&mut tokio::io::duplex(1).0, &mut tokio::io::duplex(1).0).await? } { leakfree::io::copy_bidirectional(&mut leakfree::io::duplex(1).0, &mut leakfree::io::duplex(1).0).await? } "";
     io { tokio::io::split(tokio::io::duplex(64).0) } { leakfree::io::split(leakfree::io::duplex(64).0) } "";
     io { tokio::io::stdout().flush().await? } { leakfree::io::stdout().flush().await? } "";
+    io { tokio::io::unix::AsyncFd::new(std::io::stdin())?.readable().await?.clear_ready() } { leakfree::io::unix::AsyncFd::new(std::io::stdin())?.readable().await?.clear_ready() }
+        "no `unsafe` way to make one: nothing is done with the descriptor but to wait for it";
 
     fs { tokio::fs::read_to_string("file").await? } { leakfree::fs::read_to_string("file").await? }
         "each call is a task of the report; dropped half-way it is still made, and its scope waits for it";
@@ -192,13 +220,46 @@ fn table() -> String {
     for row in ROWS {
         if row.area != area {
             area = row.area;
-            write!(text, "\n## {area}\n\n| tokio | leakfree | what differs, and why |\n|---|---|---|\n")
-                .unwrap();
+            write!(text, "\n## {area}\n\n{HEAD}").unwrap();
         }
-        let code = |code: &str| code.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
-        writeln!(text, "| `{}` | `{}` | {} |", code(row.theirs), code(row.ours), row.differs).unwrap();
+        text.push_str(&line(row));
     }
     text
+}
+
+/// A row as the files have it.
+fn line(row: &Row) -> String {
+    let code = |code: &str| code.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
+    format!("| `{}` | `{}` | {} |\n", code(row.theirs), code(row.ours), row.differs)
+}
+
+/// The README's short form.
+fn short_table() -> String {
+    let mut text = HEAD.to_owned();
+    for begins in IN_README {
+        let mut rows = ROWS.iter().filter(|row| row.theirs.starts_with(begins));
+        let row = rows.next().unwrap_or_else(|| panic!("no row begins with `{begins}`: correct IN_README"));
+        assert!(!row.differs.is_empty(), "`{begins}` does not differ: the README needs no row of it");
+        text.push_str(&line(row));
+    }
+    text
+}
+
+#[test]
+fn the_readme_has_the_rows_that_matter_most() {
+    let table = short_table();
+    let readme = std::fs::read_to_string(README).unwrap();
+    let at = readme.find(HEAD).expect("the README has the head of the table");
+    let end = readme[at..].find("\n\n").map_or(readme.len(), |end| at + end + 1);
+    if std::env::var_os("LEAKFREE_REWRITE").is_some() {
+        std::fs::write(README, format!("{}{table}{}", &readme[..at], &readme[end..])).unwrap();
+        return;
+    }
+    assert!(
+        readme[at..end] == table,
+        "the README's table is not up to date: run this test with LEAKFREE_REWRITE=1"
+    );
+    assert!(readme.contains("(docs/COMING-FROM-TOKIO.md)"), "and it leads to the whole one");
 }
 
 #[test]

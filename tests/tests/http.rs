@@ -3,8 +3,10 @@
 use std::convert::Infallible;
 use std::future::{Future, IntoFuture, pending};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -21,7 +23,7 @@ use leakfree::http::{Listener, Peer, Serve, serve};
 use leakfree::hyper::HyperTimer;
 use leakfree::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use leakfree::report::snapshot::{TaskInfo, WaitObject, WaitReason};
-use leakfree::sync::{Barrier, Notify, mpsc, oneshot};
+use leakfree::sync::{Notify, mpsc, oneshot};
 use leakfree::{Scope, scope};
 use leakfree_tests::{Drops, Holding, TempDir, until};
 use serde::{Deserialize, Serialize};
@@ -407,6 +409,196 @@ async fn a_client_that_is_slow_with_its_head_is_cut_off() {
     .await;
 }
 
+/// A client's end that can stop to read, and never says that it did.
+struct StopsReading {
+    io: TcpStream,
+    stopped: Arc<AtomicBool>,
+}
+
+impl hyper::rt::Read for StopsReading {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.stopped.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        hyper::rt::Read::poll_read(Pin::new(&mut self.io), cx, buf)
+    }
+}
+
+impl hyper::rt::Write for StopsReading {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        hyper::rt::Write::poll_write(Pin::new(&mut self.io), cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        hyper::rt::Write::poll_flush(Pin::new(&mut self.io), cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        hyper::rt::Write::poll_shutdown(Pin::new(&mut self.io), cx)
+    }
+}
+
+/// An endless body in large pieces; its end is counted.
+async fn endless(State(drops): State<Drops>) -> Body {
+    let piece = Bytes::from(vec![b'x'; 64 * 1024]);
+    Body::from_stream(stream::unfold((piece, drops.guard()), async |state| {
+        Some((Ok::<_, Infallible>(state.0.clone()), state))
+    }))
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_client_that_stops_reading_is_cut_off_and_a_slow_one_is_not() {
+    let drops = Drops::new();
+    let app = Router::new().route("/", get(endless)).with_state(drops.clone());
+    let most = Duration::from_millis(300);
+    serving(
+        app,
+        |server| server.write_timeout(most),
+        async |addr| {
+            for version in [Version::HTTP_11, Version::HTTP_2] {
+                let before = drops.count();
+                scope(async |s| {
+                    let stopped = Arc::new(AtomicBool::new(false));
+                    let io = StopsReading {
+                        io: TcpStream::connect(addr).await.unwrap(),
+                        stopped: Arc::clone(&stopped),
+                    };
+                    let mut client = if version == Version::HTTP_2 {
+                        // With no window that could hold the server up before the connection does.
+                        let (client, connection) = http2::Builder::new(s.clone())
+                            .timer(HyperTimer)
+                            .initial_stream_window_size(1 << 30)
+                            .initial_connection_window_size(1 << 30)
+                            .handshake(io)
+                            .await
+                            .unwrap();
+                        s.spawn_daemon(connection);
+                        Client::Two(client)
+                    } else {
+                        let (client, connection) = http1::handshake(io).await.unwrap();
+                        s.spawn_daemon(connection);
+                        Client::One(client)
+                    };
+                    let mut body = client.get("/").await.unwrap().into_body();
+                    // Slow, but it gets on, for longer than the server's patience.
+                    let begun = std::time::Instant::now();
+                    while begun.elapsed() < 2 * most {
+                        body.frame().await.unwrap().unwrap();
+                    }
+                    assert_eq!(drops.count(), before, "it goes on");
+                    stopped.store(true, Ordering::SeqCst);
+                    until(|| drops.count() == before + 1).await;
+                })
+                .await;
+            }
+        },
+    )
+    .await;
+}
+
+/// One frame of HTTP/2: type, flags and content.
+async fn frame(stream: &TcpStream) -> Option<(u8, u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.ok()?;
+    let mut content = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    stream.read_exact(&mut content).await.ok()?;
+    Some((head[3], head[4], content))
+}
+
+#[leakfree::test(workers = 2)]
+async fn an_http2_client_that_answers_no_ping_any_more_is_cut_off() {
+    const PING: u8 = 6;
+    const ACK: u8 = 1;
+    let short = Duration::from_millis(50);
+    serving(
+        Router::new(),
+        |server| server.http2_keep_alive_interval(short).http2_keep_alive_timeout(4 * short),
+        async |addr| {
+            let stream = TcpStream::connect(addr).await.unwrap();
+            // The preface, and settings that say nothing.
+            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+            let mut pings = 0;
+            let closed = async {
+                while let Some((kind, flags, content)) = frame(&stream).await {
+                    if kind != PING || flags & ACK != 0 {
+                        continue;
+                    }
+                    pings += 1;
+                    if pings <= 5 {
+                        let answer = [&[0, 0, 8, PING, ACK, 0, 0, 0, 0], &content[..]].concat();
+                        stream.write_all(&answer).await.unwrap();
+                    }
+                }
+            };
+            leakfree::time::timeout(LONG, closed).await.expect("the server closes");
+            assert_eq!(pings, 6, "it was borne with as long as it answered");
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn the_longest_times_are_for_ever() {
+    let app = Router::new().route("/", get(async || "fine"));
+    let forever = |server: Serve<TcpListener, Router>| {
+        server
+            .header_read_timeout(Duration::MAX)
+            .write_timeout(Duration::MAX)
+            .http2_keep_alive_interval(Duration::MAX)
+            .http2_keep_alive_timeout(Duration::MAX)
+            .grace(Duration::MAX)
+    };
+    serving(app, forever, async |addr| {
+        both(addr, async |s, version, addr| {
+            let mut client = Client::connect(&s, version, addr).await;
+            assert_eq!(client.text("/").await, "fine");
+            assert_eq!(client.text("/").await, "fine");
+        })
+        .await;
+    })
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_request_whose_body_is_cut_short_is_an_error_for_its_handler() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let handler = async move |body: Body| {
+        let read = body.collect().await;
+        tell.send(read.is_err()).unwrap();
+        StatusCode::OK
+    };
+    let app = Router::new().route("/", post(handler));
+    serving(
+        app,
+        |server| server,
+        async |addr| {
+            const HALF: &[u8] = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345";
+            for reset in [false, true] {
+                let mut stream = TcpStream::connect(addr).await.unwrap();
+                stream.write_all(HALF).await.unwrap();
+                if reset {
+                    stream.set_linger(Some(Duration::ZERO)).unwrap();
+                    drop(stream);
+                } else {
+                    // Its other direction stays open.
+                    futures::AsyncWriteExt::close(&mut stream).await.unwrap();
+                    read_all(&stream).await;
+                }
+                assert_eq!(told.recv().await, Some(true), "the handler was told, reset: {reset}");
+            }
+        },
+    )
+    .await;
+}
+
 #[leakfree::test(workers = 2)]
 async fn a_client_that_goes_away_cancels_its_request() {
     let drops = Drops::new();
@@ -645,51 +837,6 @@ async fn a_unix_socket_serves_as_well() {
     .await;
 }
 
-/// Lets this process have at least that many descriptors, or as many as it may.
-fn raise_descriptors(wanted: u64) -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX);
-    let current = limit.current.unwrap_or(u64::MAX);
-    if current < wanted {
-        let raised = Rlimit { current: Some(wanted.min(most)), maximum: limit.maximum };
-        setrlimit(Resource::Nofile, raised).unwrap();
-    }
-    current.max(wanted.min(most))
-}
-
-/// 1,000 connections that are all open at once; `LEAKFREE_HTTP_CONNECTIONS` says another number.
-#[leakfree::test(workers = 2, grace = "30s")]
-async fn many_connections_at_once() {
-    let wanted = std::env::var("LEAKFREE_HTTP_CONNECTIONS").map_or(1000, |n| n.parse::<usize>().unwrap());
-    let descriptors = raise_descriptors(2 * wanted as u64 + 200);
-    let connections = wanted.min((descriptors as usize).saturating_sub(200) / 2);
-    if connections < wanted {
-        eprintln!("LESS TESTED: only {connections} connections, for want of descriptors ({descriptors})");
-    }
-    let app = Router::new().route("/", get(async || "fine"));
-    serving(
-        app,
-        |server| server,
-        async |addr| {
-            let barrier = Arc::new(Barrier::new(connections));
-            scope(async |s| {
-                for _ in 0..connections {
-                    let barrier = Arc::clone(&barrier);
-                    s.spawn(scope(async move |s: Scope| {
-                        let mut client = Client::connect(&s, Version::HTTP_11, addr).await;
-                        assert_eq!(client.text("/").await, "fine");
-                        barrier.wait().await;
-                        assert_eq!(client.text("/").await, "fine");
-                    }));
-                }
-            })
-            .await;
-        },
-    )
-    .await;
-}
-
 #[leakfree::test(workers = 2)]
 async fn curl_understands_it() {
     let Ok(version) = std::process::Command::new("curl").arg("--version").output() else {
@@ -802,13 +949,65 @@ async fn a_server_at_rest_waits_for_connections() {
         assert_eq!((site.file, site.line), (file!(), line));
     };
 
+    // Nothing of what a server waits for is on a line of ours: all is where `serve` was called.
+    let called_here = |task: &TaskInfo, line: u32, reasons: &[WaitReason]| {
+        let waits: Vec<_> =
+            task.waits.iter().map(|wait| (wait.reason, wait.site.file, wait.site.line)).collect();
+        let expected: Vec<_> = reasons.iter().map(|reason| (*reason, file!(), line)).collect();
+        assert_eq!(waits, expected);
+    };
+
     let (line, listener) = bind().await;
-    let (task, _) = leakfree_tests::park!(serve(listener, Router::new()).into_future());
+    let (task, here) = leakfree_tests::park!(serve(listener, Router::new()).into_future());
     of_listener(&task, line);
+    called_here(&task, here, &[WaitReason::Cancelled, WaitReason::TcpAccept]);
 
     let (line, mut listener) = bind().await;
-    let (task, _) = leakfree_tests::park!(async move { Listener::accept(&mut listener).await });
+    let (task, here) = leakfree_tests::park!(async move { Listener::accept(&mut listener).await });
     of_listener(&task, line);
+    called_here(&task, here, &[WaitReason::TcpAccept]);
+
+    let dir = TempDir::new();
+    let listener = UnixListener::bind(dir.path().join("http")).unwrap();
+    let (task, here) = leakfree_tests::park!(serve(listener, Router::new()).into_future());
+    called_here(&task, here, &[WaitReason::Cancelled, WaitReason::UnixAccept]);
+
+    // Short of places for connections, and after an accept that failed.
+    scope(async |s| {
+        let (_, listener) = bind().await;
+        let addr = listener.local_addr().unwrap();
+        let server = serve(listener, Router::new()).max_connections(1).into_future();
+        let here = line!() - 1;
+        s.task().name("full").spawn(server);
+        let _connections = [TcpStream::connect(addr).await.unwrap(), TcpStream::connect(addr).await.unwrap()];
+        let mut full = None;
+        until(|| {
+            let tasks = leakfree::runtime::Handle::current().snapshot().tasks;
+            let is_full = |task: &TaskInfo| {
+                task.waits.iter().any(|wait| wait.reason == WaitReason::SemaphoreAcquire)
+                    || task.name.as_deref().is_some_and(|name| name.starts_with("connection"))
+                        && task.parked.is_some()
+            };
+            full = Some(tasks.into_iter().filter(is_full).collect::<Vec<_>>());
+            full.as_ref().is_some_and(|full| full.len() == 2)
+        })
+        .await;
+        for task in full.unwrap() {
+            if task.name.as_deref() == Some("full") {
+                called_here(&task, here, &[WaitReason::Cancelled, WaitReason::SemaphoreAcquire]);
+            } else {
+                // It has said nothing yet.
+                let reasons = [WaitReason::Cancelled, WaitReason::TcpRead, WaitReason::Timeout];
+                called_here(&task, here, &reasons);
+            }
+        }
+        s.cancel("seen");
+    })
+    .await;
+    let (_, listener) = bind().await;
+    let failing = Failing(vec![rustix::io::Errno::MFILE; 1_000_000], listener);
+    let (task, here) = leakfree_tests::park!(serve(failing, Router::new()).into_future());
+    called_here(&task, here, &[WaitReason::Cancelled, WaitReason::Sleep]);
 
     let (_, mut listener) = bind().await;
     assert!(leakfree_tests::polled_once(Listener::accept(&mut listener)).await.is_pending());

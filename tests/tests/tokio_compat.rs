@@ -129,6 +129,8 @@ fn what_was_spawned_in_tokio_has_its_line_in_the_report_and_ends_with_the_runtim
     assert!(report.is_clean(), "it is no leak of ours");
     let text = report.to_string();
     assert!(text.contains("\n2 tasks are alive in the tokio runtime of `tokio-compat`"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+    assert_eq!((&json["tokio_tasks"], &json["leaked"]), (&2.into(), &0.into()));
     assert_eq!(drops.count(), 2);
 }
 

@@ -47,8 +47,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ScheduledIo {
-    fn new() -> ScheduledIo {
-        ScheduledIo { readiness: Readiness::new(), waiters: Mutex::default() }
+    fn new(readiness: Readiness) -> ScheduledIo {
+        ScheduledIo { readiness, waiters: Mutex::default() }
     }
 
     /// Takes note of what the kernel reports, and who waited for it.
@@ -164,12 +164,17 @@ impl Sources {
         lock(&self.table).sources.len()
     }
 
-    /// Registers a source for both directions.
+    /// Registers a source for the directions of `interest`.
     ///
     /// # Errors
     /// What the operating system says, or that the runtime has been shut down.
-    pub(crate) fn register(&self, source: &mut impl Source) -> io::Result<(Token, Arc<ScheduledIo>)> {
-        let io = Arc::new(ScheduledIo::new());
+    pub(crate) fn register(
+        &self,
+        source: &mut impl Source,
+        interest: Interest,
+        readiness: Readiness,
+    ) -> io::Result<(Token, Arc<ScheduledIo>)> {
+        let io = Arc::new(ScheduledIo::new(readiness));
         let token = {
             let mut table = lock(&self.table);
             if table.shut_down {
@@ -179,7 +184,6 @@ impl Sources {
             let generation = table.generation;
             token(table.sources.insert((generation, Arc::clone(&io))), generation)
         };
-        let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.registry.register(source, token, interest) {
             self.forget(token);
             return Err(error);

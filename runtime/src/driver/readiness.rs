@@ -64,8 +64,13 @@ pub(crate) struct Readiness(AtomicU64);
 
 impl Readiness {
     /// Ready in both directions: the first operation finds out.
-    pub(crate) fn new() -> Readiness {
+    pub(crate) fn untried() -> Readiness {
         Readiness(AtomicU64::new(READABLE | WRITABLE))
+    }
+
+    /// Not ready: the kernel tells, of what is ready when it is registered, too.
+    pub(crate) fn none() -> Readiness {
+        Readiness(AtomicU64::new(0))
     }
 
     pub(crate) fn load(&self) -> Seen {
@@ -92,7 +97,7 @@ mod tests {
 
     #[test]
     fn an_edge_between_operation_and_clearing_is_kept() {
-        let word = Readiness::new();
+        let word = Readiness::untried();
         let seen = word.load();
         word.set(READABLE);
         word.clear(seen, Direction::Read);

@@ -6,6 +6,7 @@
 mod connection;
 mod listener;
 mod request;
+mod transport;
 
 use std::error::Error;
 use std::fmt;
@@ -27,12 +28,20 @@ pub use self::request::Peer;
 use crate::report::snapshot::TaskKind;
 use crate::scope::{Cancelled, Scope};
 use crate::sync::{OwnedSemaphorePermit, Semaphore};
+use crate::task::frame;
 use crate::time::sleep;
 
 /// How long a client may take for a request's head, if nothing else was said.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// What requests in flight are given after the signal to shut down, if nothing else was said. As the runtime's own grace.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a client may take nothing of a response, if nothing else was said.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// When a client that speaks HTTP/2 is asked whether it is there, and what it is given for the answer, if nothing else was said.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// As good as for ever: hyper adds what it is given to the present, which must not overflow.
+const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
 /// The pause after an accept that failed for a reason that may pass.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -99,6 +108,9 @@ where
         signal: None,
         options: Options {
             header_read_timeout: Some(HEADER_READ_TIMEOUT),
+            write_timeout: Some(WRITE_TIMEOUT),
+            http2_keep_alive_interval: Some(KEEP_ALIVE_INTERVAL),
+            http2_keep_alive_timeout: KEEP_ALIVE_TIMEOUT,
             max_connections: None,
             grace: None,
             place: Location::caller(),
@@ -109,6 +121,9 @@ where
 #[derive(Clone, Copy, Debug)]
 struct Options {
     header_read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+    http2_keep_alive_interval: Option<Duration>,
+    http2_keep_alive_timeout: Duration,
     max_connections: Option<usize>,
     grace: Option<Duration>,
     /// Where the server was asked for.
@@ -145,8 +160,36 @@ impl<L, S> Serve<L, S> {
 
     /// How long a client may take for the head of a request, counted from the moment from which one can come. A connection that exceeds it is
     /// closed; so is one that has been idle for as long. HTTP/2 has it for its first bytes only. Default: 30 s. `None`: no limit.
+    ///
+    /// A handler that reads a request's body waits for it as long as it likes: put a [`timeout`](crate::time::timeout) around it.
     pub fn header_read_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.options.header_read_timeout = timeout.into();
+        self.options.header_read_timeout = timeout.into().map(|timeout| timeout.min(FOREVER));
+        self
+    }
+
+    /// How long a client may take nothing of what is to be written. A connection that exceeds it is closed, and the requests on it are cancelled;
+    /// a client that is slow, but gets on, is borne with. Default: 60 s. `None`: no limit.
+    ///
+    /// It is about the connection. A client that reads, but leaves the window of one HTTP/2 stream shut, holds that stream up, and no other.
+    pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.options.write_timeout = timeout.into();
+        self
+    }
+
+    /// How often a client that speaks HTTP/2 is asked whether it is still there (a ping). One that does not
+    /// [answer](Serve::http2_keep_alive_timeout) has gone without a word: its connection is closed. Default: 60 s. `None`: never.
+    ///
+    /// In HTTP/1 an idle connection is closed after the [`header_read_timeout`](Serve::header_read_timeout). To find out about one that has
+    /// gone with a request in flight, have the kernel ask: [`TcpSocket::set_keepalive`](crate::net::TcpSocket::set_keepalive) before `listen`
+    /// holds for all connections of the listener.
+    pub fn http2_keep_alive_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.options.http2_keep_alive_interval = interval.into().map(|interval| interval.min(FOREVER));
+        self
+    }
+
+    /// What a client is given to answer a [ping](Serve::http2_keep_alive_interval). Default: 20 s.
+    pub fn http2_keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.options.http2_keep_alive_timeout = timeout.min(FOREVER);
         self
     }
 
@@ -252,22 +295,27 @@ where
 {
     let slots =
         options.max_connections.map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))));
-    let mut stop = Stop { cancelled: Box::pin(scope.cancelled()), scope: scope.clone(), signal };
+    // Its waits are those of the call of `serve`: no other line is the user's.
+    let cancelled = Box::pin(scope.cancelled().for_call_at(options.place));
+    let mut stop = Stop { cancelled, scope: scope.clone(), signal };
     loop {
         let slot: Option<OwnedSemaphorePermit> = match &slots {
             None => None,
-            Some(slots) => match stop.or(Arc::clone(slots).acquire_owned()).await {
-                None => return Ok(()),
-                Some(slot) => Some(slot.expect("nobody closes the server's semaphore")),
-            },
+            Some(slots) => {
+                match stop.or(Arc::clone(slots).acquire_owned().for_call_at(options.place)).await {
+                    None => return Ok(()),
+                    Some(slot) => Some(slot.expect("nobody closes the server's semaphore")),
+                }
+            }
         };
-        let (io, peer) = match stop.or(listener.accept()).await {
+        let accept = frame::polling_for(options.place, || listener.accept());
+        let (io, peer) = match stop.or(accept).await {
             None => return Ok(()),
             Some(Ok(accepted)) => accepted,
             Some(Err(error)) if is_final(&error) => return Err(error),
             Some(Err(_)) => {
                 // That connection's misfortune, or a shortage: the next one may do better.
-                if stop.or(sleep(PAUSE)).await.is_none() {
+                if stop.or(sleep(PAUSE).for_call_at(options.place)).await.is_none() {
                     return Ok(());
                 }
                 continue;

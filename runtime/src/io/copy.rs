@@ -7,15 +7,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
-use futures_util::io as util;
 
-use super::ext::On;
-use crate::task::frame;
+use crate::task::{frame, wait};
 
 /// Bytes on their way in one direction.
 const BUF: usize = 8 * 1024;
 
-/// Copies all that `reader` has to `writer`, and flushes that. Returns how many bytes that were.
+/// Copies all that `reader` has to `writer`, and flushes that. Returns how many bytes that were. While nothing more comes, what came is
+/// flushed; a reader and a writer that are always ready let other tasks run now and then.
 ///
 /// # Errors
 /// Of either.
@@ -23,12 +22,35 @@ const BUF: usize = 8 * 1024;
 /// # Cancel safety
 /// **Not** cancel safe: dropped before it is ready, what was read and not written is lost.
 #[track_caller]
-pub fn copy<'a, R, W>(reader: &'a mut R, writer: &'a mut W) -> On<util::Copy<'a, &'a mut R, W>>
+pub fn copy<'a, R, W>(reader: &'a mut R, writer: &'a mut W) -> Copy<'a, R, W>
 where
     R: AsyncRead + Unpin + ?Sized,
     W: AsyncWrite + Unpin + ?Sized,
 {
-    On::here(util::copy(reader, writer))
+    Copy { reader, writer, way: Way::new(End::Flush), site: Location::caller() }
+}
+
+/// The future of [`copy`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Copy<'a, R: ?Sized, W: ?Sized> {
+    reader: &'a mut R,
+    writer: &'a mut W,
+    way: Way,
+    site: &'static Location<'static>,
+}
+
+impl<R, W> Future for Copy<'_, R, W>
+where
+    R: AsyncRead + Unpin + ?Sized,
+    W: AsyncWrite + Unpin + ?Sized,
+{
+    type Output = io::Result<u64>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        let Copy { reader, writer, way, site } = &mut *self;
+        frame::polling_for(site, || way.poll(cx, *reader, *writer))
+    }
 }
 
 /// As [`copy`], from a reader that has a buffer.
@@ -39,12 +61,72 @@ where
 /// # Cancel safety
 /// Cancel safe: what was not written is in the reader still. How many bytes have been copied is not known then.
 #[track_caller]
-pub fn copy_buf<'a, R, W>(reader: &'a mut R, writer: &'a mut W) -> On<util::CopyBuf<'a, &'a mut R, W>>
+pub fn copy_buf<'a, R, W>(reader: &'a mut R, writer: &'a mut W) -> CopyBuf<'a, R, W>
 where
     R: AsyncBufRead + Unpin + ?Sized,
     W: AsyncWrite + Unpin + ?Sized,
 {
-    On::here(util::copy_buf(reader, writer))
+    CopyBuf { reader, writer, copied: 0, unflushed: false, site: Location::caller() }
+}
+
+/// The future of [`copy_buf`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct CopyBuf<'a, R: ?Sized, W: ?Sized> {
+    reader: &'a mut R,
+    writer: &'a mut W,
+    copied: u64,
+    unflushed: bool,
+    site: &'static Location<'static>,
+}
+
+impl<R, W> CopyBuf<'_, R, W>
+where
+    R: AsyncBufRead + Unpin + ?Sized,
+    W: AsyncWrite + Unpin + ?Sized,
+{
+    fn poll_copy(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        loop {
+            ready!(wait::proceed_detached(cx));
+            let Poll::Ready(bytes) = Pin::new(&mut *self.reader).poll_fill_buf(cx) else {
+                frame::give_back();
+                if self.unflushed {
+                    ready!(Pin::new(&mut *self.writer).poll_flush(cx))?;
+                    self.unflushed = false;
+                }
+                return Poll::Pending;
+            };
+            let bytes = bytes?;
+            if bytes.is_empty() {
+                ready!(Pin::new(&mut *self.writer).poll_flush(cx))?;
+                return Poll::Ready(Ok(self.copied));
+            }
+            let Poll::Ready(written) = Pin::new(&mut *self.writer).poll_write(cx, bytes) else {
+                frame::give_back();
+                return Poll::Pending;
+            };
+            let n = written?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            Pin::new(&mut *self.reader).consume(n);
+            self.copied += n as u64;
+            self.unflushed = true;
+        }
+    }
+}
+
+impl<R, W> Future for CopyBuf<'_, R, W>
+where
+    R: AsyncBufRead + Unpin + ?Sized,
+    W: AsyncWrite + Unpin + ?Sized,
+{
+    type Output = io::Result<u64>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        let site = self.site;
+        frame::polling_for(site, || self.poll_copy(cx))
+    }
 }
 
 /// Copies what each has to the other. The end of one is handed on as a shutdown of the other, while the other way goes on. Ends when
@@ -61,7 +143,13 @@ where
     A: AsyncRead + AsyncWrite + Unpin + ?Sized,
     B: AsyncRead + AsyncWrite + Unpin + ?Sized,
 {
-    CopyBidirectional { a, b, there: Way::new(), back: Way::new(), site: Location::caller() }
+    CopyBidirectional {
+        a,
+        b,
+        there: Way::new(End::Close),
+        back: Way::new(End::Close),
+        site: Location::caller(),
+    }
 }
 
 /// The future of [`copy_bidirectional`].
@@ -103,6 +191,7 @@ struct Way {
     to: usize,
     copied: u64,
     phase: Phase,
+    end: End,
     /// Something was written that may be kept back.
     unflushed: bool,
 }
@@ -110,34 +199,29 @@ struct Way {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Copying,
-    ShuttingDown,
+    Ending,
     Over,
 }
 
+/// What becomes of the writer when the reader has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    Flush,
+    Close,
+}
+
 impl Way {
-    fn new() -> Way {
-        Way { buf: vec![0; BUF], from: 0, to: 0, copied: 0, phase: Phase::Copying, unflushed: false }
+    fn new(end: End) -> Way {
+        Way { buf: vec![0; BUF], from: 0, to: 0, copied: 0, phase: Phase::Copying, end, unflushed: false }
     }
 
+    /// Copies, and returns how much when all is over.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut (impl AsyncRead + Unpin + ?Sized),
         writer: &mut (impl AsyncWrite + Unpin + ?Sized),
-    ) -> Result<Poll<u64>, io::Error> {
-        match self.poll_copy(cx, reader, writer) {
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(())) => Ok(Poll::Ready(self.copied)),
-            Poll::Pending => Ok(Poll::Pending),
-        }
-    }
-
-    fn poll_copy(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut (impl AsyncRead + Unpin + ?Sized),
-        writer: &mut (impl AsyncWrite + Unpin + ?Sized),
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<io::Result<u64>> {
         while self.phase == Phase::Copying {
             if self.from < self.to {
                 let n = ready!(Pin::new(&mut *writer).poll_write(cx, &self.buf[self.from..self.to]))?;
@@ -149,8 +233,10 @@ impl Way {
                 self.unflushed = true;
                 continue;
             }
+            ready!(wait::proceed_detached(cx));
             match Pin::new(&mut *reader).poll_read(cx, &mut self.buf) {
                 Poll::Pending => {
+                    frame::give_back();
                     // Nothing more comes for now: what came should arrive.
                     if self.unflushed {
                         ready!(Pin::new(&mut *writer).poll_flush(cx))?;
@@ -158,15 +244,19 @@ impl Way {
                     }
                     return Poll::Pending;
                 }
-                Poll::Ready(Ok(0)) => self.phase = Phase::ShuttingDown,
+                Poll::Ready(Ok(0)) => self.phase = Phase::Ending,
                 Poll::Ready(Ok(n)) => (self.from, self.to) = (0, n),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
-        if self.phase == Phase::ShuttingDown {
-            ready!(Pin::new(&mut *writer).poll_close(cx))?;
+        if self.phase == Phase::Ending {
+            let writer = Pin::new(&mut *writer);
+            ready!(match self.end {
+                End::Flush => writer.poll_flush(cx),
+                End::Close => writer.poll_close(cx),
+            })?;
             self.phase = Phase::Over;
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(self.copied))
     }
 }

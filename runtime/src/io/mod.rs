@@ -25,13 +25,18 @@ mod ext;
 mod stdio;
 pub(crate) mod traits;
 
+/// Descriptors that nothing here knows: devices, `eventfd`, `inotify`, a socket of a C library.
+pub mod unix {
+    pub use crate::net::async_fd::{AsyncFd, AsyncFdReadyGuard, AsyncFdReadyMutGuard, TryIoError};
+}
+
 pub use futures_io::{AsyncBufRead, AsyncRead, AsyncSeek, AsyncWrite};
 pub use futures_util::io::{
     BufReader, BufWriter, Cursor, Empty, ReadHalf, Repeat, Sink, Take, WriteHalf, empty, repeat, sink,
 };
 pub use std::io::{Error, ErrorKind, IoSlice, IoSliceMut, Result, SeekFrom};
 
-pub use self::copy::{CopyBidirectional, copy, copy_bidirectional, copy_buf};
+pub use self::copy::{Copy, CopyBidirectional, CopyBuf, copy, copy_bidirectional, copy_buf};
 pub use self::duplex::{DuplexStream, duplex};
 pub use self::ext::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, Lines, NextLine, On, split};
 pub use self::stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};

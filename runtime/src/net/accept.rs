@@ -71,10 +71,14 @@ pub(super) struct Accept<'a, S: Source, F> {
 }
 
 impl<'a, S: Source, F> Accept<'a, S, F> {
-    #[track_caller]
-    pub(super) fn new(registration: &'a Registration<S>, reason: WaitReason, accept: F) -> Accept<'a, S, F> {
-        let pause = Leaf::at(reason, registration.object(), Location::caller());
-        Accept { waiting: registration.wait(reason), backoff: Backoff::new(), pause, accept }
+    pub(super) fn new(
+        registration: &'a Registration<S>,
+        reason: WaitReason,
+        place: &'static Location<'static>,
+        accept: F,
+    ) -> Accept<'a, S, F> {
+        let pause = Leaf::at(reason, registration.object(), place);
+        Accept { waiting: registration.wait_at(reason, place), backoff: Backoff::new(), pause, accept }
     }
 }
 

@@ -1,10 +1,16 @@
 //! What can be given as an address, and looking names up without blocking a worker.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net as unix;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+
+use rustix::net::SocketAddrUnix;
 
 use crate::blocking::BlockingIo;
 use crate::task::wait::WaitReason;
@@ -203,5 +209,39 @@ impl<T, F: FnMut(Vec<SocketAddr>) -> io::Result<T>> Future for Resolved<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let addrs = std::task::ready!(self.resolve.poll(cx));
         Poll::Ready(addrs.and_then(&mut self.make))
+    }
+}
+
+/// The abstract name that a path stands for: what comes after a zero byte at its beginning.
+fn abstract_name(path: &Path) -> Option<&[u8]> {
+    let name = path.as_os_str().as_bytes().strip_prefix(b"\0");
+    name.filter(|_| cfg!(target_os = "linux"))
+}
+
+/// The address of a Unix domain socket.
+///
+/// # Errors
+/// If the path is too long, or has a zero byte in it.
+pub(super) fn unix_addr(path: &Path) -> io::Result<unix::SocketAddr> {
+    match abstract_name(path) {
+        #[cfg(target_os = "linux")]
+        Some(name) => <unix::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name),
+        _ => unix::SocketAddr::from_pathname(path),
+    }
+}
+
+/// The address of an abstract name, for calls that the standard library has for paths only.
+pub(super) fn abstract_addr(path: &Path) -> Option<io::Result<SocketAddrUnix>> {
+    #[cfg(target_os = "linux")]
+    return abstract_name(path).map(|name| Ok(SocketAddrUnix::new_abstract_name(name)?));
+    #[cfg(not(target_os = "linux"))]
+    return None;
+}
+
+/// A path as messages have it, an abstract name with the usual `@`.
+pub(super) fn shown(path: &Path) -> impl fmt::Display {
+    match abstract_name(path) {
+        Some(name) => format!("@{}", String::from_utf8_lossy(name)),
+        None => path.display().to_string(),
     }
 }

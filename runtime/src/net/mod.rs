@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `registration` | a source as the driver knows it, and a wait on one: every read, write, accept and datagram is an operation there |
 //! | `ready` | waits for readiness alone |
+//! | `async_fd` | descriptors of others, which are `io::unix` to users |
 //! | `stream`, `datagram` | what the sockets of each kind have in common |
 //! | `accept` | accepting, with pauses while descriptors are short |
 //! | `addr` | addresses, and names looked up on the blocking pool |
 
 mod accept;
 mod addr;
+pub(crate) mod async_fd;
 mod datagram;
 mod ready;
 pub(crate) mod registration;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::ops::BitOr;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -69,7 +70,15 @@ pub struct Ready {
 }
 
 impl Ready {
-    fn of(seen: Seen, interest: Interest) -> Ready {
+    /// Nothing.
+    pub const EMPTY: Ready =
+        Ready { readable: false, writable: false, read_closed: false, write_closed: false };
+    /// Something can be read.
+    pub const READABLE: Ready = Ready { readable: true, ..Ready::EMPTY };
+    /// Something can be written.
+    pub const WRITABLE: Ready = Ready { writable: true, ..Ready::EMPTY };
+
+    pub(super) fn of(seen: Seen, interest: Interest) -> Ready {
         let (read, write) = (interest.is_readable(), interest.is_writable());
         Ready {
             readable: read && seen.is_ready(Direction::Read),
@@ -105,6 +114,19 @@ impl Ready {
     }
 }
 
+impl BitOr for Ready {
+    type Output = Ready;
+
+    fn bitor(self, other: Ready) -> Ready {
+        Ready {
+            readable: self.readable | other.readable,
+            writable: self.writable | other.writable,
+            read_closed: self.read_closed | other.read_closed,
+            write_closed: self.write_closed | other.write_closed,
+        }
+    }
+}
+
 /// Waits until the source is ready for something of interest.
 pub(super) struct WaitReady<'a, S: Source> {
     registration: &'a Registration<S>,
@@ -121,8 +143,19 @@ impl<'a, S: Source> WaitReady<'a, S> {
         read: WaitReason,
         write: WaitReason,
     ) -> WaitReady<'a, S> {
-        let read = if interest.is_readable() { Some(registration.wait(read)) } else { None };
-        let write = if interest.is_writable() { Some(registration.wait(write)) } else { None };
+        WaitReady::at(registration, interest, read, write, Location::caller())
+    }
+
+    /// The same, at a location found elsewhere.
+    pub(super) fn at(
+        registration: &'a Registration<S>,
+        interest: Interest,
+        read: WaitReason,
+        write: WaitReason,
+        site: &'static Location<'static>,
+    ) -> WaitReady<'a, S> {
+        let read = interest.is_readable().then(|| registration.wait_at(read, site));
+        let write = interest.is_writable().then(|| registration.wait_at(write, site));
         WaitReady { registration, interest, read, write }
     }
 }

@@ -13,7 +13,7 @@ use mio::event::Source;
 
 use crate::driver::Driver;
 use crate::driver::io::{Place, ScheduledIo};
-use crate::driver::readiness::{Direction, Seen};
+use crate::driver::readiness::{Direction, Readiness, Seen};
 use crate::task::wait::{self, Leaf, Object, WaitReason};
 use crate::task::{frame, waker};
 
@@ -34,12 +34,28 @@ impl<S: Source> Registration<S> {
         driver: Arc<Driver>,
         created: &'static Location<'static>,
     ) -> io::Result<Registration<S>> {
-        let (token, io) = driver.sources().register(&mut source)?;
+        let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        let (token, io) = driver.sources().register(&mut source, both, Readiness::untried())?;
+        Ok(Registration { source, token, io, driver, created, polled: Mutex::default() })
+    }
+
+    /// A source that is operated on by others: it is ready when the kernel says so, and not before.
+    pub(crate) fn new_unready(
+        mut source: S,
+        interest: mio::Interest,
+        driver: Arc<Driver>,
+        created: &'static Location<'static>,
+    ) -> io::Result<Registration<S>> {
+        let (token, io) = driver.sources().register(&mut source, interest, Readiness::none())?;
         Ok(Registration { source, token, io, driver, created, polled: Mutex::default() })
     }
 
     pub(crate) fn source(&self) -> &S {
         &self.source
+    }
+
+    pub(crate) fn source_mut(&mut self) -> &mut S {
+        &mut self.source
     }
 
     pub(crate) fn driver(&self) -> &Arc<Driver> {
@@ -113,11 +129,20 @@ impl<S: Source> Registration<S> {
         self.io.readiness()
     }
 
+    /// An operation by others met `WouldBlock` after `seen` had been seen.
+    pub(crate) fn clear(&self, seen: Seen, direction: Direction) {
+        self.io.clear(seen, direction);
+    }
+
     /// A wait of its own on this source, at the caller's location.
     #[track_caller]
     pub(crate) fn wait(&self, reason: WaitReason) -> Waiting<'_, S> {
-        let leaf = Leaf::new(reason, self.object());
-        Waiting { registration: self, place: Place::default(), leaf }
+        self.wait_at(reason, Location::caller())
+    }
+
+    /// The same, at a location found elsewhere.
+    pub(crate) fn wait_at(&self, reason: WaitReason, site: &'static Location<'static>) -> Waiting<'_, S> {
+        Waiting { registration: self, place: Place::default(), leaf: Leaf::at(reason, self.object(), site) }
     }
 
     /// A future that tries `operation` until it does not block, at the caller's location.
@@ -139,8 +164,7 @@ impl<S: Source> Registration<S> {
     where
         F: FnMut(&S) -> io::Result<T>,
     {
-        let leaf = Leaf::at(reason, self.object(), site);
-        Operation { waiting: Waiting { registration: self, place: Place::default(), leaf }, operation }
+        Operation { waiting: self.wait_at(reason, site), operation }
     }
 }
 
@@ -164,7 +188,8 @@ fn direction(reason: WaitReason) -> Direction {
         | WaitReason::UnixWrite
         | WaitReason::UdpSend
         | WaitReason::UnixDatagramSend
-        | WaitReason::PipeWrite => Direction::Write,
+        | WaitReason::PipeWrite
+        | WaitReason::FdWrite => Direction::Write,
         _ => Direction::Read,
     }
 }

@@ -112,7 +112,15 @@ impl TcpListener {
     /// Cancel safe: a connection that was not returned stays in the queue.
     #[track_caller]
     pub fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send + '_ {
-        Accept::new(&self.registration, WaitReason::TcpAccept, self.accept_now(Location::caller()))
+        self.accept_for(Location::caller())
+    }
+
+    /// [`accept`](TcpListener::accept) on behalf of that place.
+    pub(crate) fn accept_for(
+        &self,
+        place: &'static Location<'static>,
+    ) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send + '_ {
+        Accept::new(&self.registration, WaitReason::TcpAccept, place, self.accept_now(place))
     }
 
     /// [`accept`](TcpListener::accept) as a poll function. A shortage of descriptors is an error here: ask again after a pause. The

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::task::ready;
 use std::time::Duration;
 
+use rustix::net::SendFlags;
+
 use super::accept::Backoff;
-use super::addr::with_addr;
+use super::addr::{abstract_addr, shown, unix_addr, with_addr};
 use super::datagram::datagram;
 use crate::scheduler::context;
 use crate::task::wait::Leaf;
@@ -34,7 +36,8 @@ impl UnixDatagram {
         Ok(UnixDatagram { registration: Registration::new(socket?, driver, Location::caller())? })
     }
 
-    /// A socket at `path`, which must not exist; the file stays when the socket is dropped. Does not wait.
+    /// A socket at `path`, which must not exist; the file stays when the socket is dropped. Does not wait. Here and below, a path may be an
+    /// [abstract name](super::UnixListener::bind).
     ///
     /// # Errors
     /// What the operating system says, with the path; for instance `AddrInUse`.
@@ -44,7 +47,8 @@ impl UnixDatagram {
     #[track_caller]
     pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<UnixDatagram> {
         let path = path.as_ref();
-        let socket = Mio::bind(path).map_err(|error| with_addr("could not bind to", path.display(), &error));
+        let socket = unix_addr(path).and_then(|addr| Mio::bind_addr(&addr));
+        let socket = socket.map_err(|error| with_addr("could not bind to", shown(path), &error));
         UnixDatagram::register("leakfree::net::UnixDatagram::bind", socket)
     }
 
@@ -96,8 +100,12 @@ impl UnixDatagram {
     /// What the operating system says, with the path; for instance `NotFound`.
     pub fn connect<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
         let path = path.as_ref();
-        let connected = self.registration.source().connect(path);
-        connected.map_err(|error| with_addr("could not connect to", path.display(), &error))
+        let socket = self.registration.source();
+        let connected = match abstract_addr(path) {
+            Some(addr) => addr.and_then(|addr| Ok(rustix::net::connect(socket, &addr)?)),
+            None => socket.connect(path),
+        };
+        connected.map_err(|error| with_addr("could not connect to", shown(path), &error))
     }
 
     /// Sends a datagram to the socket at `target`. Returns how many bytes of it were sent. While that socket's queue is full, it
@@ -144,7 +152,11 @@ impl UnixDatagram {
     /// # Errors
     /// `WouldBlock` if nothing can be sent now; else what the operating system says.
     pub fn try_send_to<P: AsRef<Path>>(&self, buf: &[u8], target: P) -> io::Result<usize> {
-        self.registration.try_io(WaitReason::UnixDatagramSend, |socket| socket.send_to(buf, target.as_ref()))
+        let target = target.as_ref();
+        self.registration.try_io(WaitReason::UnixDatagramSend, |socket| match abstract_addr(target) {
+            Some(addr) => Ok(rustix::net::sendto(socket, buf, SendFlags::NOSIGNAL, &addr?)?),
+            None => socket.send_to(buf, target),
+        })
     }
 
     /// Our address.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::accept::Accept;
-use super::addr::with_addr;
+use super::addr::{shown, unix_addr, with_addr};
 use super::registration::Registration;
 use super::unix_stream::UnixStream;
 use crate::scheduler::context;
@@ -25,7 +25,8 @@ pub struct UnixListener {
 }
 
 impl UnixListener {
-    /// Listens at `path`, which must not exist. Does not wait.
+    /// Listens at `path`, which must not exist. Does not wait. On Linux, a path that begins with a zero byte is an abstract name: no file, and gone with
+    /// the socket.
     ///
     /// # Errors
     /// What the operating system says, with the path; for instance `AddrInUse`.
@@ -36,8 +37,8 @@ impl UnixListener {
     pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<UnixListener> {
         let driver = context::driver("leakfree::net::UnixListener::bind");
         let path = path.as_ref();
-        let socket =
-            Mio::bind(path).map_err(|error| with_addr("could not listen on", path.display(), &error))?;
+        let socket = unix_addr(path).and_then(|addr| Mio::bind_addr(&addr));
+        let socket = socket.map_err(|error| with_addr("could not listen on", shown(path), &error))?;
         Ok(UnixListener { registration: Registration::new(socket, driver, Location::caller())? })
     }
 
@@ -83,7 +84,15 @@ impl UnixListener {
     /// Cancel safe: a connection that was not returned stays in the queue.
     #[track_caller]
     pub fn accept(&self) -> impl Future<Output = io::Result<(UnixStream, SocketAddr)>> + Send + '_ {
-        Accept::new(&self.registration, WaitReason::UnixAccept, self.accept_now(Location::caller()))
+        self.accept_for(Location::caller())
+    }
+
+    /// [`accept`](UnixListener::accept) on behalf of that place.
+    pub(crate) fn accept_for(
+        &self,
+        place: &'static Location<'static>,
+    ) -> impl Future<Output = io::Result<(UnixStream, SocketAddr)>> + Send + '_ {
+        Accept::new(&self.registration, WaitReason::UnixAccept, place, self.accept_now(place))
     }
 
     /// [`accept`](UnixListener::accept) as a poll function. A shortage of descriptors is an error here: ask again after a pause.

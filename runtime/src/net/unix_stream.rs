@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::path::{Path, PathBuf};
 
 use super::accept::Backoff;
+use super::addr::{shown, unix_addr, with_addr};
 use super::stream::stream;
 use crate::scheduler::context;
 use crate::task::wait::{Leaf, Object};
@@ -34,7 +35,8 @@ pub struct UnixStream {
 stream!(UnixStream, Mio, UnixRead, UnixWrite);
 
 impl UnixStream {
-    /// Connects to the socket at `path`. While the listener's queue is full, it tries again after short pauses.
+    /// Connects to the socket at `path`, which may be an [abstract name](super::UnixListener::bind). While the listener's queue is full, it tries
+    /// again after short pauses.
     ///
     /// # Errors
     /// What the operating system says, with the path; for instance `NotFound`.
@@ -189,7 +191,7 @@ impl Connect {
             if !self.backoff.is_over(cx) {
                 return Poll::Pending;
             }
-            match Mio::connect(&self.path) {
+            match unix_addr(&self.path).and_then(|addr| Mio::connect_addr(&addr)) {
                 Ok(socket) => {
                     self.current =
                         Some(UnixStream::register(socket, Arc::clone(&self.driver), self.created)?);
@@ -211,6 +213,6 @@ impl Future for Connect {
             Poll::Pending => self.leaf.pending(cx),
             Poll::Ready(_) => self.leaf.ready(),
         }
-        polled.map_err(|error| super::addr::with_addr("could not connect to", self.path.display(), &error))
+        polled.map_err(|error| with_addr("could not connect to", shown(&self.path), &error))
     }
 }

@@ -10,6 +10,7 @@
 //! | `uptime_ms`, `finished`, `newborn` | of the runtime, when the snapshot was taken |
 //! | `leaked`, `suspects` | number of leaked tasks, and of suspects, which are not counted among them |
 //! | `coverage` | `{ "complete", "parked" }`: parked tasks with a complete wait set, and all |
+//! | `tokio_tasks` | tasks alive in the runtime of tokio's behind `tokio-compat`: counted, and not judged; without the feature 0 |
 //! | `findings` | as below, the strongest verdict first |
 //! | `incidents` | `[{ "kind", "site", "message" }]`: `"spare_panic"`, `"scope_forgotten"`, `"cleanup_cut"` |
 //!
@@ -72,6 +73,7 @@ impl Report {
                 o.number("complete", self.coverage.0);
                 o.number("parked", self.coverage.1);
             });
+            o.number("tokio_tasks", self.snapshot.tokio_tasks);
             o.field("findings").array(&self.findings, finding);
             o.field("incidents").array(&self.incidents, incident);
         });

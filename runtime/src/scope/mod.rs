@@ -598,6 +598,13 @@ impl Cancelled {
         let leaf = Leaf::new(WaitReason::Cancelled, Object::Scope(scope.id));
         Cancelled { inner: Arc::clone(scope), key: None, leaf }
     }
+
+    /// As part of a call that the user wrote there.
+    #[cfg(feature = "http")]
+    pub(crate) fn for_call_at(mut self, place: &'static Location<'static>) -> Self {
+        self.leaf.set_call(place);
+        self
+    }
 }
 
 impl Future for Cancelled {

@@ -288,6 +288,13 @@ impl<S: Source> Claim<S> {
         if S::OWNED { holder.owned() } else { holder }
     }
 
+    /// As part of a call that the user wrote there.
+    #[cfg(feature = "http")]
+    pub(crate) fn for_call_at(mut self, place: &'static Location<'static>) -> Self {
+        self.leaf.set_call(place);
+        self
+    }
+
     fn poll_permits(&mut self, cx: &Context<'_>) -> Poll<Result<Held, AcquireError>> {
         ready!(self.leaf.proceed(cx));
         let permits = self.source.as_ref().expect("polled after it was ready").permits();
@@ -354,6 +361,7 @@ impl<S: Source> Claim<S> {
                 let wakes = state.serve();
                 // After that, as in `give_back`: while their number is not what it was, nobody is stuck here.
                 state.note_waiters();
+                drop(state);
                 Some(wakes)
             }
         };

@@ -212,6 +212,14 @@ impl<'a> Future for Acquire<'a> {
 #[derive(Debug)]
 pub struct AcquireOwned(Claim<Arc<Semaphore>>);
 
+#[cfg(feature = "http")]
+impl AcquireOwned {
+    /// As part of a call that the user wrote there.
+    pub(crate) fn for_call_at(self, place: &'static Location<'static>) -> AcquireOwned {
+        AcquireOwned(self.0.for_call_at(place))
+    }
+}
+
 impl Future for AcquireOwned {
     type Output = Result<OwnedSemaphorePermit, AcquireError>;
 

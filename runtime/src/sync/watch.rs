@@ -455,15 +455,17 @@ impl<T> Future for Closed<'_, T> {
         let mut state = this.shared.state();
         let granted = this.place.map(|place| state.closed.poll(place, cx, ()));
         let old = match granted {
-            // A receiver that came after the last had gone does not undo that.
-            Some(Ok(())) => {
+            Some(Ok(())) | None if state.receivers == 0 => {
                 drop(state);
                 this.leaf.ready();
                 return Poll::Ready(());
             }
-            None if state.receivers == 0 => return Poll::Ready(()),
             Some(Err(replaced)) => replaced,
-            None => {
+            // Not yet in line; or the last one had gone, and before we looked there was another.
+            Some(Ok(())) | None => {
+                if let Some(granted) = this.place.take() {
+                    state.closed.leave(granted);
+                }
                 this.place = Some(state.closed.join(cx, ()));
                 this.leaf.set_object(state.parked(this.shared.created));
                 None

@@ -86,6 +86,10 @@ reasons! {
     PipeRead = "child process pipe read", World;
     /// A write to a child process's input.
     PipeWrite = "child process pipe write", World;
+    /// Waiting until an `io::unix::AsyncFd` can be read.
+    FdRead = "AsyncFd readable", World;
+    /// Waiting until an `io::unix::AsyncFd` can be written.
+    FdWrite = "AsyncFd writable", World;
     /// `process::Child::wait`.
     ChildWait = "Child::wait", World;
     /// `signal::unix::Signal::recv` and `signal::ctrl_c`.
@@ -260,6 +264,13 @@ impl Leaf {
         self.location
     }
 
+    /// The wait is one inside a call of ours: the user wrote that call there. Before the first poll.
+    #[cfg(feature = "http")]
+    pub(crate) fn set_call(&mut self, location: &'static Location<'static>) {
+        debug_assert!(self.stamp.is_none() && !self.spent, "it has been polled");
+        self.location = location;
+    }
+
     /// Says what the wait is about, when that is known at the wait only.
     pub(crate) fn set_object(&mut self, object: Object) {
         self.object = object;
@@ -332,7 +343,7 @@ pub(crate) fn proceed_detached(cx: &Context<'_>) -> Poll<()> {
     if frame::spend() {
         return Poll::Ready(());
     }
-    Leaf::new(WaitReason::CoopYield, Object::None).pending_detached(cx);
+    Leaf::at(WaitReason::CoopYield, Object::None, frame::poll_site()).pending_detached(cx);
     coop_yield(cx);
     Poll::Pending
 }

@@ -155,6 +155,13 @@ pub struct Sleep {
 }
 
 impl Sleep {
+    /// As part of a call that the user wrote there.
+    #[cfg(feature = "http")]
+    pub(crate) fn for_call_at(mut self, place: &'static std::panic::Location<'static>) -> Self {
+        self.leaf.set_call(place);
+        self
+    }
+
     /// When it is over. For ever is 584 years after the runtime's start.
     pub fn deadline(&self) -> Instant {
         self.timer.deadline()

@@ -61,6 +61,13 @@ pub struct Timeout<F> {
 }
 
 impl<F> Timeout<F> {
+    /// As part of a call that the user wrote there.
+    #[cfg(feature = "http")]
+    pub(crate) fn for_call_at(mut self, place: &'static std::panic::Location<'static>) -> Self {
+        self.leaf.set_call(place);
+        self
+    }
+
     /// The future.
     pub fn get_ref(&self) -> &F {
         &self.future

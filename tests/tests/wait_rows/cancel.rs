@@ -2,11 +2,12 @@
 //! lost and nothing comes twice.
 
 use std::future::{Future, IntoFuture, pending};
-use std::io::{ErrorKind, IoSlice, IoSliceMut, SeekFrom};
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, SeekFrom, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use leakfree::fs::{self, DirBuilder, File, OpenOptions};
+use leakfree::io::unix::AsyncFd;
 use leakfree::io::{self, AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufReader, BufWriter};
 use leakfree::net::{
     Interest, TcpListener, TcpSocket, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream,
@@ -716,6 +717,34 @@ async fn udp_sockets() {
     let mut buf = [0; 8];
     assert_eq!(a.recv(&mut buf).await.unwrap(), 4);
     assert!(polled_once(a.recv(&mut buf)).await.is_pending());
+}
+
+#[leakfree::test(workers = 2)]
+async fn descriptors_of_others() {
+    let (mut other, ours) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let mut fd = AsyncFd::new(ours).unwrap();
+    let mut buf = [0; 8];
+    for _ in 0..3 {
+        assert!(polled_once(fd.readable()).await.is_pending());
+        assert!(polled_once(fd.readable_mut()).await.is_pending());
+        assert!(polled_once(fd.ready(Interest::READABLE)).await.is_pending());
+        assert!(polled_once(fd.ready_mut(Interest::READABLE)).await.is_pending());
+        let read = fd.async_io(Interest::READABLE, |mut fd| fd.read(&mut buf));
+        assert!(polled_once(read).await.is_pending());
+        let read = fd.async_io_mut(Interest::READABLE, |fd| fd.read(&mut buf));
+        assert!(polled_once(read).await.is_pending());
+        drop(fd.writable().await.unwrap());
+        drop(fd.writable_mut().await.unwrap());
+    }
+    other.write_all(b"once").unwrap();
+    // Guards that are dropped leave it ready; what was not read is there still.
+    drop(fd.readable().await.unwrap());
+    drop(fd.readable_mut().await.unwrap());
+    assert_eq!(fd.async_io(Interest::READABLE, |mut fd| fd.read(&mut buf)).await.unwrap(), 4);
+    assert_eq!(&buf[..4], b"once");
+    let read = fd.async_io(Interest::READABLE, |mut fd| fd.read(&mut buf));
+    assert!(polled_once(read).await.is_pending());
 }
 
 #[leakfree::test(workers = 2)]

@@ -1,11 +1,12 @@
 //! Rows of the waits that no other file has: a task is parked on each, and the record has the reason, the object, and the line here.
 
 use std::future::{Future, pending, poll_fn};
-use std::io::{IoSlice, IoSliceMut, SeekFrom};
+use std::io::{IoSlice, IoSliceMut, Read, SeekFrom, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use leakfree::fs::{self, DirBuilder, File, OpenOptions};
+use leakfree::io::unix::AsyncFd;
 use leakfree::io::{self, AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufReader, BufWriter};
 use leakfree::net::{
     Interest, TcpListener, TcpSocket, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream,
@@ -418,6 +419,67 @@ async fn udp_sockets() {
     check(park!(poll_fn(|cx| a.poll_recv(cx, &mut [0]))), R::UdpRecv, Some(made));
     let a = Arc::clone(&socket);
     check(park!(poll_fn(|cx| a.poll_recv_from(cx, &mut [0]))), R::UdpRecv, Some(made));
+    // Between two sockets of one machine there is always room. So it is said that there was none, and no news comes.
+    let addr = socket.local_addr().unwrap();
+    socket.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into())).unwrap_err();
+    let a = Arc::clone(&socket);
+    check(park!(a.send(&[0])), R::UdpSend, Some(made));
+    let a = Arc::clone(&socket);
+    check(park!(a.send_to(&[0], addr)), R::UdpSend, Some(made));
+    let a = Arc::clone(&socket);
+    check(park!(a.writable()), R::UdpSend, Some(made));
+    let a = Arc::clone(&socket);
+    check(park!(a.ready(Interest::WRITABLE)), R::UdpSend, Some(made));
+    let a = Arc::clone(&socket);
+    check(park!(poll_fn(|cx| a.poll_send(cx, &[0]))), R::UdpSend, Some(made));
+    check(park!(poll_fn(|cx| socket.poll_send_to(cx, &[0], addr))), R::UdpSend, Some(made));
+}
+
+#[leakfree::test(workers = 2)]
+async fn descriptors_of_others() {
+    let pair = || {
+        let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+        a.set_nonblocking(true).unwrap();
+        (AsyncFd::new(a).unwrap(), b)
+    };
+    let made = line!() - 2;
+    // Room for nothing more.
+    let full = async || {
+        let (fd, b) = pair();
+        while fd.writable().await.unwrap().try_io(|fd| fd.get_ref().write(&[0; 4096])).is_ok() {}
+        (fd, b)
+    };
+    let (fd, _other) = pair();
+    check(park!(fd.readable()), R::FdRead, Some(made));
+    let (fd, _other) = pair();
+    check(park!(fd.ready(Interest::READABLE)), R::FdRead, Some(made));
+    let (mut fd, _other) = pair();
+    check(park!(fd.readable_mut()), R::FdRead, Some(made));
+    let (mut fd, _other) = pair();
+    check(park!(fd.ready_mut(Interest::READABLE)), R::FdRead, Some(made));
+    let (fd, _other) = pair();
+    check(park!(poll_fn(|cx| fd.poll_read_ready(cx).map(drop))), R::FdRead, Some(made));
+    let (mut fd, _other) = pair();
+    check(park!(poll_fn(|cx| fd.poll_read_ready_mut(cx).map(drop))), R::FdRead, Some(made));
+    let (fd, _other) = pair();
+    check(park!(fd.async_io(Interest::READABLE, |mut fd| fd.read(&mut [0]))), R::FdRead, Some(made));
+    let (mut fd, _other) = pair();
+    check(park!(fd.async_io_mut(Interest::READABLE, |fd| fd.read(&mut [0]))), R::FdRead, Some(made));
+    let (fd, _other) = full().await;
+    check(park!(fd.writable()), R::FdWrite, Some(made));
+    let (mut fd, _other) = full().await;
+    check(park!(fd.writable_mut()), R::FdWrite, Some(made));
+    let (fd, _other) = full().await;
+    check(park!(poll_fn(|cx| fd.poll_write_ready(cx).map(drop))), R::FdWrite, Some(made));
+    let (mut fd, _other) = full().await;
+    check(park!(poll_fn(|cx| fd.poll_write_ready_mut(cx).map(drop))), R::FdWrite, Some(made));
+    let (fd, _other) = full().await;
+    check(park!(fd.async_io(Interest::WRITABLE, |mut fd| fd.write(&[0]))), R::FdWrite, Some(made));
+    let (fd, _other) = full().await;
+    let both = Interest::READABLE | Interest::WRITABLE;
+    let (task, line) = park!(fd.ready(both));
+    let waits: Vec<_> = task.waits.iter().map(|wait| (wait.reason, wait.site.line)).collect();
+    assert_eq!(waits, [(R::FdRead, line), (R::FdWrite, line)]);
 }
 
 #[leakfree::test(workers = 2)]
