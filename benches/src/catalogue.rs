@@ -46,7 +46,11 @@ pub const WORKLOADS: &[Workload] = &[
     workload("skynet", Kind::Steps, "leaf, of 100,000; each inner task spawns and joins 10"),
     workload("fork-join", Kind::Steps, "task of a binary tree, 8,191 tasks"),
     workload("burst", Kind::Steps, "burst: 16 tasks of some 5 us of compute; join all"),
-    workload("timers-dropped", Kind::Steps, "timer armed and dropped, 1,000 alive at once in each of 8 tasks"),
+    workload(
+        "timers-dropped",
+        Kind::Steps,
+        "timer armed and dropped, 1,000 alive at once in each of 8 tasks",
+    ),
     workload("timers-fired", Kind::Clock, "timer of 1 to 10 ms that fires, 100 tasks"),
     workload("tcp-echo", Kind::Steps, "round trip of 64 bytes, 64 connections"),
     workload("http", Kind::Clock, "HTTP/1.1 request, keep-alive, 32 connections from another process"),

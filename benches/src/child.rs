@@ -48,8 +48,7 @@ pub fn ran() -> Option<ExitCode> {
     if child != "--child" {
         return None;
     }
-    let (Some(peer), Ok(workers), Some(extent)) =
-        (peers::find(peer), workers.parse(), parse_extent(extent))
+    let (Some(peer), Ok(workers), Some(extent)) = (peers::find(peer), workers.parse(), parse_extent(extent))
     else {
         return Some(ExitCode::FAILURE);
     };

@@ -27,4 +27,5 @@ pub const ALLOCATOR: Allocator = mimalloc::MiMalloc;
 pub const ALLOCATOR: Allocator = std::alloc::System;
 
 /// Its name.
-pub const ALLOCATOR_NAME: &str = if cfg!(feature = "mimalloc") { "mimalloc" } else { "the system's allocator" };
+pub const ALLOCATOR_NAME: &str =
+    if cfg!(feature = "mimalloc") { "mimalloc" } else { "the system's allocator" };

@@ -50,7 +50,11 @@ impl Generator {
     /// If the generator or the server has failed.
     pub fn requests(&mut self, n: usize) -> io::Result<()> {
         let answer = self.ask(&n.to_string())?;
-        if answer == "ok" { Ok(()) } else { Err(io::Error::other(format!("the load generator said {answer:?}"))) }
+        if answer == "ok" {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("the load generator said {answer:?}")))
+        }
     }
 
     /// Forgets the latencies seen so far.

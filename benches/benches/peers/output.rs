@@ -62,7 +62,8 @@ impl Row {
         let mut text = format!("{:<18}", self.workload.name);
         for (name, results) in names.iter().zip(&self.results) {
             let figure = ["wall", "p50", "heap"].into_iter().find_map(|figure| results.spread(figure));
-            let _ = write!(text, " {name} {}", figure.map_or("-".to_string(), |figure| number(figure.median)));
+            let _ =
+                write!(text, " {name} {}", figure.map_or("-".to_string(), |figure| number(figure.median)));
         }
         text
     }
@@ -150,7 +151,8 @@ impl Report<'_> {
                 continue;
             }
             let columns = self.names.join(" | ");
-            let _ = writeln!(text, "### {heading}\n\n| workload | {columns} | {} / best other |", self.names[0]);
+            let _ =
+                writeln!(text, "### {heading}\n\n| workload | {columns} | {} / best other |", self.names[0]);
             let _ = writeln!(text, "|---|{}---|", "---|".repeat(self.names.len()));
             let _ = writeln!(text, "{}", lines.concat());
         }
@@ -189,8 +191,10 @@ impl Report<'_> {
                 for (figure, _) in FIGURES {
                     let values = result.values(figure);
                     if values.iter().any(Option::is_some) {
-                        let values: Vec<_> =
-                            values.iter().map(|v| v.map_or("null".to_string(), |v| format!("{v:.3}"))).collect();
+                        let values: Vec<_> = values
+                            .iter()
+                            .map(|v| v.map_or("null".to_string(), |v| format!("{v:.3}")))
+                            .collect();
                         let _ = write!(figures, ", \"{figure}\": [{}]", values.join(", "));
                     }
                 }

@@ -95,7 +95,8 @@ pub(super) fn http(runtime: &rt::Runtime, plan: &Plan) -> Measured {
     let load = Mutex::new(load);
     let lock = || load.lock().expect("nobody panics with it");
     let step = || lock().requests(REQUESTS).expect("the server answers");
-    let measured = measure_after(plan, REQUESTS, step, || lock().reset().expect("the load generator is there"));
+    let measured =
+        measure_after(plan, REQUESTS, step, || lock().reset().expect("the load generator is there"));
     let load = load.into_inner().expect("nobody panics with it");
     measured.with(load.end().expect("the load generator is there"))
 }

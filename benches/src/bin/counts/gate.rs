@@ -49,7 +49,9 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     if worse.is_empty() {
         return Ok(());
     }
-    Err(format!("{worse}If that has to be: cargo run --release -p leakfree-benches --bin counts -- gate --bless"))
+    Err(format!(
+        "{worse}If that has to be: cargo run --release -p leakfree-benches --bin counts -- gate --bless"
+    ))
 }
 
 /// Two at a time: counts do not care.
@@ -94,7 +96,8 @@ fn compare(baseline: &[Line], lines: &[Line]) -> String {
         if before.instructions > 0.0 && line.instructions > before.instructions * INSTRUCTIONS {
             let (then, now) = (before.instructions, line.instructions);
             let ratio = now / then;
-            let _ = writeln!(worse, "{name}: {now:.0} instructions per step, {then:.0} in gate.txt: {ratio:.3}");
+            let _ =
+                writeln!(worse, "{name}: {now:.0} instructions per step, {then:.0} in gate.txt: {ratio:.3}");
         }
     }
     worse
@@ -110,7 +113,8 @@ fn first_line() -> String {
 }
 
 fn render(lines: &[Line]) -> String {
-    let mut text = format!("{}\n# workload, allocations per operation, instructions per step; 1 worker\n", first_line());
+    let mut text =
+        format!("{}\n# workload, allocations per operation, instructions per step; 1 worker\n", first_line());
     for Line { workload, allocations, instructions } in lines {
         let _ = writeln!(text, "{workload:<18} {allocations:>8.4} {instructions:>12.0}");
     }

@@ -29,7 +29,9 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     println!("| workload | {} | {} / best other |", names.join(" | "), names[0]);
     println!("|---|{}---|", "---|".repeat(names.len()));
     let mut ratios = Vec::new();
-    for workload in deterministic().filter(|workload| only.is_empty() || only.iter().any(|n| n == workload.name)) {
+    for workload in
+        deterministic().filter(|workload| only.is_empty() || only.iter().any(|n| n == workload.name))
+    {
         let mut counts = Vec::new();
         for subject in &subjects {
             counts.push(per_step(&subject.program, subject.peer, workload.name)?);
