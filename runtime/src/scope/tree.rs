@@ -129,6 +129,8 @@ static MOVING: Mutex<()> = Mutex::new(());
 pub(super) struct End {
     /// The owner's registration.
     pub(super) waker: Option<Waker>,
+    /// The address of the task that made it.
+    waiting: usize,
     /// What polls the body, if that is no task but a future which polls by need: a set of futures.
     pub(super) body_waker: Option<Waker>,
     pub(super) then: Option<Then>,
@@ -631,18 +633,26 @@ impl ScopeInner {
 
     /// The same, as long as `wanted` holds under the lock.
     fn register_end_if(&self, cx: &Context<'_>, wanted: impl FnOnce() -> bool) -> bool {
-        let other = {
+        let polled = frame::header().addr();
+        let (old, other) = {
             let mut end = lock(&self.end);
             if self.is_over() || !wanted() {
                 return false;
             }
-            match &end.waker {
+            let old = match &end.waker {
                 Some(waker) if waker::will_wake(waker, cx) => None,
-                _ => end.waker.replace(waker::register(cx)).map(waker::fire),
+                _ => end.waker.replace(waker::register(cx)),
+            };
+            // A waker that cannot be told from this one, or is made anew in each poll, would wake us for ever.
+            if end.waiting == polled {
+                (old, None)
+            } else {
+                end.waiting = polled;
+                (None, old.map(waker::fire))
             }
         };
         // A task that waited here before, for the scope has moved from it to us: it looks again, and goes on.
-        drop(other);
+        drop((old, other));
         true
     }
 
