@@ -169,6 +169,15 @@ impl Idle {
         Searching(())
     }
 
+    /// Whether the word says what the list does: so many sleepers, so many others that search, watched or not.
+    #[cfg(loom)]
+    pub(crate) fn is_consistent(&self, searching: usize) -> bool {
+        let sleepers = self.sleepers.lock().unwrap_or_else(|e| e.into_inner());
+        let word = self.word();
+        (word.sleeping(), word.searching(), word.watched())
+            == (sleepers.list.len(), searching, sleepers.watcher.is_some())
+    }
+
     /// Whether every worker sleeps. A moment's truth.
     pub(crate) fn all_asleep(&self) -> bool {
         Word(self.word.load(SeqCst)).sleeping() == self.workers

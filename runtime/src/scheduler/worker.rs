@@ -5,21 +5,20 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
-use std::thread;
 use std::time::Duration;
-
-use crossbeam_deque::{Steal, Worker as Queue};
 
 use super::context;
 use super::idle::{Searching, Sleep};
+use super::queue::{Steal, Worker as Queue};
 use super::shared::{self, Remote, Shared};
 use crate::driver::Seat;
+use crate::loom::thread;
 use crate::task::frame;
 use crate::task::hooks::Cause;
 use crate::task::runnable::Runnable;
 
 /// Polls between two looks at the clock, the driver and the injector.
-pub(crate) const TURN: u32 = 61;
+pub(crate) const TURN: u32 = if cfg!(loom) { 4 } else { 61 };
 /// One in so many turns begins with a look at how long its first task was parked.
 const SAMPLED: u32 = 4;
 /// Tasks run from the LIFO slot in a row.
@@ -28,7 +27,7 @@ pub(crate) const LIFO_MAX: u32 = 3;
 const WATCH_MIN: Duration = Duration::from_micros(50);
 const WATCH_MAX: Duration = Duration::from_millis(1);
 /// Rounds of stealing before a worker gives up and sleeps.
-const SEARCH_ROUNDS: usize = 3;
+const SEARCH_ROUNDS: usize = if cfg!(loom) { 1 } else { 3 };
 /// Looks at a driver where another worker fetches events: some 30 us, half of what a sleep and a wake-up take.
 const FETCH_TRIES: usize = 400;
 
@@ -190,7 +189,7 @@ impl Worker {
     }
 
     /// Looks for events without waiting for any, and queues whom they wake.
-    fn turn_driver(&self, seat: Option<Seat<'_>>) {
+    pub(crate) fn turn_driver(&self, seat: Option<Seat<'_>>) {
         let mut woken = self.woken.take();
         if let Some(seat) = seat {
             seat.turn(Some(Duration::ZERO), &mut woken);
@@ -228,7 +227,7 @@ impl Worker {
             match self.shared.injector.steal_batch_and_pop(&self.queue) {
                 Steal::Success(task) => return Some(task),
                 Steal::Empty => return None,
-                Steal::Retry => std::hint::spin_loop(),
+                Steal::Retry => crate::loom::spin_loop(),
             }
         }
     }
@@ -337,7 +336,7 @@ impl Worker {
 
     /// Blocks in the driver if nobody is there, else on the condvar. What the driver woke is in our queue
     /// then. True if somebody unparked us. A worker holds a paused clock everywhere but here.
-    fn park(&self, timeout: Option<Duration>) -> bool {
+    pub(crate) fn park(&self, timeout: Option<Duration>) -> bool {
         let parker = &self.shared.remotes[self.index].parker;
         let driver = &self.shared.driver;
         let mut woken = self.woken.take();

@@ -22,9 +22,7 @@
 use std::any::Any;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -34,6 +32,9 @@ use super::count::ChildCount;
 use super::future::OnStuck;
 use super::limit::Limit;
 use crate::driver::wheel::Key;
+use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 use crate::report::snapshot::{IncidentKind, ScopeKind};
 use crate::scheduler::context;
 use crate::scheduler::shared::Shared;
@@ -122,7 +123,15 @@ impl Place {
 }
 
 /// (S3) One scope at a time moves to another task: what is in its body may be moving to a third one.
-static MOVING: Mutex<()> = Mutex::new(());
+fn moving() -> MutexGuard<'static, ()> {
+    #[cfg(not(loom))]
+    static MOVING: Mutex<()> = Mutex::new(());
+    #[cfg(loom)]
+    ::loom::lazy_static! {
+        static ref MOVING: Mutex<()> = Mutex::new(());
+    }
+    lock(&MOVING)
+}
 
 /// What happens at the end, and what it waits for.
 #[derive(Default)]
@@ -203,7 +212,7 @@ impl Lists {
 }
 
 fn next_scope_id() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     NEXT.fetch_add(1, Relaxed)
 }
 
@@ -310,7 +319,7 @@ impl ScopeInner {
 
     /// The scope's future is polled by another task than before: that one is its owner from now on.
     pub(super) fn follow(self: &Arc<ScopeInner>, task: TaskRef) {
-        let moving = lock(&MOVING);
+        let moving = moving();
         // (S3) We are the new owner's first.
         let from = lock(&self.place).owner.replace(task.clone());
         // Scopes in our body move with it, whether they are polled this time or not.
@@ -335,7 +344,7 @@ impl ScopeInner {
         std::iter::successors(around, |scope| scope.enclosing()).any(|scope| Arc::ptr_eq(&scope, self))
     }
 
-    /// Moves the scopes in our body from one task to another, and returns them. The caller holds `MOVING`.
+    /// Moves the scopes in our body from one task to another, and returns them. The caller holds `moving`.
     fn carry(self: &Arc<ScopeInner>, from: &TaskRef, to: &TaskRef) -> Vec<Arc<ScopeInner>> {
         let mut rest = scopes_of(from);
         let mut carried: Vec<Arc<ScopeInner>> = Vec::new();
@@ -388,7 +397,7 @@ impl ScopeInner {
             });
         }
         // Each after the one that encloses it; in turn with whoever counts some of them for another move.
-        let moving = lock(&MOVING);
+        let moving = moving();
         below.iter().for_each(|scope| scope.count_depth());
         drop(moving);
         for scope in below {

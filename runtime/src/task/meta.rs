@@ -74,8 +74,8 @@ pub(crate) use on::Record;
 
 #[cfg(not(leakfree_norecord))]
 mod on {
-    use std::sync::atomic::Ordering::{Acquire, Release};
-    use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
+    use crate::loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+    use crate::loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
 
     use super::super::wait::{Object, WaitReason};
     use super::*;
