@@ -98,3 +98,36 @@ impl Drop for Scripted {
         self.0.last_act.with_mut(|last| unsafe { *last += 1 });
     }
 }
+
+impl Script {
+    /// The future is gone, after so many polls, and so are its outputs.
+    pub fn assert_over(&self, polls: usize, outputs: usize) {
+        assert_eq!(self.polls.load(SeqCst), polls);
+        assert_eq!(self.drops.load(SeqCst), 1);
+        assert_eq!(self.outputs.load(SeqCst), outputs);
+    }
+}
+
+/// Runs a model, and says what it took.
+pub fn model(f: impl Fn() + Send + Sync + 'static) {
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&count);
+    let begin = std::time::Instant::now();
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 5_000;
+    builder.check(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        f();
+    });
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let count = count.load(std::sync::atomic::Ordering::Relaxed);
+    eprintln!("{name}: {count} executions in {:.1} s", begin.elapsed().as_secs_f32());
+}
+
+/// Runs a model with either stand-in for the queues: see `scheduler/queue.rs`.
+pub fn both_queues(f: impl Fn() + Send + Sync + Clone + 'static) {
+    for with_lock in [false, true] {
+        leakfree::model::set_queues_with_lock(with_lock);
+        model(f.clone());
+    }
+}

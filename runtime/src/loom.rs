@@ -4,7 +4,15 @@
 //! reference-counted or set once (`Arc`, `OnceLock`) stays std's: their orders are not ours to check.
 
 #[cfg(not(loom))]
-pub(crate) use std::{sync, thread};
+pub(crate) use std::thread;
+
+#[cfg(not(loom))]
+pub(crate) mod sync {
+    pub(crate) use std::sync::{
+        Condvar, Mutex, Mutex as TryMutex, MutexGuard, MutexGuard as TryMutexGuard, PoisonError, TryLockError,
+        atomic,
+    };
+}
 
 #[cfg(loom)]
 pub(crate) mod thread {
@@ -68,7 +76,7 @@ pub(crate) mod sync {
 
     pub(crate) use ::loom::sync::{Condvar, MutexGuard};
 
-    pub(crate) use super::stand_in::Mutex;
+    pub(crate) use super::stand_in::{Mutex, TryMutex, TryMutexGuard};
 
     pub(crate) mod atomic {
         pub(crate) use ::loom::sync::atomic::*;
@@ -78,9 +86,12 @@ pub(crate) mod sync {
 #[cfg(loom)]
 mod stand_in {
     use std::fmt;
-    use std::sync::{LockResult, OnceLock, TryLockResult};
+    use std::ops::{Deref, DerefMut};
+    use std::sync::{LockResult, OnceLock, TryLockError, TryLockResult};
 
     use ::loom::sync::MutexGuard;
+    use ::loom::sync::atomic::AtomicBool;
+    use ::loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
     pub(crate) struct Mutex<T> {
         inner: OnceLock<::loom::sync::Mutex<T>>,
@@ -103,14 +114,56 @@ mod stand_in {
             self.inner().lock()
         }
 
-        #[track_caller]
-        pub(crate) fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
-            self.inner().try_lock()
-        }
-
         pub(crate) fn get_mut(&mut self) -> LockResult<&mut T> {
             self.inner();
             self.inner.get_mut().expect("made above").get_mut()
+        }
+    }
+
+    /// A lock that is only tried. (A thread that is about to try loom's own is blocked while another has it.)
+    #[derive(Debug)]
+    pub(crate) struct TryMutex<T> {
+        taken: AtomicBool,
+        value: std::sync::Mutex<T>,
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct TryMutexGuard<'a, T> {
+        mutex: &'a TryMutex<T>,
+        /// `None` while it is dropped.
+        value: Option<std::sync::MutexGuard<'a, T>>,
+    }
+
+    impl<T> TryMutex<T> {
+        pub(crate) fn new(value: T) -> TryMutex<T> {
+            TryMutex { taken: AtomicBool::new(false), value: std::sync::Mutex::new(value) }
+        }
+
+        pub(crate) fn try_lock(&self) -> TryLockResult<TryMutexGuard<'_, T>> {
+            match self.taken.compare_exchange(false, true, Acquire, Relaxed) {
+                Ok(_) => Ok(TryMutexGuard { mutex: self, value: Some(self.value.lock().unwrap()) }),
+                Err(_) => Err(TryLockError::WouldBlock),
+            }
+        }
+    }
+
+    impl<T> Deref for TryMutexGuard<'_, T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            self.value.as_ref().expect("there up to the drop")
+        }
+    }
+
+    impl<T> DerefMut for TryMutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.value.as_mut().expect("there up to the drop")
+        }
+    }
+
+    impl<T> Drop for TryMutexGuard<'_, T> {
+        fn drop(&mut self) {
+            self.value = None;
+            self.mutex.taken.store(false, Release);
         }
     }
 

@@ -398,7 +398,7 @@ impl Engine {
 
     /// What the root scope was cancelled for.
     pub fn cancelled_for(&self) -> String {
-        self.root.cancel_reason().to_string()
+        self.root.cancel_reason().message().unwrap_or_default().to_owned()
     }
 
     /// Threads of the blocking pool.

@@ -2,12 +2,12 @@
 //! is kept, and belongs to whichever wait comes first.
 
 use std::io;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use mio::{Registry, Token};
 
-use crate::loom::sync::{Arc, Condvar, Mutex};
+use crate::loom::sync::{Condvar, Mutex};
 
 /// Sources want one; nothing is ever reported of them.
 static KERNEL: LazyLock<mio::Poll> = LazyLock::new(|| mio::Poll::new().expect("a descriptor"));

@@ -23,14 +23,14 @@ use self::io::{Sources, WAKE};
 use self::wheel::{Key, Wheel};
 use crate::loom::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::loom::sync::atomic::AtomicU64;
-use crate::loom::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError, TryLockError, TryMutex, TryMutexGuard};
 
 /// Nobody sleeps in the driver, or not for a timer's sake.
 const NO_DEADLINE: u64 = u64::MAX;
 
 pub(crate) struct Driver {
     clock: Clock,
-    poll: Mutex<Poll>,
+    poll: TryMutex<Poll>,
     waker: PollWaker,
     sources: Sources,
     timers: Mutex<Timers>,
@@ -92,7 +92,7 @@ impl Queue {
 #[derive(Debug)]
 pub(crate) struct Seat<'a> {
     driver: &'a Driver,
-    poll: MutexGuard<'a, Poll>,
+    poll: TryMutexGuard<'a, Poll>,
 }
 
 impl Seat<'_> {
@@ -191,7 +191,7 @@ impl Driver {
         };
         Ok(Driver {
             clock,
-            poll: Mutex::new(poll),
+            poll: TryMutex::new(poll),
             waker,
             sources,
             timers: Mutex::new(Timers { queue, shut_down: false }),

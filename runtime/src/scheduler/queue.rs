@@ -17,7 +17,7 @@ mod stand_in {
     use std::mem::ManuallyDrop;
     use std::sync::Arc;
 
-    use crate::loom::sync::Mutex;
+    use crate::loom::sync::{TryMutex, TryMutexGuard};
     use crate::loom::sync::atomic::AtomicUsize;
     use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
     use crate::task::runnable::Runnable;
@@ -37,7 +37,7 @@ mod stand_in {
     }
 
     enum Queue {
-        Lock(Mutex<VecDeque<Runnable>>),
+        Lock(TryMutex<VecDeque<Runnable>>),
         Atomics {
             /// The next to take; who moves it has what was there.
             head: AtomicUsize,
@@ -48,10 +48,19 @@ mod stand_in {
         },
     }
 
+    fn lock<T>(mutex: &TryMutex<T>) -> TryMutexGuard<'_, T> {
+        loop {
+            match mutex.try_lock() {
+                Ok(guard) => return guard,
+                Err(_) => crate::loom::spin_loop(),
+            }
+        }
+    }
+
     impl Queue {
         fn new() -> Arc<Queue> {
             Arc::new(match WITH_LOCK.get() {
-                true => Queue::Lock(Mutex::new(VecDeque::new())),
+                true => Queue::Lock(TryMutex::new(VecDeque::new())),
                 false => Queue::Atomics {
                     head: AtomicUsize::new(0),
                     tail: AtomicUsize::new(0),
@@ -62,7 +71,7 @@ mod stand_in {
 
         fn push(&self, task: Runnable) {
             match self {
-                Queue::Lock(tasks) => tasks.lock().unwrap().push_back(task),
+                Queue::Lock(tasks) => lock(tasks).push_back(task),
                 Queue::Atomics { tail, slots, .. } => {
                     let at = tail.fetch_add(1, Relaxed);
                     assert!(at < SLOTS, "a model pushes less");
@@ -95,7 +104,7 @@ mod stand_in {
 
         fn is_empty(&self) -> bool {
             match self {
-                Queue::Lock(tasks) => tasks.lock().unwrap().is_empty(),
+                Queue::Lock(tasks) => lock(tasks).is_empty(),
                 Queue::Atomics { head, slots, .. } => {
                     let at = head.load(Relaxed);
                     slots.get(at).is_none_or(|slot| slot.load(Acquire) == 0)
