@@ -110,11 +110,22 @@ impl Script {
 
 /// Runs a model, and says what it took.
 pub fn model(f: impl Fn() + Send + Sync + 'static) {
+    bounded(usize::MAX, f);
+}
+
+/// The same for a model that takes minutes at three preemptions: two at the most, unless `LEAKFREE_MODELS=full` is set.
+pub fn big(f: impl Fn() + Send + Sync + 'static) {
+    let full = std::env::var("LEAKFREE_MODELS").is_ok_and(|models| models == "full");
+    bounded(if full { usize::MAX } else { 2 }, f);
+}
+
+fn bounded(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = std::sync::Arc::clone(&count);
     let begin = std::time::Instant::now();
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 5_000;
+    builder.preemption_bound = builder.preemption_bound.map(|bound| bound.min(preemptions));
     builder.check(move || {
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         f();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use leakfree::model::Engine;
-use leakfree_loom_tests::{Script, Scripted, both_queues, model};
+use leakfree_loom_tests::{Script, Scripted, big, both_queues, model};
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::SeqCst;
 use loom::thread;
@@ -77,7 +77,7 @@ fn a_spawn_against_the_shutdown_is_run_or_comes_back_cancelled() {
 
 #[test]
 fn a_wake_against_the_shutdown_touches_nothing_that_is_gone() {
-    model(|| {
+    big(|| {
         let engine = Engine::new(1);
         let script = Script::new(&[1, 0]);
         let handle = engine.root().spawn(Scripted(script.clone()));
@@ -125,7 +125,7 @@ fn a_task_that_leaves_while_the_walk_cancels_is_dropped_once() {
 
 #[test]
 fn a_cancel_goes_down_two_levels() {
-    model(|| {
+    big(|| {
         let engine = Engine::new(1);
         let script = Script::new(&[1]);
         let child = Scripted(script.clone());
@@ -206,7 +206,7 @@ type Moving = Arc<std::sync::Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send
 
 #[test]
 fn a_scope_that_moves_to_another_task_is_cancelled_with_it() {
-    model(|| {
+    big(|| {
         let engine = Engine::new(1);
         let script = Script::new(&[1]);
         let child = Scripted(script.clone());
@@ -266,7 +266,7 @@ fn a_shield_holds_off_the_drop_to_its_end() {
 
 #[test]
 fn a_worker_that_blocks_in_place_hands_its_role_over() {
-    both_queues(|| {
+    big(|| {
         let engine = Engine::new(1);
         let turns = Arc::new((loom::sync::Mutex::new(false), loom::sync::Condvar::new()));
         let (waits, tells) = (turns.clone(), turns.clone());

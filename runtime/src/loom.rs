@@ -72,7 +72,7 @@ pub(crate) fn spin_loop() {
 
 #[cfg(loom)]
 pub(crate) mod sync {
-    pub(crate) use std::sync::{Arc, PoisonError, TryLockError};
+    pub(crate) use std::sync::{PoisonError, TryLockError};
 
     pub(crate) use ::loom::sync::{Condvar, MutexGuard};
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use loom::sync::Mutex;
+use loom::sync::{Condvar, Mutex};
 use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use crate::driver::Driver;
@@ -258,6 +258,9 @@ pub struct Workers {
     injector: Mutex<usize>,
     ran: AtomicUsize,
     shutdown: AtomicUsize,
+    /// Each task blocks its worker until so many have begun.
+    block_until: AtomicUsize,
+    begun: (Mutex<usize>, Condvar),
 }
 
 impl Workers {
@@ -268,6 +271,21 @@ impl Workers {
             injector: Mutex::new(0),
             ran: AtomicUsize::new(0),
             shutdown: AtomicUsize::new(0),
+            block_until: AtomicUsize::new(0),
+            begun: (Mutex::new(0), Condvar::new()),
+        }
+    }
+
+    /// Each task blocks its worker until so many have begun. Before the first push.
+    pub fn block_until(&self, tasks: usize) {
+        self.block_until.store(tasks, SeqCst);
+    }
+
+    /// Blocks this thread until so many tasks have begun.
+    pub fn wait_for(&self, tasks: usize) {
+        let mut begun = self.begun.0.lock().unwrap();
+        while *begun < tasks {
+            begun = self.begun.1.wait(begun).unwrap();
         }
     }
 
@@ -310,6 +328,9 @@ impl Workers {
                     }
                 }
                 self.ran.fetch_add(1, SeqCst);
+                *self.begun.0.lock().unwrap() += 1;
+                self.begun.1.notify_all();
+                self.wait_for(self.block_until.load(SeqCst));
                 continue;
             }
             if searching.is_none() {
