@@ -3,7 +3,7 @@
 #![cfg(loom)]
 
 use leakfree::model::{Engine, Idle, Parker, Workers};
-use leakfree_loom_tests::model;
+use leakfree_loom_tests::{big, model};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use loom::thread;
@@ -50,7 +50,7 @@ fn one_worker_runs_what_is_pushed_while_it_goes_to_sleep() {
 
 #[test]
 fn two_workers_run_all_that_is_pushed_and_both_hear_of_the_shutdown() {
-    loom::model(|| {
+    big(|| {
         let workers = Arc::new(Workers::new(2));
         let threads: Vec<_> = (0..2)
             .map(|index| {
@@ -60,9 +60,7 @@ fn two_workers_run_all_that_is_pushed_and_both_hear_of_the_shutdown() {
             .collect();
         workers.push();
         workers.push();
-        while workers.ran() < 2 {
-            thread::yield_now();
-        }
+        workers.wait_for(2);
         workers.shut_down();
         for thread in threads {
             thread.join().unwrap();
@@ -92,7 +90,7 @@ fn the_word_and_the_list_change_together() {
 
 #[test]
 fn the_last_searcher_that_finds_work_wakes_another() {
-    model(|| {
+    big(|| {
         let workers = Arc::new(Workers::new(2));
         // The first task of two blocks its worker until the second is run by the other.
         workers.block_until(2);
