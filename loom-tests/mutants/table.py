@@ -7,8 +7,8 @@ MUTANTS = [
     # ---- the state word
     ("task/state.rs", "let mut bits = self.0.load(Acquire);\n        if bits >= WAKES_HALF", "self.0.load(Acquire)", "self.0.load(Relaxed)", "task_state::what_was_done_before_a_wake_is_seen_by_a_poll_that_answers_it"),
     ("task/state.rs", "let prev = self.0.fetch_add(WAKE, AcqRel);", "AcqRel", "Relaxed", "task_state::what_was_done_before_a_wake_is_seen_by_a_poll_that_answers_it"),
-    ("task/state.rs", "            let new = bits - start.wakes;", "bits - start.wakes", "bits & !WAKES", "task_state::a_wake_during_the_poll_is_one_further_poll"),
-    ("task/state.rs", "            if new & WAKES != 0 {\n                (OnPollEnd::Reschedule", "new & WAKES != 0", "false", "task_state::a_wake_during_the_poll_is_one_further_poll"),
+    ("task/state.rs", "            let new = bits - start.wakes;", "bits - start.wakes", "bits & !WAKES", "task_state::a_wake_by_value_brings_one_further_poll"),
+    ("task/state.rs", "            if new & WAKES != 0 {\n                (OnPollEnd::Reschedule", "new & WAKES != 0", "false", "task_state::a_wake_by_value_brings_one_further_poll"),
     ("task/state.rs", "            } else if Bits(new).is_unwakeable() {\n                (OnPollEnd", "Bits(new).is_unwakeable()", "false", "unwakeable::a_waker_dropped_during_the_poll_is_said_at_one_edge_or_the_other"),
     ("task/state.rs", "            if Bits(new).is_unwakeable() {\n                (OnWakerDrop", "Bits(new).is_unwakeable()", "false", "unwakeable::the_last_of_two_wakers_dropped_says_it_once"),
     ("task/state.rs", "            } else if Bits(new).is_stuck() {\n                (OnWakerDrop", "Bits(new).is_stuck()", "false", "grace::the_last_waker_dropped_during_the_grace_ends_it"),

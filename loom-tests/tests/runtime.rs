@@ -210,10 +210,11 @@ fn a_scope_that_moves_to_another_task_is_cancelled_with_it() {
         let engine = Engine::new(1);
         let script = Script::new(&[1]);
         let child = Scripted(script.clone());
-        let scoped: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(leakfree::scope(async move |scope| {
-            drop(scope.spawn(child));
-            std::future::pending::<()>().await;
-        }));
+        let scoped: Pin<Box<dyn Future<Output = ()> + Send>> =
+            Box::pin(leakfree::scope(async move |scope| {
+                drop(scope.spawn(child));
+                std::future::pending::<()>().await;
+            }));
         let moving: Moving = Arc::new(std::sync::Mutex::new(Some(scoped)));
         let takes = |moving: Moving, gives: bool| async move {
             let Some(mut scoped) = moving.lock().unwrap().take() else { return };
@@ -228,8 +229,10 @@ fn a_scope_that_moves_to_another_task_is_cancelled_with_it() {
                 scoped.await;
             }
         };
-        let handles =
-            [engine.root().spawn(takes(moving.clone(), true)), engine.root().spawn(takes(moving.clone(), false))];
+        let handles = [
+            engine.root().spawn(takes(moving.clone(), true)),
+            engine.root().spawn(takes(moving.clone(), false)),
+        ];
         let stops = on_thread(&engine, Engine::shut_down);
         engine.work(0);
         stops.join().unwrap();

@@ -2,9 +2,9 @@
 
 #![cfg(loom)]
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 use leakfree::model::Timers;

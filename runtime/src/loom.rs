@@ -9,8 +9,8 @@ pub(crate) use std::thread;
 #[cfg(not(loom))]
 pub(crate) mod sync {
     pub(crate) use std::sync::{
-        Condvar, Mutex, Mutex as TryMutex, MutexGuard, MutexGuard as TryMutexGuard, PoisonError, TryLockError,
-        atomic,
+        Condvar, Mutex, Mutex as TryMutex, MutexGuard, MutexGuard as TryMutexGuard, PoisonError,
+        TryLockError, atomic,
     };
 }
 

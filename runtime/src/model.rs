@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use loom::sync::{Condvar, Mutex};
 use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use loom::sync::{Condvar, Mutex};
 
 use crate::driver::Driver;
 use crate::driver::clock::Clock;

@@ -21,8 +21,8 @@ use self::events::{Poll, Waker as PollWaker};
 use self::exact::Exact;
 use self::io::{Sources, WAKE};
 use self::wheel::{Key, Wheel};
-use crate::loom::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::loom::sync::atomic::AtomicU64;
+use crate::loom::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::loom::sync::{Mutex, MutexGuard, PoisonError, TryLockError, TryMutex, TryMutexGuard};
 
 /// Nobody sleeps in the driver, or not for a timer's sake.
@@ -226,9 +226,7 @@ impl Driver {
     pub(crate) fn try_enter(&self) -> Option<Seat<'_>> {
         match self.poll.try_lock() {
             Ok(poll) => Some(Seat { driver: self, poll }),
-            Err(TryLockError::Poisoned(poisoned)) => {
-                Some(Seat { driver: self, poll: poisoned.into_inner() })
-            }
+            Err(TryLockError::Poisoned(poisoned)) => Some(Seat { driver: self, poll: poisoned.into_inner() }),
             Err(TryLockError::WouldBlock) => None,
         }
     }

@@ -160,8 +160,13 @@ impl Idle {
             sub += WATCHED;
         }
         if let Some(at) = sleepers.list.iter().position(|&sleeper| sleeper == worker) {
-            sleepers.list.swap_remove(at);
-            sub += SLEEPING - SEARCHING;
+            // The canaries are bugs that the models must catch: see `loom-tests/canaries`.
+            if !cfg!(leakfree_canary = "stale_token") {
+                sleepers.list.swap_remove(at);
+            }
+            if !cfg!(any(leakfree_canary = "stale_token", leakfree_canary = "idle_count")) {
+                sub += SLEEPING - SEARCHING;
+            }
         }
         if sub != 0 {
             self.word.fetch_sub(sub, SeqCst);

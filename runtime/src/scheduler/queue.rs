@@ -17,9 +17,9 @@ mod stand_in {
     use std::mem::ManuallyDrop;
     use std::sync::Arc;
 
-    use crate::loom::sync::{TryMutex, TryMutexGuard};
     use crate::loom::sync::atomic::AtomicUsize;
     use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+    use crate::loom::sync::{TryMutex, TryMutexGuard};
     use crate::task::runnable::Runnable;
 
     thread_local! {

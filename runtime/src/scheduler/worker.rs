@@ -340,6 +340,12 @@ impl Worker {
         let parker = &self.shared.remotes[self.index].parker;
         let driver = &self.shared.driver;
         let mut woken = self.woken.take();
+        // A bug that the models must catch: see `loom-tests/canaries`.
+        #[cfg(leakfree_canary = "driver_seat")]
+        return parker.park_in(|| match driver.try_enter() {
+            Some(seat) => seat.turn(timeout, &mut woken),
+            None => crate::loom::spin_loop(),
+        });
         // The seat first, the parker's word after: an unpark that finds us in the driver must not be taken by
         // somebody else's turn.
         let notified = match driver.try_enter() {
