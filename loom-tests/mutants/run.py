@@ -30,6 +30,8 @@ def mutate(number, file, text, part, mutant):
     # An earlier mutant may have changed what is around this one's part.
     assert source.count(text) == 1, f"{number}: {source.count(text)} times in {file}: {text!r}"
     assert text.count(part) == 1, f"{number}: {part!r} in {text!r}"
+    # The file may not import it.
+    mutant = re.sub(r"\bRelaxed\b", "std::sync::atomic::Ordering::Relaxed", mutant)
     switch = f"if crate::loom::mutant({number}) {{ {mutant} }} else {{ {part} }}"
     if not part.endswith(";"):
         switch = f"({switch})"
