@@ -2,7 +2,7 @@
 //! code under loom, which tries every interleaving up to a number of preemptions:
 //!
 //! ```console
-//! $ RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 CARGO_TARGET_DIR=target/loom cargo test -p leakfree-loom-tests --release
+//! $ RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 CARGO_TARGET_DIR=target/loom cargo test -p leakfree-loom-tests --profile loom
 //! ```
 //!
 //! House rule: a model's future writes a loom cell as the last act of each poll, so that a missing release or

@@ -5,6 +5,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use leakfree::model::Engine;
 use leakfree_loom_tests::{Script, Scripted, big, both_queues, model};
@@ -348,5 +349,22 @@ fn the_lifo_slot_starves_nobody() {
         drop(first);
         engine.stop();
         engine.check();
+    });
+}
+
+#[test]
+fn a_runtime_dropped_by_its_own_task_ends_elsewhere() {
+    // Three threads, and a whole runtime that starts, is judged and ends.
+    big(|| {
+        let builder = leakfree::runtime::Builder::new().workers(1);
+        let runtime = builder.grace(Duration::ZERO).settle(Duration::ZERO).build().unwrap();
+        let script = Script::new(&[]);
+        let (dropped, in_task) = (Scripted(script.clone()), runtime.handle());
+        let handle = in_task.spawn(async move {
+            drop(runtime);
+            drop(dropped);
+        });
+        drop((handle, in_task));
+        // The model ends when all threads have.
     });
 }
