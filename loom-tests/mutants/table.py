@@ -6,7 +6,7 @@ compiled into one build and chosen when a model runs, so an empty mutant drops t
 MUTANTS = [
     # ---- the state word
     ("task/state.rs", "let mut bits = self.0.load(Acquire);\n        if bits >= WAKES_HALF", "self.0.load(Acquire)", "self.0.load(Relaxed)", "task_state::what_was_done_before_a_wake_is_seen_by_a_poll_that_answers_it"),
-    ("task/state.rs", "let prev = self.0.fetch_add(WAKE, AcqRel);", "AcqRel", "Relaxed", "task_state::what_was_done_before_a_wake_is_seen_by_a_poll_that_answers_it"),
+    ("task/state.rs", "let prev = self.0.fetch_add(WAKE, AcqRel);", "AcqRel", "Relaxed", "task_state::what_was_done_before_a_wake_by_reference_is_seen_too"),
     ("task/state.rs", "            let new = bits - start.wakes;", "bits - start.wakes", "bits & !WAKES", "task_state::a_wake_by_value_brings_one_further_poll"),
     ("task/state.rs", "            if new & WAKES != 0 {\n                (OnPollEnd::Reschedule", "new & WAKES != 0", "false", "task_state::a_wake_by_value_brings_one_further_poll"),
     ("task/state.rs", "            } else if Bits(new).is_unwakeable() {\n                (OnPollEnd", "Bits(new).is_unwakeable()", "false", "unwakeable::a_waker_dropped_during_the_poll_is_said_at_one_edge_or_the_other"),
@@ -15,12 +15,12 @@ MUTANTS = [
     ("task/state.rs", "            } else if Bits(new).is_stuck() {\n                (OnPollEnd", "Bits(new).is_stuck()", "false", "grace::the_last_waker_dropped_during_the_grace_ends_it"),
     ("task/state.rs", "        prev & WAKES != WAKE\n    }", "prev & WAKES != WAKE", "false", "unwakeable::a_cancel_at_the_edge_still_ends_the_task"),
     ("task/state.rs", "            if bits & JOINER != 0 {\n                (OnComplete", "bits & JOINER != 0", "false", "task_state::the_joiner_is_woken_or_finds_the_output"),
-    ("task/state.rs", "compare_exchange_weak(bits, new, AcqRel, Acquire)", "AcqRel", "Relaxed", "task_state::the_joiner_is_woken_or_finds_the_output"),
+    ("task/state.rs", "compare_exchange_weak(bits, new, AcqRel, Acquire)", "AcqRel", "Relaxed", "task_state::polls_on_two_threads_are_ordered"),
     ("task/state.rs", "            } else if bits & WAKES == 0 {\n                (OnWake::Enqueue, Some((bits | flags) + WAKE))", "bits & WAKES == 0", "false", "tree::a_child_that_links_while_the_scope_is_cancelled_is_dropped"),
     # ---- idle
     ("scheduler/idle.rs", "either the sleeper sees what was pushed, or we see it asleep.\n        fence(SeqCst);", "fence(SeqCst);", "", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
     ("scheduler/idle.rs", "// Pairs with the fence in `to_wake_from_outside`.\n        fence(SeqCst);", "fence(SeqCst);", "", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
-    ("scheduler/idle.rs", "        self.word.fetch_sub(SLEEPING - SEARCHING, SeqCst);\n        Some(worker)", "self.word.fetch_sub(SLEEPING - SEARCHING, SeqCst);", "", "idle::the_word_and_the_list_change_together"),
+    ("scheduler/idle.rs", "        self.word.fetch_sub(SLEEPING - SEARCHING, SeqCst);\n        Some(worker)", "self.word.fetch_sub(SLEEPING - SEARCHING, SeqCst);", "", "idle::two_workers_run_all_that_is_pushed_and_both_hear_of_the_shutdown"),
     ("scheduler/idle.rs", "position(|&sleeper| sleeper == worker)", "sleeper == worker", "false", "idle::the_word_and_the_list_change_together"),
     ("scheduler/idle.rs", "        if sleepers.watcher == Some(worker) {\n            sleepers.watcher = None;\n            sub += WATCHED;", "sleepers.watcher == Some(worker)", "false", "idle::the_word_and_the_list_change_together"),
     ("scheduler/idle.rs", "let last = Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1;", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 0", "idle::the_last_searcher_that_finds_work_wakes_another"),
@@ -29,7 +29,7 @@ MUTANTS = [
     # ---- park
     ("scheduler/park.rs", "drop(self.lock.lock().unwrap_or_else(|e| e.into_inner()));\n", "drop(self.lock.lock().unwrap_or_else(|e| e.into_inner()));", "", "idle::what_was_done_before_an_unpark_is_seen_after_the_park"),
     ("scheduler/park.rs", "match self.state.swap(NOTIFIED, AcqRel) {", "AcqRel", "Relaxed", "idle::what_was_done_before_an_unpark_is_seen_after_the_park"),
-    ("scheduler/park.rs", "        drop(guard);\n        self.state.swap(EMPTY, AcqRel) == NOTIFIED", "AcqRel", "Relaxed", "idle::what_was_done_before_an_unpark_is_seen_after_the_park"),
+    ("scheduler/park.rs", "                if self.state.load(Acquire) == NOTIFIED {", "self.state.load(Acquire) == NOTIFIED", "false", "idle::what_was_done_before_an_unpark_is_seen_after_the_park"),
     ("scheduler/park.rs", "if self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok() {", "self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok()", "self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok() || true", "idle::an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile"),
     ("scheduler/park.rs", "            DRIVER => driver(),", "driver()", "()", "idle::an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile"),
     # ---- worker and shared
@@ -42,12 +42,10 @@ MUTANTS = [
     # ---- counts and the tree
     ("scope/count.rs", "            if central == 0 {\n                return None;", "central == 0", "false", "scope_count::an_outsider_gets_in_or_is_refused_but_does_not_revive_the_count"),
     ("scope/count.rs", "let counted = shard.fetch_or(CLOSED, AcqRel).wrapping_sub(BIAS);", "shard.fetch_or(CLOSED, AcqRel)", "shard.load(Acquire)", "scope_count::shards_are_carried_over_whoever_leaves_where"),
-    ("scope/count.rs", "        self.central.fetch_sub(carried, AcqRel) == carried", "self.central.fetch_sub(carried, AcqRel) == carried", "{ self.central.fetch_sub(carried - OPEN, AcqRel); self.central.fetch_sub(OPEN, AcqRel) == OPEN }", "scope_count::shards_are_carried_over_whoever_leaves_where"),
+    ("scope/count.rs", "        self.central.fetch_sub(carried, AcqRel) == carried", "self.central.fetch_sub(carried, AcqRel) == carried", "{ self.central.fetch_sub(OPEN, AcqRel); self.central.fetch_sub(carried.wrapping_sub(OPEN), AcqRel) == carried.wrapping_sub(OPEN) }", "scope_count::shards_are_carried_over_whoever_leaves_where"),
     ("scope/count.rs", "        if !*closing {", "!*closing", "true", "scope_count::an_outsider_gets_in_or_is_refused_but_does_not_revive_the_count"),
     ("scope/tree.rs", "        let bound = self.bound();\n        drop(nodes);", "self.bound()", "Bound::Open", "runtime::a_spawn_against_the_shutdown_is_run_or_comes_back_cancelled"),
     ("scope/tree.rs", "            if self.is_over() || !wanted() {", "self.is_over()", "false", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
-    ("scope/tree.rs", "        if enclosing.bound() != Bound::Open {\n            self.cancel_all(", "enclosing.bound() != Bound::Open", "false", "runtime::a_cancel_goes_down_two_levels"),
-    ("scope/tree.rs", "                let mut end = lock(&self.end);\n                if self.is_over() {\n                    drop(end);", "self.is_over()", "false", "runtime::a_scope_dropped_half_way_is_adopted_and_ends_with_its_child"),
     ("scope/tree.rs", "                end.waker.take().map(waker::fire),\n                end.then.take(),", "end.waker.take().map(waker::fire)", "None", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
     # ---- sequence counters and records
     ("task/seq.rs", "        fence(Release);", "fence(Release);", "", "seq::a_reader_never_mixes_two_writes"),
@@ -55,9 +53,8 @@ MUTANTS = [
     ("task/seq.rs", "            fence(Acquire);", "fence(Acquire);", "", "seq::a_reader_never_mixes_two_writes"),
     ("task/seq.rs", "let version = self.0.load(Acquire);", "Acquire", "Relaxed", "seq::a_reader_never_mixes_two_writes"),
     ("task/seq.rs", "if version % 2 == 0 &&", "version % 2 == 0", "true", "record::the_handles_of_a_channel_are_read_with_their_version"),
-    ("task/meta.rs", "self.polls.store(self.polls.load(Relaxed) + 1, Release);", "Release", "Relaxed", "record::a_record_is_read_while_its_task_is_woken_and_parks_again"),
     ("task/meta.rs", "            fence(Release);", "fence(Release);", "", "record::a_record_is_read_while_its_task_is_woken_and_parks_again"),
-    ("task/meta.rs", "let polls = self.polls.load(Acquire);", "Acquire", "Relaxed", "record::a_record_is_read_while_its_task_is_woken_and_parks_again"),
+    ("task/meta.rs", "            if !idle() {\n                return None;\n            }\n            let word", "!idle()", "false", "record::a_record_is_read_while_its_task_is_woken_and_parks_again"),
     ("task/meta.rs", "            fence(Acquire);", "fence(Acquire);", "", "record::a_record_is_read_while_its_task_is_woken_and_parks_again"),
     ("task/meta.rs", "self.polls.load(Relaxed) != polls", "self.polls.load(Relaxed) != polls", "false", "record::a_record_is_read_while_its_task_is_woken_and_parks_again"),
     # ---- permits, locks, notifications
@@ -72,7 +69,7 @@ MUTANTS = [
     ("sync/mpsc/shared.rs", "        // Granted and not used, or first in line and wanting more than the next: the next may have it.\n        let wakes = state.serve(shared.capacity);", "state.serve(shared.capacity)", "Wakes::default()", "sync::a_sender_that_waits_gets_the_slot_that_a_receiver_frees"),
     ("sync/mpsc/shared.rs", "if state.full.is_empty() { Wakes::default() } else {", "state.full.is_empty()", "true", "sync::a_sender_that_waits_gets_the_slot_that_a_receiver_frees"),
     ("sync/mpsc/shared.rs", "                state.ended = true;\n                state.record.set_handles(End::Sender, 0);\n                state.receiver.take().map(waker::fire)", "state.receiver.take().map(waker::fire)", "None", "sync::the_last_sender_that_goes_ends_the_receiver"),
-    ("sync/mpsc/shared.rs", "        Ok(self.receiver.take().map(waker::fire))", "self.receiver.take().map(waker::fire)", "None", "sync::a_sender_that_waits_gets_the_slot_that_a_receiver_frees"),
+    ("sync/mpsc/shared.rs", "        Ok(self.receiver.take().map(waker::fire))", "self.receiver.take().map(waker::fire)", "None", "sync::a_value_wakes_the_receiver_that_waits"),
     ("sync/mpsc/shared.rs", "(self.closed && self.reserved == 0)", "self.reserved == 0", "true", "sync::the_receiver_of_a_closed_channel_waits_for_its_permits"),
     # ---- timers
     ("driver/mod.rs", "        self.sleeps_to.store(next.unwrap_or(NO_DEADLINE), SeqCst);", "self.sleeps_to.store(next.unwrap_or(NO_DEADLINE), SeqCst);", "", "timers::a_timer_armed_while_somebody_goes_to_sleep_ends_that_sleep"),

@@ -181,6 +181,18 @@ fn the_receiver_of_a_closed_channel_waits_for_its_permits() {
 }
 
 #[test]
+fn a_value_wakes_the_receiver_that_waits() {
+    model(|| {
+        let (tx, mut rx) = mpsc::channel(1);
+        let other = tx.clone();
+        let sends = thread::spawn(move || other.try_send(1).unwrap());
+        assert_eq!(block_on(rx.recv()), Some(1));
+        sends.join().unwrap();
+        drop(tx);
+    });
+}
+
+#[test]
 fn the_last_sender_that_goes_ends_the_receiver() {
     model(|| {
         let (tx, mut rx) = mpsc::channel::<()>(1);

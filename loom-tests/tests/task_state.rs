@@ -2,6 +2,8 @@
 
 #![cfg(loom)]
 
+use std::task::Waker;
+
 use leakfree::model::Bed;
 use leakfree_loom_tests::{Script, Scripted};
 use loom::future::block_on;
@@ -133,7 +135,16 @@ fn an_abort_against_a_poll_drops_the_future_once_and_all_agree() {
 
 #[test]
 fn what_was_done_before_a_wake_is_seen_by_a_poll_that_answers_it() {
-    loom::model(|| {
+    wakes_while_it_is_scheduled(Waker::wake);
+}
+
+#[test]
+fn what_was_done_before_a_wake_by_reference_is_seen_too() {
+    wakes_while_it_is_scheduled(|waker| waker.wake_by_ref());
+}
+
+fn wakes_while_it_is_scheduled(wake: fn(Waker)) {
+    loom::model(move || {
         let bed = Bed::new();
         let done = loom::sync::Arc::new(loom::sync::atomic::AtomicUsize::new(0));
         let wakers = loom::sync::Arc::new(loom::sync::Mutex::new(Vec::new()));
@@ -155,9 +166,7 @@ fn what_was_done_before_a_wake_is_seen_by_a_poll_that_answers_it() {
         first.wake();
         let other = thread::spawn(move || {
             done.store(1, loom::sync::atomic::Ordering::Relaxed);
-            // By value and by reference: two paths.
-            second.wake_by_ref();
-            second.wake();
+            wake(second);
         });
         bed.run_all();
         other.join().unwrap();

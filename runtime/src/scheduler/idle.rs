@@ -181,6 +181,7 @@ impl Idle {
         let word = self.word();
         (word.sleeping(), word.searching(), word.watched())
             == (sleepers.list.len(), searching, sleepers.watcher.is_some())
+            && sleepers.watcher.is_none_or(|watcher| sleepers.list.contains(&watcher))
     }
 
     /// Whether every worker sleeps. A moment's truth.

@@ -48,6 +48,9 @@ pub(crate) struct Worker {
     turns: Cell<u32>,
     woken: RefCell<Vec<Waker>>,
     random: Cell<u32>,
+    /// (W1) Touched with the rest: loom sees two threads in the role.
+    #[cfg(loom)]
+    role: loom::cell::UnsafeCell<()>,
 }
 
 // SAFETY: (W1) what is not shared by design is used by one thread at a time, and its role is handed from thread to thread by
@@ -66,6 +69,8 @@ impl Worker {
             turns: Cell::new(0),
             woken: RefCell::new(Vec::new()),
             random: Cell::new(index as u32 + 1),
+            #[cfg(loom)]
+            role: loom::cell::UnsafeCell::new(()),
         }
     }
 
@@ -145,6 +150,8 @@ impl Worker {
 
     #[inline]
     fn next(&self) -> Option<Runnable> {
+        #[cfg(loom)]
+        self.role.with_mut(|_| ());
         if self.lifo_run.get() < LIFO_MAX {
             if let Some(task) = self.lifo.take() {
                 self.lifo_run.set(self.lifo_run.get() + 1);
