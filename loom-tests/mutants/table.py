@@ -15,7 +15,7 @@ MUTANTS = [
     ("task/state.rs", "            } else if Bits(new).is_stuck() {\n                (OnPollEnd", "Bits(new).is_stuck()", "false", "grace::the_last_waker_dropped_during_the_grace_ends_it"),
     ("task/state.rs", "        prev & WAKES != WAKE\n    }", "prev & WAKES != WAKE", "false", "unwakeable::a_cancel_at_the_edge_still_ends_the_task"),
     ("task/state.rs", "            if bits & JOINER != 0 {\n                (OnComplete", "bits & JOINER != 0", "false", "task_state::the_joiner_is_woken_or_finds_the_output"),
-    ("task/state.rs", "compare_exchange_weak(bits, new, AcqRel, Acquire)", "AcqRel", "Relaxed", "task_state::polls_on_two_threads_are_ordered"),
+    ("task/state.rs", "compare_exchange_weak(bits, new, AcqRel, Acquire)", "AcqRel", "Relaxed", "task_state::the_joiner_is_woken_or_finds_the_output"),
     ("task/state.rs", "            } else if bits & WAKES == 0 {\n                (OnWake::Enqueue, Some((bits | flags) + WAKE))", "bits & WAKES == 0", "false", "tree::a_child_that_links_while_the_scope_is_cancelled_is_dropped"),
     # ---- idle
     ("scheduler/idle.rs", "either the sleeper sees what was pushed, or we see it asleep.\n        fence(SeqCst);", "fence(SeqCst);", "", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),

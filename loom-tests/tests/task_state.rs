@@ -87,6 +87,7 @@ fn the_joiner_is_woken_or_finds_the_output() {
         let handle = bed.spawn(Scripted(script.clone()));
         let runner = thread::spawn(move || bed.run_all());
         drop(block_on(handle).unwrap());
+        script.look();
         runner.join().unwrap();
         assert_eq!((script.drops.load(SeqCst), script.outputs.load(SeqCst)), (1, 1));
         assert_eq!(bed.left(), 1);
