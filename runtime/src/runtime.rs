@@ -8,10 +8,7 @@ use std::marker::PhantomData;
 use std::panic::{self, Location};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
-use std::thread::{self, JoinHandle as Thread};
 use std::time::{Duration, Instant};
-
-use crossbeam_deque::Worker as Queue;
 
 use crate::builder::Options;
 pub use crate::builder::{Builder, OnLeak};
@@ -19,6 +16,7 @@ use crate::driver::Driver;
 use crate::driver::clock::Clock;
 pub use crate::lookout::GrowthWatch;
 use crate::lookout::{self, GivenUp, Lookout};
+use crate::loom::thread::{self, JoinHandle as Thread};
 use crate::report::collect;
 use crate::report::snapshot::{Snapshot, TaskKind};
 use crate::report::suspect::Change;
@@ -26,6 +24,7 @@ use crate::report::verdict::{Occasion, Report, Verdict, judge};
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::compat::Compat;
 use crate::scheduler::context;
+use crate::scheduler::queue::Worker as Queue;
 use crate::scheduler::shared::{Remote, Shared};
 use crate::scheduler::worker::Worker;
 use crate::scope::Scope;
@@ -35,7 +34,9 @@ use crate::task::join::{JoinError, JoinHandle};
 use crate::task::reason::{CancelKind, CancelReason};
 
 /// How long the workers may stand still, after everything was cancelled, before the report calls the rest unresponsive.
-const DROP_WAIT: Duration = Duration::from_millis(100);
+///
+/// A model has no time, and its workers never stand still.
+const DROP_WAIT: Duration = Duration::from_millis(if cfg!(loom) { 3_600_000 } else { 100 });
 /// How often a shutdown looks again.
 const LOOK_AGAIN: Duration = Duration::from_micros(500);
 /// Looks in a row that find nothing runnable before the shutdown believes it.
@@ -532,7 +533,7 @@ impl Drop for EnterGuard<'_> {
         if self.before.restore() {
             // SAFETY: dropped once, here.
             unsafe { std::mem::ManuallyDrop::drop(&mut self.kept) };
-        } else if !thread::panicking() {
+        } else if !std::thread::panicking() {
             panic!(
                 "an `EnterGuard` was dropped while one that was made after it is still there: drop them in the opposite \
                  order of their making"
@@ -560,7 +561,7 @@ impl fmt::Display for TryCurrentError {
 impl std::error::Error for TryCurrentError {}
 
 /// A body's outcome; and why it was given up, if it was.
-type Outcome<T> = (thread::Result<T>, Option<GivenUp>);
+type Outcome<T> = (std::thread::Result<T>, Option<GivenUp>);
 
 /// Runs a body to its end, or until the lookout gives it up.
 fn run_body<F: Future>(

@@ -437,3 +437,40 @@ async fn a_join_is_looked_at_again_when_its_task_becomes_an_ancestor() {
         .await;
     drop(scope);
 }
+
+/// Polls with a waker that is made anew each time, as some combinators do, and counts.
+struct NewWakers<F>(std::pin::Pin<Box<F>>, usize);
+
+impl<F: Future> Future for NewWakers<F> {
+    type Output = usize;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<usize> {
+        struct Passed(std::task::Waker);
+        impl std::task::Wake for Passed {
+            fn wake(self: Arc<Self>) {
+                self.0.wake_by_ref();
+            }
+        }
+        self.1 += 1;
+        let waker = Arc::new(Passed(cx.waker().clone())).into();
+        let polled = self.0.as_mut().poll(&mut std::task::Context::from_waker(&waker));
+        polled.map(|_| self.1)
+    }
+}
+
+#[leakfree::test]
+async fn a_scope_that_waits_does_not_wake_itself() {
+    let (go, gone) = oneshot::channel::<()>();
+    let waits = leakfree::spawn(async {
+        let scoped = scope(async |s| {
+            s.spawn(gone.map(drop));
+        });
+        NewWakers(Box::pin(scoped), 0).await
+    });
+    for _ in 0..20 {
+        leakfree::yield_now().await;
+    }
+    go.send(()).unwrap();
+    let polls = waits.await.unwrap();
+    assert!(polls <= 3, "{polls} polls");
+}

@@ -1,8 +1,9 @@
 //! The runtime's clock: the operating system's, or, for tests, one that stands still while anything can run.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+
+use crate::loom::sync::atomic::AtomicU64;
+use crate::loom::sync::atomic::Ordering::SeqCst;
 
 /// Time since the runtime's start.
 #[derive(Debug)]

@@ -3,12 +3,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
-use std::thread;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::context;
 use super::shared::Shared;
+use crate::loom::sync::{Condvar, Mutex, MutexGuard};
+use crate::loom::thread;
 use crate::task::frame;
 use crate::task::runnable::Runnable;
 

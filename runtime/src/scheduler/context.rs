@@ -25,8 +25,18 @@ struct Context {
     entries: Cell<u64>,
 }
 
+#[cfg(not(loom))]
 thread_local! {
-    static CONTEXT: Context = const {
+    static CONTEXT: Context = const { Context::new() };
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    static CONTEXT: Context = Context::new();
+}
+
+impl Context {
+    const fn new() -> Context {
         Context {
             shared: Cell::new(ptr::null()),
             worker: Cell::new(ptr::null()),
@@ -35,10 +45,8 @@ thread_local! {
             entry: Cell::new(0),
             entries: Cell::new(0),
         }
-    };
-}
+    }
 
-impl Context {
     fn next_entry(&self) -> u64 {
         self.entries.set(self.entries.get() + 1);
         self.entries.get()

@@ -3,22 +3,24 @@
 use std::fmt;
 use std::panic::Location;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::task::Waker;
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_deque::{Injector, Stealer};
 use crossbeam_utils::CachePadded;
 
 use super::blocking::Pool;
 use super::context;
 use super::idle::Idle;
 use super::park::Parker;
+use super::queue::{Injector, Stealer};
 use super::sites::Sites;
 use crate::driver::Driver;
+use crate::loom::sync::Mutex;
+use crate::loom::sync::atomic::AtomicBool;
+use crate::loom::thread;
 use crate::report::snapshot::{Incident, IncidentKind};
 use crate::task::hooks::Cause;
 use crate::task::meta::TaskId;

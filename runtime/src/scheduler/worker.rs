@@ -5,21 +5,20 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
-use std::thread;
 use std::time::Duration;
-
-use crossbeam_deque::{Steal, Worker as Queue};
 
 use super::context;
 use super::idle::{Searching, Sleep};
+use super::queue::{Steal, Worker as Queue};
 use super::shared::{self, Remote, Shared};
 use crate::driver::Seat;
+use crate::loom::thread;
 use crate::task::frame;
 use crate::task::hooks::Cause;
 use crate::task::runnable::Runnable;
 
 /// Polls between two looks at the clock, the driver and the injector.
-pub(crate) const TURN: u32 = 61;
+pub(crate) const TURN: u32 = if cfg!(loom) { 4 } else { 61 };
 /// One in so many turns begins with a look at how long its first task was parked.
 const SAMPLED: u32 = 4;
 /// Tasks run from the LIFO slot in a row.
@@ -28,7 +27,7 @@ pub(crate) const LIFO_MAX: u32 = 3;
 const WATCH_MIN: Duration = Duration::from_micros(50);
 const WATCH_MAX: Duration = Duration::from_millis(1);
 /// Rounds of stealing before a worker gives up and sleeps.
-const SEARCH_ROUNDS: usize = 3;
+const SEARCH_ROUNDS: usize = if cfg!(loom) { 1 } else { 3 };
 /// Looks at a driver where another worker fetches events: some 30 us, half of what a sleep and a wake-up take.
 const FETCH_TRIES: usize = 400;
 
@@ -49,6 +48,9 @@ pub(crate) struct Worker {
     turns: Cell<u32>,
     woken: RefCell<Vec<Waker>>,
     random: Cell<u32>,
+    /// (W1) Touched with the rest: loom sees two threads in the role.
+    #[cfg(loom)]
+    role: loom::cell::UnsafeCell<()>,
 }
 
 // SAFETY: (W1) what is not shared by design is used by one thread at a time, and its role is handed from thread to thread by
@@ -67,6 +69,8 @@ impl Worker {
             turns: Cell::new(0),
             woken: RefCell::new(Vec::new()),
             random: Cell::new(index as u32 + 1),
+            #[cfg(loom)]
+            role: loom::cell::UnsafeCell::new(()),
         }
     }
 
@@ -146,6 +150,8 @@ impl Worker {
 
     #[inline]
     fn next(&self) -> Option<Runnable> {
+        #[cfg(loom)]
+        self.role.with_mut(|_| ());
         if self.lifo_run.get() < LIFO_MAX {
             if let Some(task) = self.lifo.take() {
                 self.lifo_run.set(self.lifo_run.get() + 1);
@@ -190,7 +196,7 @@ impl Worker {
     }
 
     /// Looks for events without waiting for any, and queues whom they wake.
-    fn turn_driver(&self, seat: Option<Seat<'_>>) {
+    pub(crate) fn turn_driver(&self, seat: Option<Seat<'_>>) {
         let mut woken = self.woken.take();
         if let Some(seat) = seat {
             seat.turn(Some(Duration::ZERO), &mut woken);
@@ -228,7 +234,7 @@ impl Worker {
             match self.shared.injector.steal_batch_and_pop(&self.queue) {
                 Steal::Success(task) => return Some(task),
                 Steal::Empty => return None,
-                Steal::Retry => std::hint::spin_loop(),
+                Steal::Retry => crate::loom::spin_loop(),
             }
         }
     }
@@ -337,10 +343,16 @@ impl Worker {
 
     /// Blocks in the driver if nobody is there, else on the condvar. What the driver woke is in our queue
     /// then. True if somebody unparked us. A worker holds a paused clock everywhere but here.
-    fn park(&self, timeout: Option<Duration>) -> bool {
+    pub(crate) fn park(&self, timeout: Option<Duration>) -> bool {
         let parker = &self.shared.remotes[self.index].parker;
         let driver = &self.shared.driver;
         let mut woken = self.woken.take();
+        // A bug that the models must catch: see `loom-tests/canaries`.
+        #[cfg(leakfree_canary = "driver_seat")]
+        return parker.park_in(|| match driver.try_enter() {
+            Some(seat) => seat.turn(timeout, &mut woken),
+            None => crate::loom::spin_loop(),
+        });
         // The seat first, the parker's word after: an unpark that finds us in the driver must not be taken by
         // somebody else's turn.
         let notified = match driver.try_enter() {

@@ -2,9 +2,10 @@
 
 use std::any::Any;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::tree::{ScopeInner, lock};
+use crate::loom::sync::Mutex;
 use crate::scheduler::park::Parker;
 use crate::scheduler::{blocking, shared};
 use crate::task::header::Header;

@@ -10,10 +10,10 @@
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use super::semaphore::{AcquireError, TryAcquireError};
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 use crate::task::facts::{Held, Holder, SharedRecord};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};

@@ -197,6 +197,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
     if header.stage() == Stage::Future {
         let ended = if start.drop && !is_shielded(header) {
             if !close_branches(header, &mut cx, || reason(header, owner)) {
+                header.record.start_poll();
                 return park::<O>(ptr, owner, start, entered);
             }
             // SAFETY: (I2) the future is there and only the runner touches it.
@@ -247,6 +248,8 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
 
     let left_behind = || CancelReason::of(CancelKind::ScopeForgotten);
     if !close_branches(header, &mut cx, left_behind) {
+        // It may have been polled in this turn: a number more.
+        header.record.start_poll();
         return park::<O>(ptr, owner, start, entered);
     }
     drop(entered);

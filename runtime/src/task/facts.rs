@@ -14,9 +14,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicPtr, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64 as CountOfAll;
 use std::task::Context;
 
 use slab::Slab;
@@ -25,6 +24,9 @@ use super::frame;
 use super::meta::TaskId;
 use super::seq::Seq;
 use super::waker;
+use crate::loom::sync::atomic::Ordering::Relaxed;
+use crate::loom::sync::atomic::{AtomicPtr, AtomicU64};
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many holders of one lock are told apart.
 const HOLDERS_MAX: usize = 16;
@@ -323,13 +325,14 @@ pub(crate) struct FactsCopy {
     pub(crate) shared: bool,
 }
 
-type Shard = Mutex<BTreeMap<u64, Arc<Facts>>>;
+type Shard = std::sync::Mutex<BTreeMap<u64, Arc<Facts>>>;
 
 /// Contended locks by id, in shards.
-static TABLE: [Shard; 16] = [const { Mutex::new(BTreeMap::new()) }; 16];
+static TABLE: [Shard; 16] = [const { Shard::new(BTreeMap::new()) }; 16];
 
-fn shard(id: u64) -> &'static Shard {
-    &TABLE[id as usize % TABLE.len()]
+fn shard(id: u64) -> std::sync::MutexGuard<'static, BTreeMap<u64, Arc<Facts>>> {
+    // Nothing panics under these locks.
+    TABLE[id as usize % TABLE.len()].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -340,16 +343,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Facts {
     #[cold]
     fn publish(created: &'static Location<'static>, state: State) -> Arc<Facts> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+        static NEXT: CountOfAll = CountOfAll::new(1);
         let id = NEXT.fetch_add(1, Relaxed);
         let facts = Arc::new(Facts { id, created, state });
-        lock(shard(id)).insert(id, Arc::clone(&facts));
+        shard(id).insert(id, Arc::clone(&facts));
         facts
     }
 
     #[cold]
     fn retract(&self) {
-        let out = lock(shard(self.id)).remove(&self.id);
+        let out = shard(self.id).remove(&self.id);
         drop(out);
     }
 
@@ -370,7 +373,7 @@ impl Facts {
 }
 
 fn find(id: u64) -> Option<Arc<Facts>> {
-    lock(shard(id)).get(&id).cloned()
+    shard(id).get(&id).cloned()
 }
 
 /// The facts of that lock; `None` if it is gone.
@@ -401,7 +404,7 @@ pub(crate) fn version(id: u64) -> Option<u64> {
 
 /// A number that no other look at a lock finds.
 fn unsettled() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1 << 31);
+    static NEXT: CountOfAll = CountOfAll::new(1 << 31);
     NEXT.fetch_add(1, Relaxed)
 }
 
