@@ -77,6 +77,8 @@ pub mod scope;
 pub mod signal;
 pub mod sync;
 pub mod task;
+#[cfg(feature = "test-util")]
+pub mod testing;
 pub mod time;
 mod util;
 mod waiting;

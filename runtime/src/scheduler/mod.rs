@@ -18,5 +18,6 @@ pub(crate) mod context;
 pub(crate) mod idle;
 pub(crate) mod park;
 pub(crate) mod shared;
+pub(crate) mod sim;
 pub(crate) mod sites;
 pub(crate) mod worker;

@@ -1,0 +1,315 @@
+//! One thread plays all workers, in an order that the seed chooses: what a user of `Builder::seed` relies on.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex as StdMutex, OnceLock};
+
+use leakfree::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use leakfree::report::verdict::Verdict;
+use leakfree::runtime::{Builder, Handle, Runtime};
+use leakfree::scope;
+use leakfree::sync::{Mutex, mpsc, oneshot};
+use leakfree::testing::{Actor, Event, Trace, run_until_stalled};
+use leakfree::time::{Duration, Instant, sleep};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn simulation(workers: usize, seed: u64) -> Runtime {
+    Builder::new()
+        .workers(workers)
+        .seed(seed)
+        .keep_trace(true)
+        .grace(Duration::ZERO)
+        .build()
+        .expect("a runtime starts")
+}
+
+/// A bit of everything; what was seen, in order.
+async fn program() -> Vec<u32> {
+    let seen = Arc::new(StdMutex::new(Vec::new()));
+    let lock = Arc::new(Mutex::new(0));
+    scope(async |s| {
+        let (tx, mut rx) = mpsc::channel(2);
+        for n in 0..6 {
+            let (seen, lock, tx) = (Arc::clone(&seen), Arc::clone(&lock), tx.clone());
+            s.spawn(async move {
+                for round in 0..3 {
+                    *lock.lock().await += 1;
+                    seen.lock().unwrap().push(n * 10 + round);
+                    leakfree::yield_now().await;
+                }
+                sleep(HOUR).await;
+                let _ = tx.send(n).await;
+            });
+        }
+        drop(tx);
+        for n in 100..103 {
+            let seen = Arc::clone(&seen);
+            drop(s.spawn_blocking(move || seen.lock().unwrap().push(n)));
+        }
+        while let Some(n) = rx.recv().await {
+            leakfree::select! {
+                () = leakfree::yield_now() => seen.lock().unwrap().push(200 + n),
+                () = leakfree::yield_now() => seen.lock().unwrap().push(300 + n),
+            }
+        }
+    })
+    .await;
+    assert_eq!(*lock.lock().await, 18);
+    std::mem::take(&mut *seen.lock().unwrap())
+}
+
+fn run(workers: usize, seed: u64) -> (Vec<u32>, Trace) {
+    let runtime = simulation(workers, seed);
+    let seen = runtime.block_on(program());
+    let handle = runtime.handle();
+    let report = runtime.shutdown();
+    assert!(report.is_clean(), "{report}");
+    (seen, handle.trace().expect("it has a seed"))
+}
+
+#[test]
+fn the_same_seed_gives_the_same_steps_and_another_one_others() {
+    for workers in [1, 2, 5] {
+        let (mut orders, mut hashes) = (BTreeSet::new(), BTreeSet::new());
+        for seed in 0..50 {
+            let (seen, trace) = run(workers, seed);
+            for _ in 0..2 {
+                let again = run(workers, seed);
+                assert_eq!((&again.0, &again.1), (&seen, &trace));
+                assert_eq!(again.1.to_string(), trace.to_string());
+            }
+            assert_eq!(trace.length, trace.steps.len() as u64);
+            assert!(!trace.steps.iter().any(|step| step.event == Event::Wait), "nothing outside");
+            orders.insert(seen);
+            hashes.insert(trace.hash);
+        }
+        assert_eq!(hashes.len(), 50, "each seed has steps of its own");
+        assert!(orders.len() > 40, "{} orders of 50, on {workers} workers", orders.len());
+    }
+}
+
+#[test]
+fn everybody_takes_part() {
+    let (_, trace) = run(3, 1);
+    for actor in [Actor::Main, Actor::Worker(0), Actor::Worker(1), Actor::Worker(2), Actor::Pool, Actor::Clock] {
+        assert!(trace.steps.iter().any(|step| step.actor == actor), "{actor:?}\n{trace}");
+    }
+    for event in [Event::Poll, Event::Find, Event::Park, Event::GetUp, Event::Call] {
+        assert!(trace.steps.iter().any(|step| step.event == event), "{event:?}\n{trace}");
+    }
+}
+
+#[test]
+fn time_jumps_when_no_step_is_left_and_not_before() {
+    for seed in 0..50 {
+        let runtime = simulation(2, seed);
+        let real = std::time::Instant::now();
+        runtime.block_on(async {
+            let start = Instant::now();
+            let busy = leakfree::spawn(async move {
+                for _ in 0..50 {
+                    leakfree::yield_now().await;
+                    assert_eq!(start.elapsed(), Duration::ZERO);
+                }
+            });
+            let (a, b) = (leakfree::spawn(sleep(HOUR)), leakfree::spawn(sleep(HOUR * 2)));
+            a.await.unwrap();
+            assert_eq!(start.elapsed(), HOUR);
+            b.await.unwrap();
+            assert_eq!(start.elapsed(), HOUR * 2);
+            busy.await.unwrap();
+        });
+        // Between two `block_on`s nothing runs, and the clock stands.
+        let slept = Arc::new(AtomicUsize::new(0));
+        let theirs = Arc::clone(&slept);
+        drop(runtime.spawn(async move {
+            theirs.fetch_add(1, SeqCst);
+            sleep(HOUR).await;
+            theirs.fetch_add(1, SeqCst);
+        }));
+        assert_eq!(slept.load(SeqCst), 0);
+        assert!(run_until_stalled(&runtime, 1000));
+        assert_eq!(slept.load(SeqCst), 1);
+        let report = runtime.shutdown();
+        assert_eq!(report.leaked(), 1, "{report}");
+        assert!(real.elapsed() < HOUR);
+    }
+}
+
+#[test]
+fn timers_of_one_moment_are_told_in_any_order() {
+    let order = |seed| {
+        let runtime = simulation(1, seed);
+        let order = Arc::new(StdMutex::new(Vec::new()));
+        runtime.block_on(scope(async |s| {
+            for n in 0..4 {
+                let order = Arc::clone(&order);
+                s.spawn(async move {
+                    sleep(HOUR).await;
+                    order.lock().unwrap().push(n);
+                });
+            }
+        }));
+        order.lock().unwrap().clone()
+    };
+    let orders: BTreeSet<Vec<u32>> = (0..500).map(order).collect();
+    assert_eq!(orders.len(), 24, "{orders:?}");
+}
+
+#[test]
+fn a_shutdown_judges_and_drops_in_the_simulation_too() {
+    for seed in 0..30 {
+        let runtime = simulation(2, seed);
+        let (dropped, theirs) = (Arc::new(AtomicUsize::new(0)), Arc::new(()));
+        let (keep, never) = oneshot::channel::<()>();
+        runtime.block_on(async {
+            for _ in 0..3 {
+                let theirs = Arc::clone(&theirs);
+                leakfree::spawn(async move {
+                    let _theirs = theirs;
+                    std::future::pending::<()>().await;
+                });
+            }
+            let (theirs, dropped) = (Arc::clone(&theirs), Arc::clone(&dropped));
+            leakfree::spawn(async move {
+                let _theirs = theirs;
+                let _cleans_up = leakfree::defer_async(async move {
+                    sleep(Duration::from_millis(10)).await;
+                    dropped.fetch_add(1, SeqCst);
+                });
+                let _ = never.await;
+            });
+        });
+        let report = runtime.shutdown();
+        assert_eq!(report.leaked(), 4, "{report}");
+        assert_eq!(report.findings.iter().filter(|found| found.verdict == Verdict::ProvenUnwakeable).count(), 1);
+        assert!(!report.findings.iter().any(|found| found.verdict == Verdict::Unresponsive), "{report}");
+        assert_eq!(dropped.load(SeqCst), 1, "the cleanup had its time");
+        assert_eq!(Arc::strong_count(&theirs), 1, "everything was dropped");
+        drop(keep);
+    }
+}
+
+/// Its parts each need the others: a blocking call that waits for a task, one that runs a `block_on`, a task that blocks in place.
+#[test]
+fn who_blocks_has_the_others_go_on() {
+    for seed in 0..100 {
+        let runtime = simulation(2, seed);
+        let sum = runtime.block_on(async {
+            let (tx, rx) = mpsc::channel(1);
+            let handle = Handle::current();
+            let inner = leakfree::spawn_blocking(move || {
+                let slept = handle.block_on(async {
+                    sleep(HOUR).await;
+                    leakfree::spawn(async { 1 }).await.unwrap()
+                });
+                tx.blocking_send(slept).unwrap();
+                tx.blocking_send(10).unwrap();
+            });
+            let receives = leakfree::spawn_blocking(move || {
+                let mut rx = rx;
+                rx.blocking_recv().unwrap() + rx.blocking_recv().unwrap()
+            });
+            let in_place = leakfree::spawn(async {
+                let handle = Handle::current();
+                let (tx, rx) = oneshot::channel();
+                // In this worker's LIFO slot, or its queue.
+                leakfree::spawn(async move { tx.send(100).unwrap() });
+                let got = leakfree::task::block_in_place(|| handle.block_on(rx).unwrap());
+                leakfree::yield_now().await;
+                got
+            });
+            inner.await.unwrap();
+            receives.await.unwrap() + in_place.await.unwrap()
+        });
+        assert_eq!(sum, 111);
+        let report = runtime.shutdown();
+        assert!(report.is_empty(), "{report}");
+    }
+}
+
+#[test]
+fn what_comes_from_outside_is_waited_for() {
+    let runtime = simulation(2, 3);
+    let got = runtime.block_on(async {
+        let (tx, rx) = oneshot::channel();
+        let (began, begun) = std::sync::mpsc::channel::<()>();
+        let outside = std::thread::spawn(move || {
+            begun.recv().unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            tx.send(7).unwrap();
+        });
+        let task = leakfree::spawn(async move {
+            began.send(()).unwrap();
+            rx.await.unwrap()
+        });
+        let got = task.await.unwrap();
+        outside.join().unwrap();
+        got
+    });
+    assert_eq!(got, 7);
+    let trace = runtime.handle().trace().unwrap();
+    assert!(trace.steps.iter().any(|step| step.event == Event::Wait), "and the trace says so");
+}
+
+#[test]
+fn a_socket_works_in_a_simulation() {
+    let said = simulation(2, 5).block_on(async {
+        let listener = leakfree::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = leakfree::spawn(async move {
+            let mut stream = leakfree::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"hello").await.unwrap();
+        });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        client.await.unwrap();
+        said
+    });
+    assert_eq!(said, "hello");
+}
+
+#[test]
+fn a_hook_looks_between_any_two_steps() {
+    static LOOKS: AtomicUsize = AtomicUsize::new(0);
+    let handle: Arc<OnceLock<Handle>> = Arc::default();
+    let looks = Arc::clone(&handle);
+    let runtime = Builder::new()
+        .workers(2)
+        .seed(1)
+        .on_step(move |_| {
+            if let Some(handle) = looks.get() {
+                assert!(handle.report().findings.is_empty());
+                LOOKS.fetch_add(1, SeqCst);
+            }
+        })
+        .build()
+        .unwrap();
+    assert!(handle.set(runtime.handle()).is_ok());
+    runtime.block_on(program());
+    assert_eq!(LOOKS.load(SeqCst) as u64, runtime.handle().trace().unwrap().length);
+}
+
+#[test]
+fn many_players_do_not_hurt_each_other() {
+    let runtime = simulation(2, 9);
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                runtime.block_on(async {
+                    for _ in 0..20 {
+                        let tasks: Vec<_> =
+                            (0..5).map(|n| leakfree::spawn(async move { leakfree::yield_now().await; n })).collect();
+                        for task in tasks {
+                            task.await.unwrap();
+                        }
+                        sleep(HOUR).await;
+                    }
+                });
+            });
+        }
+    });
+    assert!(runtime.shutdown().is_empty());
+}
