@@ -172,7 +172,8 @@ impl Builder {
     ///
     /// The clock is a [paused](Builder::start_paused) one. Nothing runs between two `block_on`s, but a shutdown lets everything settle, as ever; see
     /// also [`testing::run_until_stalled`](crate::testing::run_until_stalled). A step is a whole poll, so races within a poll are not
-    /// explored, and a blocking call runs alone: one that waits for a task by other means than this crate's waits for ever.
+    /// explored. A blocking call is one step: while it waits by this crate's means (`blocking_recv`, `block_on`) others take theirs, but on top
+    /// of it, so that calls which wait for each other wait for ever; so does one that waits for a task by other means.
     ///
     /// What comes from outside is not in the seed's power: other threads, sockets, processes. Sockets work, events are looked at without
     /// waiting while anything can run; but such a test is no longer deterministic.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex as StdMutex, OnceLock};
 
-use leakfree::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use leakfree::io::AsyncReadExt as _;
 use leakfree::report::verdict::Verdict;
 use leakfree::runtime::{Builder, Handle, Runtime};
 use leakfree::scope;
@@ -191,25 +191,22 @@ fn a_shutdown_judges_and_drops_in_the_simulation_too() {
     }
 }
 
-/// Its parts each need the others: a blocking call that waits for a task, one that runs a `block_on`, a task that blocks in place.
 #[test]
 fn who_blocks_has_the_others_go_on() {
     for seed in 0..100 {
         let runtime = simulation(2, seed);
         let sum = runtime.block_on(async {
-            let (tx, rx) = mpsc::channel(1);
-            let handle = Handle::current();
-            let inner = leakfree::spawn_blocking(move || {
-                let slept = handle.block_on(async {
-                    sleep(HOUR).await;
-                    leakfree::spawn(async { 1 }).await.unwrap()
-                });
-                tx.blocking_send(slept).unwrap();
-                tx.blocking_send(10).unwrap();
+            let (tx, mut rx) = mpsc::channel(1);
+            let sends = leakfree::spawn(async move {
+                leakfree::yield_now().await;
+                tx.send(1).await.unwrap();
+                tx.send(10).await.unwrap();
             });
-            let receives = leakfree::spawn_blocking(move || {
-                let mut rx = rx;
-                rx.blocking_recv().unwrap() + rx.blocking_recv().unwrap()
+            let receives =
+                leakfree::spawn_blocking(move || rx.blocking_recv().unwrap() + rx.blocking_recv().unwrap());
+            let handle = Handle::current();
+            let runs = leakfree::spawn_blocking(move || {
+                handle.block_on(async { leakfree::spawn(leakfree::yield_now()).await.map(|()| 1000).unwrap() })
             });
             let in_place = leakfree::spawn(async {
                 let handle = Handle::current();
@@ -220,10 +217,10 @@ fn who_blocks_has_the_others_go_on() {
                 leakfree::yield_now().await;
                 got
             });
-            inner.await.unwrap();
-            receives.await.unwrap() + in_place.await.unwrap()
+            sends.await.unwrap();
+            receives.await.unwrap() + in_place.await.unwrap() + runs.await.unwrap()
         });
-        assert_eq!(sum, 111);
+        assert_eq!(sum, 1111);
         let report = runtime.shutdown();
         assert!(report.is_empty(), "{report}");
     }
@@ -259,7 +256,7 @@ fn a_socket_works_in_a_simulation() {
         let listener = leakfree::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let client = leakfree::spawn(async move {
-            let mut stream = leakfree::net::TcpStream::connect(address).await.unwrap();
+            let stream = leakfree::net::TcpStream::connect(address).await.unwrap();
             stream.write_all(b"hello").await.unwrap();
         });
         let (mut stream, _) = listener.accept().await.unwrap();
