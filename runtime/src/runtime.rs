@@ -669,7 +669,13 @@ pub(crate) fn run_body_seeded<F: Future>(
         }
         let occasion = if why == lookout::Why::NoStepLeft { Occasion::Quiescent } else { Occasion::Live };
         *found = Some(GivenUp { report: judge(handle.snapshot(), occasion), why });
-        handle.cancel_mains(kind);
+        if matches!(waits, sim::Waits::Endless(_)) {
+            // The body may never have parked, and is not found in the tree then.
+            let at_ms = crate::scheduler::shared::now_ms(&handle.shared.driver);
+            handle.root.cancel_all(CancelReason::of(kind).at(at_ms), true);
+        } else {
+            handle.cancel_mains(kind);
+        }
         true
     };
     let sim = &runtime.running().shared.sim;
@@ -715,14 +721,20 @@ pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
     }
 }
 
-/// Runs a test's body; `#[leakfree::test]` expands to a call of this.
+/// Runs a test's body; `#[leakfree::test]` expands to a call of this. `over` is called when it has ended.
 #[track_caller]
-pub(crate) fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::Output {
+pub(crate) fn run_test<F: Future>(
+    name: &str,
+    builder: Builder,
+    body: F,
+    over: impl FnOnce(&Runtime),
+) -> F::Output {
     let (on_leak, patience) = (builder.on_leak_option(), builder.quiescence_option());
     let baseline = builder.baseline_option();
     let runtime = builder.build().expect("the runtime of a test starts");
     let location = Location::caller();
     let (output, given_up) = run_body(&runtime, patience, true, location, body);
+    over(&runtime);
     let report = runtime.shutdown_as(Occasion::TestEnd);
     if let Some(GivenUp { report, why }) = given_up {
         panic!("test {name}{why}\n{report}");

@@ -310,3 +310,113 @@ fn many_players_do_not_hurt_each_other() {
     });
     assert!(runtime.shutdown().is_empty());
 }
+
+// ---- #[leakfree::test(schedules = ..)] ------------------------------------------------------------
+
+#[leakfree::test(schedules = 50)]
+async fn a_test_runs_under_many_schedules() {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    assert!(Handle::current().trace().is_some_and(|trace| trace.seed == RUNS.load(SeqCst) as u64));
+    RUNS.fetch_add(1, SeqCst);
+    program().await;
+}
+
+#[leakfree::test(seed = 7, schedules = 3, workers = 2, paused)]
+async fn a_test_may_be_a_simulation_and_return_a_result() -> Result<(), std::num::ParseIntError> {
+    sleep(HOUR).await;
+    assert!((7..10).contains(&Handle::current().trace().unwrap().seed));
+    "7".parse::<u8>().map(drop)
+}
+
+/// The two wait for each other in one order of the first steps only.
+async fn a_race() {
+    let (a, b) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+    let (a2, b2) = (Arc::clone(&a), Arc::clone(&b));
+    scope(async move |s| {
+        s.spawn(async move {
+            let _a = a.lock().await;
+            leakfree::yield_now().await;
+            let _b = b.lock().await;
+        });
+        s.spawn(async move {
+            let _b = b2.lock().await;
+            leakfree::yield_now().await;
+            let _a = a2.lock().await;
+        });
+    })
+    .await;
+}
+
+/// Run by the test below, in a process of its own.
+#[test]
+fn deadlocks_in_some_schedules() {
+    if std::env::var_os("LEAKFREE_TEST_AGAIN").is_some() {
+        leakfree::__private::run_simulated_test(
+            "simulation::deadlocks_in_some_schedules",
+            Builder::new,
+            0,
+            200,
+            a_race,
+        );
+    }
+}
+
+fn in_a_process(seed: Option<u64>) -> (bool, String) {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "deadlocks_in_some_schedules", "--nocapture"]);
+    command.env("LEAKFREE_TEST_AGAIN", "1").env_remove("LEAKFREE_SEED");
+    if let Some(seed) = seed {
+        command.env("LEAKFREE_SEED", seed.to_string()).env("LEAKFREE_TRACE", "1");
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), said)
+}
+
+#[test]
+fn a_seed_that_failed_fails_again_step_for_step() {
+    let (passed, said) = in_a_process(None);
+    assert!(!passed, "{said}");
+    let (_, after) = said.split_once("LEAKFREE_SEED=").expect("it says how to replay");
+    let (seed, command) = after.lines().next().unwrap().split_once(' ').unwrap();
+    assert_eq!(command, "cargo test deadlocks_in_some_schedules");
+    assert!(said.contains("hangs: nothing can run") && said.contains("DEADLOCKED"), "{said}");
+    let seed: u64 = seed.parse().unwrap();
+
+    let trace = |said: &str| {
+        let lines = said.lines().skip_while(|line| !line.starts_with(&format!("seed {seed}, ")));
+        lines.take_while(|line| !line.is_empty()).take(1000).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (passed, first) = in_a_process(Some(seed));
+    assert!(!passed, "{first}");
+    assert!(trace(&first).len() > 10, "{first}");
+    for _ in 0..2 {
+        let (passed, again) = in_a_process(Some(seed));
+        assert!(!passed);
+        let steps = |said: &str| {
+            let trace = trace(said);
+            let more = trace.iter().position(|line| line.contains("panicked")).unwrap_or(trace.len());
+            trace[..more].to_vec()
+        };
+        assert_eq!(steps(&again), steps(&first), "the same steps");
+    }
+    // Another one takes others.
+    let (_, other) = in_a_process(Some(seed + 1));
+    assert!(!other.contains(&trace(&first)[0]));
+}
+
+#[test]
+fn a_test_without_an_end_fails_after_so_many_steps() {
+    let message = leakfree_tests::panic_message(|| {
+        leakfree::__private::run_simulated_test(
+            "x::y",
+            || Builder::new().steps_max(10_000),
+            0,
+            1,
+            async || while Handle::try_current().is_ok() {
+                leakfree::yield_now().await;
+            },
+        );
+    });
+    assert!(message.contains("does not end: 10000 steps were taken"), "{message}");
+}
