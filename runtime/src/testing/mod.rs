@@ -1,6 +1,16 @@
 //! Deterministic simulation, and what is built on it (feature `test-util`).
+//!
+//! - [`Builder::seed`](crate::runtime::Builder::seed): a runtime whose every step a seed chooses; `#[leakfree::test(schedules = 1000)]` runs a test's body under
+//!   a thousand of them.
+//! - [`Handle::trace`](crate::runtime::Handle::trace): which steps there were; [`Builder::on_step`](crate::runtime::Builder::on_step): a look between any two.
+//! - [`cancel_everywhere`], [`fault_everywhere`]: a future cancelled, delayed or failed at each place where it waits.
 
+pub use self::everywhere::{
+    Everywhere, Failure, Faults, Injected, MayFail, Place, Probe, What, cancel_everywhere, fault_everywhere,
+};
 pub use crate::scheduler::sim::{Actor, Event, Step, Trace};
+
+mod everywhere;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
