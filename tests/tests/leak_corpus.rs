@@ -1631,6 +1631,10 @@ const OUTSIDE: [(&str, &str); 5] = [
     ("waker_dropped_by_thread", "it has a thread of its own"),
 ];
 
+/// Its task is never dropped, which is what it shows, and keeps its runtime's memory and descriptors. So many a process can have.
+const LEFT_BEHIND: &str = "shielded_for_ever";
+const LEFT_BEHIND_MAX: usize = 1000;
+
 /// More than any of these programs takes.
 const STEPS: u64 = 100_000;
 
@@ -1675,6 +1679,9 @@ fn in_simulation_every_schedule_says_the_same() {
         println!("LEFT OUT of the simulation: {outside}, for {why}");
     }
     let seeds = seeds(20);
+    if seeds.clone().count() > LEFT_BEHIND_MAX {
+        println!("FEWER schedules, {LEFT_BEHIND_MAX}, of {LEFT_BEHIND}: each leaves its runtime's descriptors behind");
+    }
     let (mut runs, mut simulated) = (0, 0);
     let started = std::time::Instant::now();
     for program in &programs {
@@ -1682,7 +1689,8 @@ fn in_simulation_every_schedule_says_the_same() {
             continue;
         }
         let (mut said, tasks) = (None, program.tasks());
-        for seed in seeds.clone() {
+        let most = if program.name == LEFT_BEHIND { LEFT_BEHIND_MAX } else { usize::MAX };
+        for seed in seeds.clone().take(most) {
             let now = under_seed("leak_corpus", program.name, seed, || {
                 let now = run_simulated(program, &tasks, seed);
                 assert_eq!(*said.get_or_insert(now), now, "{}: not always the same", program.name);
