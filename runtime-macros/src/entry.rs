@@ -136,9 +136,11 @@ fn entry_point(flavor: Flavor, options: &Options, function: &ItemFn) -> TokenStr
             let full_name = quote!(::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name)));
             let run = match options.simulation() {
                 None => quote_spanned!(span=> #krate::__private::run_test(#full_name, #builder, #name())),
-                Some((seed, schedules)) => quote_spanned! {span=>
-                    #krate::__private::run_simulated_test(#full_name, || #builder, #seed, #schedules, || #name())
-                },
+                Some((seed, schedules)) => quote_spanned! {span=> {
+                    #[allow(clippy::redundant_closure)]
+                    let builder = || #builder;
+                    #krate::__private::run_simulated_test(#full_name, builder, #seed, #schedules, #name)
+                }},
             };
             (Some(quote!(#[::core::prelude::v1::test])), run)
         }

@@ -64,7 +64,7 @@ fn a_lost_value_is_found_by_the_check() {
     let run = |careful: bool| {
         probe.cancel_everywhere_then(move || {
             let (tx, rx) = mpsc::channel(1);
-            let queue = Rc::new(RefCell::new(rx));
+            let queue = Rc::new(Mutex::new(rx));
             let total = Rc::new(Cell::new(0));
             let sends = leakfree::spawn(async move {
                 for n in [1, 10, 100] {
@@ -74,7 +74,7 @@ fn a_lost_value_is_found_by_the_check() {
             let (theirs, sum) = (Rc::clone(&queue), Rc::clone(&total));
             let future = async move {
                 loop {
-                    let got = theirs.borrow_mut().recv().await;
+                    let got = theirs.lock().await.recv().await;
                     let Some(n) = got else { break };
                     if careful {
                         sum.set(sum.get() + n);
@@ -86,10 +86,8 @@ fn a_lost_value_is_found_by_the_check() {
                 }
             };
             let then = async move |_ended: Option<()>| {
-                while let Some(n) = {
-                    let mut queue = queue.borrow_mut();
-                    queue.recv().await
-                } {
+                let mut queue = queue.lock().await;
+                while let Some(n) = queue.recv().await {
                     total.set(total.get() + n);
                 }
                 sends.await.unwrap();
@@ -101,7 +99,12 @@ fn a_lost_value_is_found_by_the_check() {
     run(true).assert_clean();
     let found = run(false);
     assert!(found.failures.len() >= 15, "three values in each of five schedules: {found}");
-    assert!(found.failures.iter().all(|failure| matches!(&failure.what, What::Check(said) if said.contains("nothing is lost"))));
+    assert!(
+        found
+            .failures
+            .iter()
+            .all(|failure| matches!(&failure.what, What::Check(said) if said.contains("nothing is lost")))
+    );
 }
 
 #[test]

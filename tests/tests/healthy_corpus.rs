@@ -29,9 +29,9 @@ use leakfree::sync::{
     Barrier, Mutex, Notify, OnceCell, OwnedMutexGuard, RwLock, Semaphore, SetOnce, broadcast, mpsc, oneshot,
     watch,
 };
+use leakfree::testing::run_until_stalled;
 use leakfree::time::{interval, sleep, timeout};
 use leakfree::{JoinHandle, Scope, scope};
-use leakfree::testing::run_until_stalled;
 use leakfree_tests::corpus::{
     self, Body, WORKERS, comes_to_rest, is_wanted, rounds, seeds, simulation, spawn, under_seed,
 };
@@ -1659,7 +1659,10 @@ const OUTSIDE: [(&str, &str); 14] = [
     ("join_polled_by_a_thread", "it has a thread of its own"),
     ("holder_is_a_thread", "it has a thread of its own"),
     ("holder_is_a_foreign_executor", "it has a thread of its own"),
-    ("holder_is_a_blocking_call", "its blocking call waits for the body by a channel of the standard library"),
+    (
+        "holder_is_a_blocking_call",
+        "its blocking call waits for the body by a channel of the standard library",
+    ),
     ("scope_waits_for_a_thread", "it has a thread of its own"),
 ];
 
@@ -1681,7 +1684,8 @@ fn run_simulated(program: &Program, seed: u64) -> usize {
     let watches = Arc::clone(&watch);
     let runtime = simulation(seed)
         .on_step(move |step| {
-            let random = (seed.wrapping_mul(1_000_003) + step.number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            let random =
+                (seed.wrapping_mul(1_000_003) + step.number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
             if random % LOOK_AFTER == 0 && !watches.over.load(SeqCst) {
                 watches.look(&Handle::current());
             }
@@ -1722,5 +1726,9 @@ fn in_simulation_nobody_who_is_well_is_accused() {
         }
         simulated += 1;
     }
-    println!("{simulated} programs of {}, {runs} runs, {looks} reports in {:?}", programs.len(), started.elapsed());
+    println!(
+        "{simulated} programs of {}, {runs} runs, {looks} reports in {:?}",
+        programs.len(),
+        started.elapsed()
+    );
 }

@@ -26,9 +26,9 @@ use leakfree::report::verdict::{Finding, Report, Verdict};
 use leakfree::sync::{
     Barrier, Mutex, Notify, OnceCell, RwLock, Semaphore, SetOnce, broadcast, mpsc, oneshot, watch,
 };
+use leakfree::testing::run_until_stalled;
 use leakfree::time::{interval, sleep};
 use leakfree::{JoinHandle, Scope, scope};
-use leakfree::testing::run_until_stalled;
 use leakfree_tests::corpus::{
     self, Body, Keep, Source, WORKERS, comes_to_rest, is_wanted, rounds, seeds, simulation, spawn, under_seed,
 };
@@ -1680,7 +1680,9 @@ fn in_simulation_every_schedule_says_the_same() {
     }
     let seeds = seeds(20);
     if seeds.clone().count() > LEFT_BEHIND_MAX {
-        println!("FEWER schedules, {LEFT_BEHIND_MAX}, of {LEFT_BEHIND}: each leaves its runtime's descriptors behind");
+        println!(
+            "FEWER schedules, {LEFT_BEHIND_MAX}, of {LEFT_BEHIND}: each leaves its runtime's descriptors behind"
+        );
     }
     let (mut runs, mut simulated) = (0, 0);
     let started = std::time::Instant::now();

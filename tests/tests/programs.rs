@@ -1760,7 +1760,9 @@ fn simulate(
         .grace(Duration::ZERO)
         .on_step(move |step| {
             if step.number > STEPS_MAX || step.event == Event::Wait {
-                eprintln!("seed {seed}, schedule {schedule}: {step}: it goes on for ever, or waits for the world");
+                eprintln!(
+                    "seed {seed}, schedule {schedule}: {step}: it goes on for ever, or waits for the world"
+                );
                 std::process::exit(101);
             }
         })

@@ -92,7 +92,9 @@ fn the_same_seed_gives_the_same_steps_and_another_one_others() {
 #[test]
 fn everybody_takes_part() {
     let (_, trace) = run(3, 1);
-    for actor in [Actor::Main, Actor::Worker(0), Actor::Worker(1), Actor::Worker(2), Actor::Pool, Actor::Clock] {
+    for actor in
+        [Actor::Main, Actor::Worker(0), Actor::Worker(1), Actor::Worker(2), Actor::Pool, Actor::Clock]
+    {
         assert!(trace.steps.iter().any(|step| step.actor == actor), "{actor:?}\n{trace}");
     }
     for event in [Event::Poll, Event::Find, Event::Park, Event::GetUp, Event::Call] {
@@ -183,7 +185,10 @@ fn a_shutdown_judges_and_drops_in_the_simulation_too() {
         });
         let report = runtime.shutdown();
         assert_eq!(report.leaked(), 4, "{report}");
-        assert_eq!(report.findings.iter().filter(|found| found.verdict == Verdict::ProvenUnwakeable).count(), 1);
+        assert_eq!(
+            report.findings.iter().filter(|found| found.verdict == Verdict::ProvenUnwakeable).count(),
+            1
+        );
         assert!(!report.findings.iter().any(|found| found.verdict == Verdict::Unresponsive), "{report}");
         assert_eq!(dropped.load(SeqCst), 1, "the cleanup had its time");
         assert_eq!(Arc::strong_count(&theirs), 1, "everything was dropped");
@@ -206,7 +211,8 @@ fn who_blocks_has_the_others_go_on() {
                 leakfree::spawn_blocking(move || rx.blocking_recv().unwrap() + rx.blocking_recv().unwrap());
             let handle = Handle::current();
             let runs = leakfree::spawn_blocking(move || {
-                handle.block_on(async { leakfree::spawn(leakfree::yield_now()).await.map(|()| 1000).unwrap() })
+                handle
+                    .block_on(async { leakfree::spawn(leakfree::yield_now()).await.map(|()| 1000).unwrap() })
             });
             let in_place = leakfree::spawn(async {
                 let handle = Handle::current();
@@ -297,8 +303,14 @@ fn many_players_do_not_hurt_each_other() {
             threads.spawn(|| {
                 runtime.block_on(async {
                     for _ in 0..20 {
-                        let tasks: Vec<_> =
-                            (0..5).map(|n| leakfree::spawn(async move { leakfree::yield_now().await; n })).collect();
+                        let tasks: Vec<_> = (0..5)
+                            .map(|n| {
+                                leakfree::spawn(async move {
+                                    leakfree::yield_now().await;
+                                    n
+                                })
+                            })
+                            .collect();
                         for task in tasks {
                             task.await.unwrap();
                         }
@@ -413,8 +425,10 @@ fn a_test_without_an_end_fails_after_so_many_steps() {
             || Builder::new().steps_max(10_000),
             0,
             1,
-            async || while Handle::try_current().is_ok() {
-                leakfree::yield_now().await;
+            async || {
+                while Handle::try_current().is_ok() {
+                    leakfree::yield_now().await;
+                }
             },
         );
     });

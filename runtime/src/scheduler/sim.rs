@@ -16,9 +16,9 @@
 //! Without the feature [`Sim`] is empty and every question to it has a constant for an answer.
 
 #[cfg(feature = "test-util")]
-pub(crate) use self::seeded::{OnStep, Sim, Waits, next, play_until, play_while, stop};
-#[cfg(feature = "test-util")]
 pub use self::seeded::{Actor, Event, Step, Trace};
+#[cfg(feature = "test-util")]
+pub(crate) use self::seeded::{OnStep, Sim, Waits, next, play_until, play_while, stop};
 #[cfg(not(feature = "test-util"))]
 pub(crate) use self::without::Sim;
 
@@ -192,6 +192,9 @@ mod seeded {
         steps_max: u64,
     }
 
+    /// A worker that a step is taken with.
+    type Role = (Arc<Worker>, Place);
+
     struct Play {
         /// `None`: somebody takes a step with it.
         workers: Vec<(Arc<Worker>, Option<Place>)>,
@@ -268,7 +271,7 @@ mod seeded {
         }
 
         /// Draws who is next. `main`: the player's own task can run.
-        fn choose(&self, shared: &Shared, main: bool) -> Option<(Actor, Option<(Arc<Worker>, Place)>)> {
+        fn choose(&self, shared: &Shared, main: bool) -> Option<(Actor, Option<Role>)> {
             let mut play = lock(&self.play);
             let Play { workers, last, able, .. } = &mut *play;
             able.clear();
@@ -334,23 +337,13 @@ mod seeded {
     }
 
     impl Sim {
-        pub(crate) fn new(
-            seed: u64,
-            steps_max: u64,
-            keep: bool,
-            on_step: Option<OnStep>,
-        ) -> Sim {
+        pub(crate) fn new(seed: u64, steps_max: u64, keep: bool, on_step: Option<OnStep>) -> Sim {
             let seeded = Seeded {
                 seed,
                 random: AtomicU64::new(mix(seed)),
                 restless: 0,
                 play: Mutex::new(Play { workers: Vec::new(), last: None, able: Vec::new() }),
-                log: Mutex::new(Log {
-                    length: 0,
-                    hash: mix(seed),
-                    steps: Vec::new(),
-                    tasks: HashMap::new(),
-                }),
+                log: Mutex::new(Log { length: 0, hash: mix(seed), steps: Vec::new(), tasks: HashMap::new() }),
                 keep,
                 on_step,
                 on_quiet: Mutex::new(None),
@@ -584,7 +577,9 @@ mod seeded {
 
     impl fmt::Debug for Sim {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_struct("Sim").field("seed", &self.0.as_ref().map(|seeded| seeded.seed)).finish_non_exhaustive()
+            f.debug_struct("Sim")
+                .field("seed", &self.0.as_ref().map(|seeded| seeded.seed))
+                .finish_non_exhaustive()
         }
     }
 }

@@ -145,20 +145,20 @@ impl Probe {
     /// has returned.
     ///
     /// ```
-    /// use leakfree::sync::mpsc;
+    /// use leakfree::sync::{Mutex, mpsc};
     /// use leakfree::testing::Probe;
     ///
     /// // Receiving is cancel safe: what was not received is still there.
     /// let found = Probe::new().schedules(10).cancel_everywhere_then(|| {
     ///     let (tx, rx) = mpsc::channel(1);
     ///     let sender = leakfree::spawn(async move { tx.send("a value").await });
-    ///     let rx = std::rc::Rc::new(std::cell::RefCell::new(rx));
+    ///     let rx = std::rc::Rc::new(Mutex::new(rx));
     ///     let theirs = rx.clone();
-    ///     let receives = async move { theirs.borrow_mut().recv().await };
+    ///     let receives = async move { theirs.lock().await.recv().await };
     ///     let then = async move |received: Option<Option<&'static str>>| {
     ///         let value = match received {
     ///             Some(value) => value,
-    ///             None => rx.borrow_mut().recv().await,
+    ///             None => rx.lock().await.recv().await,
     ///         };
     ///         assert_eq!(value, Some("a value"));
     ///         sender.await.unwrap().unwrap();
@@ -194,10 +194,7 @@ impl Probe {
 
     /// As [`fault_everywhere`], with a check as in [`cancel_everywhere_then`](Probe::cancel_everywhere_then). The future always has an output.
     #[track_caller]
-    pub fn fault_everywhere_then<Fut, Then>(
-        &self,
-        mut make: impl FnMut(Faults) -> (Fut, Then),
-    ) -> Everywhere
+    pub fn fault_everywhere_then<Fut, Then>(&self, mut make: impl FnMut(Faults) -> (Fut, Then)) -> Everywhere
     where
         Fut: Future,
         Then: AsyncFnOnce(Option<Fut::Output>),
