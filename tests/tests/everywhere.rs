@@ -4,11 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use leakfree::runtime::Handle;
 use leakfree::scope;
 use leakfree::sync::{Mutex, Notify, mpsc, oneshot};
 use leakfree::testing::{Faults, Injected, Place, Probe, What, cancel_everywhere, fault_everywhere};
 use leakfree::time::{Duration, sleep, timeout};
-use leakfree_tests::panic_message;
+use leakfree_tests::{panic_message, until};
 
 #[test]
 fn each_suspension_point_is_cancelled_parked_and_woken() {
@@ -239,6 +240,37 @@ fn an_error_at_each_operation_shows_what_is_not_undone() {
     let places: Vec<Place> = run(false).failures.iter().map(|failure| failure.place).collect();
     // Failing before the first step nothing has moved, after the second all has.
     assert_eq!(places, [Place::FailedAfter(1), Place::FailedBefore(2)]);
+}
+
+#[test]
+fn an_operation_that_may_fail_waits_as_it_does_by_itself_and_loses_nothing() {
+    let found = fault_everywhere(|faults| async move {
+        let (tx, rx) = oneshot::channel();
+        let line = line!() + 1;
+        let receives = async move { rx.await.map_err(|_| Failed::Own) };
+        let looks = leakfree::spawn(async move {
+            until(|| {
+                let snapshot = Handle::current().snapshot();
+                let mut waits = snapshot.tasks.iter().flat_map(|task| &task.waits);
+                waits.any(|wait| wait.reason.name() == "oneshot::Receiver" && wait.site.line == line)
+                    || tx.is_closed()
+            })
+            .await;
+            let _ = tx.send(7);
+        });
+        let got = faults.may_fail(receives).await;
+        assert!(got == Ok(7) || got == Err(Failed::Injected), "{got:?}");
+        looks.await.unwrap();
+
+        let (tx, mut rx) = mpsc::channel(1);
+        let mut receives = Box::pin(faults.may_fail(async { rx.recv().await.ok_or(Failed::Own) }));
+        let was_begun = futures::poll!(&mut receives).is_pending();
+        tx.send(5).await.unwrap();
+        drop(receives);
+        assert_eq!(rx.recv().await, Some(5), "it was begun: {was_begun}");
+    });
+    found.assert_clean();
+    assert_eq!(found.operations, 2);
 }
 
 /// Our own: scopes clean up wherever they are cut.
