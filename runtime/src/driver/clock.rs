@@ -78,7 +78,7 @@ impl Clock {
 
     /// Holds a paused clock still, on behalf of this thread or of one that is about to be handed something.
     #[inline]
-    pub(super) fn hold(&self) {
+    pub(crate) fn hold(&self) {
         if let Some(paused) = &self.paused {
             paused.word.fetch_add(HOLD + EPOCH, SeqCst);
         }
@@ -87,7 +87,7 @@ impl Clock {
     /// Gives a hold up. True if the clock may jump now: somebody must look.
     #[inline]
     #[must_use]
-    pub(super) fn let_go(&self) -> bool {
+    pub(crate) fn let_go(&self) -> bool {
         match &self.paused {
             None => false,
             Some(paused) => is_free(paused.word.fetch_sub(HOLD, SeqCst) - HOLD),

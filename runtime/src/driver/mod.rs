@@ -263,7 +263,7 @@ impl Driver {
     // ---- a paused clock -----------------------------------------------------------------------
 
     /// If nothing can run, moves the clock to the next timer and takes out who is due. The caller holds the clock then.
-    fn jump(&self, woken: &mut Vec<Waker>, can_run: impl Fn() -> bool) -> bool {
+    pub(crate) fn jump(&self, woken: &mut Vec<Waker>, can_run: impl Fn() -> bool) -> bool {
         let mut timers = lock(&self.timers);
         let Queue::Exact(exact) = &mut timers.queue else { return false };
         let jumped = self.clock.jump(|| if can_run() { None } else { exact.next_ns() });

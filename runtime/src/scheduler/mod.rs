@@ -19,5 +19,6 @@ pub(crate) mod idle;
 pub(crate) mod park;
 pub(crate) mod queue;
 pub(crate) mod shared;
+pub(crate) mod sim;
 pub(crate) mod sites;
 pub(crate) mod worker;

@@ -69,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) driver: Arc<Driver>,
     pub(crate) blocking: Pool,
     pub(crate) compat: super::compat::Compat,
+    pub(crate) sim: super::sim::Sim,
     shutdown: AtomicBool,
     /// Threads that took a worker's role over.
     spares: Mutex<Vec<thread::JoinHandle<()>>>,
@@ -135,6 +136,7 @@ impl Shared {
             driver,
             blocking,
             compat: super::compat::Compat::default(),
+            sim: super::sim::Sim::default(),
             shutdown: AtomicBool::new(false),
             spares: Mutex::new(Vec::new()),
             finished_outside: AtomicU64::new(0),
@@ -172,6 +174,7 @@ impl Shared {
 
     pub(crate) fn unpark(&self, worker: usize) {
         self.remotes[worker].parker.unpark(|| self.driver.unpark());
+        self.sim.nudge(&self.driver);
     }
 
     /// Whether a task waits in a queue that others than its owner may take it from.

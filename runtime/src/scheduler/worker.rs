@@ -57,6 +57,13 @@ pub(crate) struct Worker {
 // a spawn, which orders the one's use before the other's.
 unsafe impl Sync for Worker {}
 
+/// What a look everywhere has found.
+enum Look {
+    Work,
+    Nothing,
+    ShutDown,
+}
+
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, queue: Queue<Runnable>) -> Worker {
         Worker {
@@ -89,6 +96,10 @@ impl Worker {
     /// forget it before anything else happens.
     pub(crate) unsafe fn hand_over(self: &Arc<Self>) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
+        if shared.sim.hand_over(self) {
+            shared.driver.hold();
+            return Ok(());
+        }
         // The one in the role holds a paused clock; the hold of this thread is its own from here on.
         shared.driver.hold();
         let worker = Arc::clone(self);
@@ -114,12 +125,7 @@ impl Worker {
                 return;
             }
             if let Some(task) = self.next() {
-                if self.turn.get() == TURN {
-                    self.begin_turn(&task);
-                }
-                self.turn.set(self.turn.get().saturating_sub(1));
-                self.remote().set_running(task.header().record.id().0);
-                task.run();
+                self.poll(task);
                 if context::has_handed_over() {
                     // (W1) Not ours any more.
                     return self.shared.driver.let_go();
@@ -130,10 +136,21 @@ impl Worker {
         }
     }
 
+    #[inline]
+    fn poll(&self, task: Runnable) {
+        if self.turn.get() == TURN {
+            self.begin_turn(&task);
+        }
+        self.turn.set(self.turn.get().saturating_sub(1));
+        self.remote().set_running(task.header().record.id().0);
+        task.run();
+    }
+
     /// Takes a task that became runnable on this thread.
     #[inline]
     pub(crate) fn push(&self, task: Runnable, cause: Cause) {
-        let task = if cause == Cause::Yielded { Some(task) } else { self.lifo.replace(Some(task)) };
+        let to_queue = cause == Cause::Yielded || self.shared.sim.skips_lifo();
+        let task = if to_queue { Some(task) } else { self.lifo.replace(Some(task)) };
         let Some(task) = task else { return };
         self.queue.push(task);
         if self.shared.idle.wants_help() {
@@ -152,7 +169,7 @@ impl Worker {
     fn next(&self) -> Option<Runnable> {
         #[cfg(loom)]
         self.role.with_mut(|_| ());
-        if self.lifo_run.get() < LIFO_MAX {
+        if self.lifo_run.get() < LIFO_MAX && !self.shared.sim.skips_lifo() {
             if let Some(task) = self.lifo.take() {
                 self.lifo_run.set(self.lifo_run.get() + 1);
                 return Some(task);
@@ -244,30 +261,39 @@ impl Worker {
     fn find_work(&self) -> bool {
         let mut searching = None;
         loop {
-            if self.shared.is_shut_down() {
-                return false;
+            match self.look(&mut searching) {
+                Look::Work => return true,
+                Look::ShutDown => return false,
+                Look::Nothing => searching = Some(self.sleep(searching.take())),
             }
-            if self.shared.has_unwakeable() {
-                self.shared.tell_unwakeable();
-            }
-            if searching.is_none() {
-                self.fetch_events();
-            }
-            let found = self.has_own()
-                || self.steal_injected().or_else(|| self.search(&mut searching)).is_some_and(|task| {
-                    self.queue.push(task);
-                    true
-                });
-            if found {
-                if let Some(searching) = searching.take() {
-                    if self.shared.idle.end_search(searching) && self.shared.has_backlog() {
-                        self.wake_another();
-                    }
-                }
-                return true;
-            }
-            searching = Some(self.sleep(searching.take()));
         }
+    }
+
+    /// Looks everywhere once.
+    fn look(&self, searching: &mut Option<Searching>) -> Look {
+        if self.shared.is_shut_down() {
+            return Look::ShutDown;
+        }
+        if self.shared.has_unwakeable() {
+            self.shared.tell_unwakeable();
+        }
+        if searching.is_none() {
+            self.fetch_events();
+        }
+        let found = self.has_own()
+            || self.steal_injected().or_else(|| self.search(searching)).is_some_and(|task| {
+                self.queue.push(task);
+                true
+            });
+        if !found {
+            return Look::Nothing;
+        }
+        if let Some(searching) = searching.take() {
+            if self.shared.idle.end_search(searching) && self.shared.has_backlog() {
+                self.wake_another();
+            }
+        }
+        Look::Work
     }
 
     fn has_own(&self) -> bool {
@@ -315,30 +341,48 @@ impl Worker {
 
     /// Sleeps until there may be work, and comes back as a searcher.
     fn sleep(&self, searching: Option<Searching>) -> Searching {
-        let idle = &self.shared.idle;
-        self.remote().set_running(0);
-        let mut watch = match idle.sleep(self.index, searching) {
-            Sleep::Watch => Some(WATCH_MIN),
-            Sleep::Deep => None,
-        };
-        loop {
-            if !self.shared.injector.is_empty() || self.shared.is_shut_down() || self.shared.has_unwakeable()
-            {
-                break;
-            }
+        let mut watch = self.lie_down(searching);
+        while !self.must_stay_up() {
             let notified = self.park(watch);
-            if notified || self.has_own() {
+            if !self.sleeps_on(&mut watch, notified) {
                 break;
-            }
-            if let Some(timeout) = watch {
-                if self.shared.has_backlog() {
-                    break;
-                }
-                watch = if idle.stop_watch(self.index) { None } else { Some((timeout * 2).min(WATCH_MAX)) };
             }
         }
+        self.get_up()
+    }
+
+    /// Says that this worker sleeps. It watches, if it is to wake up after that long.
+    fn lie_down(&self, searching: Option<Searching>) -> Option<Duration> {
+        self.remote().set_running(0);
+        match self.shared.idle.sleep(self.index, searching) {
+            Sleep::Watch => Some(WATCH_MIN),
+            Sleep::Deep => None,
+        }
+    }
+
+    /// The look before each park, which pairs with that of who pushes.
+    fn must_stay_up(&self) -> bool {
+        !self.shared.injector.is_empty() || self.shared.is_shut_down() || self.shared.has_unwakeable()
+    }
+
+    /// Whether there is nothing to get up for after a park.
+    fn sleeps_on(&self, watch: &mut Option<Duration>, notified: bool) -> bool {
+        if notified || self.has_own() {
+            return false;
+        }
+        if let Some(timeout) = *watch {
+            if self.shared.has_backlog() {
+                return false;
+            }
+            let stops = self.shared.idle.stop_watch(self.index);
+            *watch = if stops { None } else { Some((timeout * 2).min(WATCH_MAX)) };
+        }
+        true
+    }
+
+    fn get_up(&self) -> Searching {
         self.turn.set(TURN);
-        idle.awake(self.index)
+        self.shared.idle.awake(self.index)
     }
 
     /// Blocks in the driver if nobody is there, else on the condvar. What the driver woke is in our queue
@@ -375,6 +419,9 @@ impl Worker {
     }
 
     fn next_random(&self) -> u32 {
+        if let Some(random) = self.shared.sim.random() {
+            return random;
+        }
         // Marsaglia's xorshift with the triple (13, 17, 5); "Xorshift RNGs", 2003.
         let mut x = self.random.get();
         x ^= x << 13;
@@ -382,6 +429,96 @@ impl Worker {
         x ^= x << 5;
         self.random.set(x);
         x
+    }
+}
+
+/// A worker between two steps of a simulation: [`Worker::run`], cut where others may come between.
+#[cfg(feature = "test-util")]
+#[derive(Debug)]
+pub(super) enum Place {
+    Awake,
+    /// Its own queue is empty.
+    Looking(Option<Searching>),
+    /// It has said that it sleeps, and has not parked.
+    LyingDown(Option<Duration>),
+    /// Parked; with a duration it watches, and may wake up at any time.
+    Asleep(Option<Duration>),
+    Stopped,
+}
+
+#[cfg(feature = "test-util")]
+impl Worker {
+    /// Goes on to the next place. In brackets what the trace says, and the task that was polled. `None`: the role was handed over
+    /// meanwhile.
+    pub(super) fn step(
+        self: &Arc<Self>,
+        place: Place,
+        ends_turn: bool,
+    ) -> (Option<Place>, super::sim::Event, Option<u64>) {
+        use super::sim::Event;
+        let _entered = context::enter(&self.shared, Some(self), true);
+        let parker = &self.remote().parker;
+        match place {
+            Place::Awake => {
+                frame::set_now_ms(shared::now_ms(&self.shared.driver));
+                if (ends_turn || self.turn.get() == 0) && !self.end_turn() {
+                    return (Some(Place::Stopped), Event::Stop, None);
+                }
+                let Some(task) = self.next() else {
+                    return (Some(Place::Looking(None)), Event::RunDry, None);
+                };
+                let id = task.header().record.id().0;
+                let before = context::replace_handed_over(false);
+                self.poll(task);
+                let place = if context::replace_handed_over(before) {
+                    self.shared.driver.let_go();
+                    None
+                } else {
+                    self.remote().set_running(0);
+                    Some(Place::Awake)
+                };
+                (place, Event::Poll, Some(id))
+            }
+            Place::Looking(mut searching) => match self.look(&mut searching) {
+                Look::Work => (Some(Place::Awake), Event::Find, None),
+                Look::ShutDown => (Some(Place::Stopped), Event::Stop, None),
+                Look::Nothing => (Some(Place::LyingDown(self.lie_down(searching))), Event::LieDown, None),
+            },
+            Place::LyingDown(watch) => {
+                let stays_up = self.must_stay_up();
+                if !stays_up && parker.lie_down() {
+                    return (Some(Place::Asleep(watch)), Event::Park, None);
+                }
+                // As in `park`: a token is taken there, and only there.
+                let _ = !stays_up && parker.get_up();
+                (Some(Place::Looking(Some(self.get_up()))), Event::StayUp, None)
+            }
+            Place::Asleep(mut watch) => {
+                let notified = parker.get_up();
+                self.read_clock();
+                if self.sleeps_on(&mut watch, notified) {
+                    return (Some(Place::LyingDown(watch)), Event::Watch, None);
+                }
+                (Some(Place::Looking(Some(self.get_up()))), Event::GetUp, None)
+            }
+            Place::Stopped => (Some(Place::Stopped), Event::Stop, None),
+        }
+    }
+
+    /// Its sleep is ended by timers: wakes whom they are for, as the worker in the driver does.
+    pub(super) fn wake_due(self: &Arc<Self>, woken: &mut Vec<Waker>) {
+        let _entered = context::enter(&self.shared, Some(self), true);
+        self.read_clock();
+        shared::wake_all(woken);
+    }
+
+    /// Whether a step may change anything.
+    pub(super) fn can_step(&self, place: &Place) -> bool {
+        match place {
+            Place::Asleep(None) => self.remote().parker.is_notified() || self.has_own(),
+            Place::Stopped => false,
+            _ => true,
+        }
     }
 }
 
