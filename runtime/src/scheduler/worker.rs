@@ -42,6 +42,8 @@ pub(crate) struct Worker {
     /// The task made runnable last; its owner's alone.
     lifo: Cell<Option<Runnable>>,
     lifo_run: Cell<u32>,
+    /// The address of who was woken last by the end of a task that it waits for; only compared.
+    joined: Cell<usize>,
     /// Polls left in this turn.
     turn: Cell<u32>,
     /// Turns, and sleeps, that have begun.
@@ -72,6 +74,7 @@ impl Worker {
             queue,
             lifo: Cell::new(None),
             lifo_run: Cell::new(0),
+            joined: Cell::new(0),
             turn: Cell::new(TURN),
             turns: Cell::new(0),
             woken: RefCell::new(Vec::new()),
@@ -149,13 +152,26 @@ impl Worker {
     /// Takes a task that became runnable on this thread.
     #[inline]
     pub(crate) fn push(&self, task: Runnable, cause: Cause) {
-        let to_queue = cause == Cause::Yielded || self.shared.sim.skips_lifo();
+        let to_queue = match cause {
+            Cause::Yielded => true,
+            Cause::Joined => self.joins_again(&task) && !self.queue.is_empty(),
+            Cause::Spawned | Cause::Woken => false,
+        };
+        let to_queue = to_queue || self.shared.sim.skips_lifo();
         let task = if to_queue { Some(task) } else { self.lifo.replace(Some(task)) };
         let Some(task) = task else { return };
         self.queue.push(task);
         if self.shared.idle.wants_help() {
             self.wake_another();
         }
+    }
+
+    /// Whether the task was woken by the last join that ended here, too: it collects the results of many tasks. Run at each of them, ahead
+    /// of those that it waits for, it would park again every time.
+    #[inline]
+    fn joins_again(&self, task: &Runnable) -> bool {
+        let header = std::ptr::from_ref(task.header()).addr();
+        self.joined.replace(header) == header
     }
 
     #[cold]
