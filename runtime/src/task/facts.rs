@@ -58,6 +58,18 @@ impl Holder {
         if waker::is_polled_task(cx) { Holder::polled(site) } else { Holder::Unknown }
     }
 
+    /// Of one task and one place, compared by address: a `false` may err.
+    #[inline]
+    pub(crate) fn is_alike(self, other: Holder) -> bool {
+        match (self, other) {
+            (Holder::Unknown, Holder::Unknown) => true,
+            (Holder::Task { id, site, owned }, Holder::Task { id: its_id, site: its_site, owned: its }) => {
+                (id, owned) == (its_id, its) && std::ptr::eq(site, its_site)
+            }
+            _ => false,
+        }
+    }
+
     /// By an owned guard.
     pub(crate) fn owned(self) -> Holder {
         match self {
@@ -226,6 +238,12 @@ impl Holders {
         self.version += 1;
         if let Some(known) = self.known.get_mut(held.0 as usize) {
             *known = holder;
+        }
+    }
+
+    pub(crate) fn rename_any(&mut self, hold: Option<(Held, Holder)>) {
+        if let Some((held, holder)) = hold {
+            self.rename(held, holder);
         }
     }
 

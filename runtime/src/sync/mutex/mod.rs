@@ -231,8 +231,14 @@ impl Turn {
         Poll::Pending
     }
 
+    #[inline]
     fn leave(&mut self, raw: &Raw) {
-        let Some(place) = self.place.take() else { return };
+        if let Some(place) = self.place.take() {
+            Turn::leave_place(place, raw);
+        }
+    }
+
+    fn leave_place(place: Place, raw: &Raw) {
         let mut state = raw.state();
         let waker = state.waiters.leave(place);
         if waker.is_some() {
