@@ -550,7 +550,7 @@ impl LockRecords {
     }
 
     fn holder(n: usize) -> Holder {
-        Holder::Task { id: TaskId(n as u64 + 1), site: places()[n] }
+        Holder::Task { id: TaskId(n as u64 + 1), site: places()[n], owned: n % 2 == 1 }
     }
 
     /// Task `n` takes the lock while `n` others wait.
@@ -565,8 +565,9 @@ impl LockRecords {
             [] => None,
             // The words did not come to rest.
             [Holder::Unknown] => None,
-            [Holder::Task { id, site }] => {
+            [Holder::Task { id, site, owned }] => {
                 let n = id.0 as usize - 1;
+                assert_eq!(owned, n % 2 == 1, "and the kind of guard");
                 assert!(std::ptr::eq(site, places()[n]), "task and site are of one holder");
                 assert_eq!(copy.waiters, n as u64, "and so is the number of waiters");
                 Some(n)

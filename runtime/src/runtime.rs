@@ -643,7 +643,7 @@ fn catch_body<F: Future>(
     runtime: &Runtime,
     location: &'static Location<'static>,
     body: F,
-) -> thread::Result<F::Output> {
+) -> std::thread::Result<F::Output> {
     let output = panic::catch_unwind(panic::AssertUnwindSafe(|| {
         let output = runtime.handle().try_block_on_at(location, body);
         output.map_err(|error| error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string())))

@@ -200,7 +200,12 @@ impl<E> Scope<E> {
         name: Option<Arc<str>>,
     ) -> Spawn {
         let inside = context::worker_index_in(Arc::as_ptr(&self.inner.shared)).is_some();
-        let now_ms = if inside { frame::now_ms() } else { shared::now_ms(&self.inner.shared.driver) };
+        let now_ms = if inside {
+            frame::now_ms()
+        } else {
+            // It is kept in ticks of 8 ms.
+            self.inner.shared.driver.clock().rough_now().as_millis() as u64
+        };
         Spawn { kind, spawned_at, now_ms, name, locals: local::to_inherit() }
     }
 
