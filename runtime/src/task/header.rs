@@ -91,7 +91,8 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    #[inline]
+    /// In line at any rate: it is written to its place word by word, and not copied there from the stack.
+    #[inline(always)]
     pub(crate) fn new(
         vtable: &'static Vtable,
         kind: TaskKind,
@@ -108,14 +109,19 @@ impl Header {
             extra: AtomicPtr::new(ptr::null_mut()),
             record: Record::new(spawned_at, now_ms, kind as u32),
         };
-        if name.is_some() {
-            header.extra().name = name;
-        }
-        if locals.is_some() {
-            header.extra().locals = locals;
-            header.record.set_note(header.record.note() | HAS_LOCALS);
+        if name.is_some() || locals.is_some() {
+            header.dress(name, locals);
         }
         header
+    }
+
+    #[cold]
+    fn dress(&self, name: Option<Arc<str>>, locals: Option<Arc<Locals>>) {
+        if locals.is_some() {
+            self.record.set_note(self.record.note() | HAS_LOCALS);
+        }
+        let mut extra = self.extra();
+        (extra.name, extra.locals) = (name, locals);
     }
 
     #[inline]
