@@ -33,7 +33,7 @@ MUTANTS = [
     ("scheduler/park.rs", "if self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok() {", "self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok()", "self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok() || true", "idle::an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile"),
     ("scheduler/park.rs", "            DRIVER => driver(),", "driver()", "()", "idle::an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile"),
     # ---- worker and shared
-    ("scheduler/worker.rs", "if !self.shared.injector.is_empty() || self.shared.is_shut_down() ||", "!self.shared.injector.is_empty()", "false", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
+    ("scheduler/worker.rs", "!self.shared.injector.is_empty() || self.shared.is_shut_down() || self.shared.has", "!self.shared.injector.is_empty()", "false", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
     ("scheduler/worker.rs", "                if context::has_handed_over() {", "context::has_handed_over()", "false", "runtime::a_worker_that_blocks_in_place_hands_its_role_over"),
     ("scheduler/shared.rs", "        self.injector.push(task);\n        if let Some(worker) = self.idle.to_wake_from_outside() {", "self.idle.to_wake_from_outside()", "None", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
     ("scheduler/shared.rs", "        for worker in 0..self.remotes.len() {\n            self.unpark(worker);", "self.unpark(worker);", "", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
@@ -59,7 +59,7 @@ MUTANTS = [
     ("task/meta.rs", "self.polls.load(Relaxed) != polls", "self.polls.load(Relaxed) != polls", "false", "record::a_record_is_read_while_its_task_is_woken_and_parks_again"),
     # ---- permits, locks, notifications
     ("sync/permits.rs", "                permits.give_back(self.need, held);", "permits.give_back(self.need, held);", "let _ = held;", "sync::a_waiter_that_leaves_hands_its_permit_on"),
-    ("sync/permits.rs", "                let wakes = state.serve();\n                // After that", "state.serve()", "Wakes::default()", "sync::who_wants_many_permits_and_leaves_lets_the_next_one_by"),
+    ("sync/permits.rs", "                let wakes = state.serve(Held::NOTHING);\n                // After that", "state.serve(Held::NOTHING)", "Wakes::default()", "sync::who_wants_many_permits_and_leaves_lets_the_next_one_by"),
     ("sync/permits.rs", "            let wakes = state.waiters.grant_all();\n            state.note_waiters();", "state.waiters.grant_all()", "Vec::new()", "sync::a_semaphore_closed_while_permits_are_given_back_leaves_nobody_waiting"),
     ("sync/mutex/mod.rs", "            raw.unlock();\n        }\n        drop(waker);", "raw.unlock();", "", "sync::a_lock_is_handed_on_by_a_waiter_that_leaves"),
     ("sync/notify.rs", "                Told::First | Told::Last => state.notify(told),", "state.notify(told)", "Wakes::default()", "sync::a_notification_that_was_meant_for_who_leaves_goes_to_another"),
@@ -67,7 +67,7 @@ MUTANTS = [
     ("sync/notify.rs", "None if state.rounds != self.rounds =>", "state.rounds != self.rounds", "false", "sync::everybody_is_notified_who_asked_before"),
     # ---- channels
     ("sync/mpsc/shared.rs", "        // Granted and not used, or first in line and wanting more than the next: the next may have it.\n        let wakes = state.serve(shared.capacity);", "state.serve(shared.capacity)", "Wakes::default()", "sync::a_sender_that_waits_gets_the_slot_that_a_receiver_frees"),
-    ("sync/mpsc/shared.rs", "if state.full.is_empty() { Wakes::default() } else {", "state.full.is_empty()", "true", "sync::a_sender_that_waits_gets_the_slot_that_a_receiver_frees"),
+    ("sync/mpsc/shared.rs", "if !state.full.is_empty() {\n                let wakes", "!state.full.is_empty()", "false", "sync::a_sender_that_waits_gets_the_slot_that_a_receiver_frees"),
     ("sync/mpsc/shared.rs", "                state.ended = true;\n                state.record.set_handles(End::Sender, 0);\n                state.receiver.take().map(waker::fire)", "state.receiver.take().map(waker::fire)", "None", "sync::the_last_sender_that_goes_ends_the_receiver"),
     ("sync/mpsc/shared.rs", "        Ok(self.receiver.take().map(waker::fire))", "self.receiver.take().map(waker::fire)", "None", "sync::a_value_wakes_the_receiver_that_waits"),
     ("sync/mpsc/shared.rs", "(self.closed && self.reserved == 0)", "self.reserved == 0", "true", "sync::the_receiver_of_a_closed_channel_waits_for_its_permits"),
