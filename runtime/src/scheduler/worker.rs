@@ -42,8 +42,9 @@ pub(crate) struct Worker {
     /// The task made runnable last; its owner's alone.
     lifo: Cell<Option<Runnable>>,
     lifo_run: Cell<u32>,
-    /// The address of who was woken last by the end of a task that it waits for; only compared.
-    joined: Cell<usize>,
+    /// Who was woken last by the end of a task that it waits for: its id. By its address, that of another one later, it would be the
+    /// allocator that chooses, and no simulation could be played again.
+    joined: Cell<u64>,
     /// Polls left in this turn.
     turn: Cell<u32>,
     /// Turns, and sleeps, that have begun.
@@ -170,8 +171,14 @@ impl Worker {
     /// of those that it waits for, it would park again every time.
     #[inline]
     fn joins_again(&self, task: &Runnable) -> bool {
-        let header = std::ptr::from_ref(task.header()).addr();
-        self.joined.replace(header) == header
+        let header = task.header();
+        // Without records there are no ids.
+        let who = if cfg!(leakfree_norecord) {
+            std::ptr::from_ref(header).addr() as u64
+        } else {
+            header.record.id().0
+        };
+        self.joined.replace(who) == who
     }
 
     #[cold]
