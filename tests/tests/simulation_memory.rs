@@ -42,9 +42,10 @@ fn run(seed: u64) -> Trace {
                 });
             }
             for _ in 0..20 {
+                let child = s.spawn(leakfree::yield_now());
                 let joins = s.spawn(async {
                     let large = [1u8; 4096];
-                    leakfree::spawn(leakfree::yield_now()).await.unwrap();
+                    child.await.unwrap();
                     std::hint::black_box(&large);
                 });
                 joins.await.unwrap();

@@ -156,7 +156,11 @@ impl Worker {
         let to_queue = match cause {
             Cause::Yielded => true,
             Cause::Joined => self.joins_again(&task) && !self.queue.is_empty(),
-            Cause::Spawned | Cause::Woken => false,
+            Cause::Spawned => {
+                self.joined.set(0);
+                false
+            }
+            Cause::Woken => false,
         };
         let to_queue = to_queue || self.shared.sim.skips_lifo();
         let task = if to_queue { Some(task) } else { self.lifo.replace(Some(task)) };
@@ -167,8 +171,9 @@ impl Worker {
         }
     }
 
-    /// Whether the task was woken by the last join that ended here, too: it collects the results of many tasks. Run at each of them, ahead
-    /// of those that it waits for, it would park again every time.
+    /// Whether the task was woken by the last join that ended here, too, and nobody has spawned since: it collects the results of many
+    /// tasks. Run at each of them, ahead of those that it waits for, it would park again every time. Who waits for one child, then spawns
+    /// the next, is not to go behind all others for each.
     #[inline]
     fn joins_again(&self, task: &Runnable) -> bool {
         let header = task.header();
