@@ -109,10 +109,15 @@ macro_rules! try_join {
 #[track_caller]
 #[inline]
 pub fn poll_arm<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
-    let before = frame::replace_arm(Some(Location::caller()));
-    let polled = future.poll(cx);
-    frame::replace_arm(before);
-    polled
+    /// Puts the arm back, panic or not: a worker whose frame is not at rest would save it at each poll from then on.
+    struct Restore(Option<&'static Location<'static>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            frame::replace_arm(self.0);
+        }
+    }
+    let _restore = Restore(frame::replace_arm(Some(Location::caller())));
+    future.poll(cx)
 }
 
 /// Asks for a `Result` where the arm of a `try_join!` stands.
@@ -158,4 +163,22 @@ pub fn first_branch(branches: usize) -> usize {
 fn seed() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0) as u32 | 1
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn an_arm_that_panics_leaves_nothing_in_the_frame() {
+        let mut arm = pin!(async { panic!("an arm's") });
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = catch_unwind(AssertUnwindSafe(|| poll_arm(arm.as_mut(), &mut cx)));
+        assert!(polled.is_err());
+        assert_eq!(frame::arm(), None);
+    }
 }

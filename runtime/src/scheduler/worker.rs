@@ -42,8 +42,9 @@ pub(crate) struct Worker {
     /// The task made runnable last; its owner's alone.
     lifo: Cell<Option<Runnable>>,
     lifo_run: Cell<u32>,
-    /// The address of who was woken last by the end of a task that it waits for; only compared.
-    joined: Cell<usize>,
+    /// Who was woken last by the end of a task that it waits for: its id. By its address, that of another one later, it would be the
+    /// allocator that chooses, and no simulation could be played again.
+    joined: Cell<u64>,
     /// Polls left in this turn.
     turn: Cell<u32>,
     /// Turns, and sleeps, that have begun.
@@ -155,7 +156,11 @@ impl Worker {
         let to_queue = match cause {
             Cause::Yielded => true,
             Cause::Joined => self.joins_again(&task) && !self.queue.is_empty(),
-            Cause::Spawned | Cause::Woken => false,
+            Cause::Spawned => {
+                self.joined.set(0);
+                false
+            }
+            Cause::Woken => false,
         };
         let to_queue = to_queue || self.shared.sim.skips_lifo();
         let task = if to_queue { Some(task) } else { self.lifo.replace(Some(task)) };
@@ -166,12 +171,19 @@ impl Worker {
         }
     }
 
-    /// Whether the task was woken by the last join that ended here, too: it collects the results of many tasks. Run at each of them, ahead
-    /// of those that it waits for, it would park again every time.
+    /// Whether the task was woken by the last join that ended here, too, and nobody has spawned since: it collects the results of many
+    /// tasks. Run at each of them, ahead of those that it waits for, it would park again every time. Who waits for one child, then spawns
+    /// the next, is not to go behind all others for each.
     #[inline]
     fn joins_again(&self, task: &Runnable) -> bool {
-        let header = std::ptr::from_ref(task.header()).addr();
-        self.joined.replace(header) == header
+        let header = task.header();
+        // Without records there are no ids.
+        let who = if cfg!(leakfree_norecord) {
+            std::ptr::from_ref(header).addr() as u64
+        } else {
+            header.record.id().0
+        };
+        self.joined.replace(who) == who
     }
 
     #[cold]

@@ -1,7 +1,7 @@
 //! The state word of a task: flags, references and both waker counts in one atomic `u64`.
 //!
 //! ```text
-//!  63        50 49        34 33      22 21      8 7        0
+//!  63        48 47        32 31      20 19      7 6        0
 //! |   wakes    |  foreign   |   own    |  refs   |  flags   |
 //! ```
 //!
@@ -32,7 +32,9 @@
 //!
 //! **Saturation.** A count that reaches half of its field sets `STUCK` for good and puts all three counts in the
 //! middle of their fields. From then on they are only held still (each add is undone): the task is never
-//! freed and never called unwakeable. Wakes need no such flag: see [`State::wake`].
+//! freed and never called unwakeable. Wakes need no such flag: who wakes by reference, or clones, takes one back where there are too
+//! many. Who wakes by value has nothing left that keeps the task, and must not come back to the word: its wake stays. There are no more of
+//! those than counts, and for both together the field has room.
 
 use crate::loom::sync::atomic::AtomicU64;
 use std::fmt;
@@ -52,10 +54,10 @@ const STUCK: u64 = 1 << 5;
 /// stand, so entries and registrations need not match any more. Never cleared.
 const ASTRAY: u64 = 1 << 6;
 
-const REF: u64 = 1 << 8;
-const OWN: u64 = 1 << 22;
-const FOREIGN: u64 = 1 << 34;
-const WAKE: u64 = 1 << 50;
+const REF: u64 = 1 << 7;
+const OWN: u64 = 1 << 20;
+const FOREIGN: u64 = 1 << 32;
+const WAKE: u64 = 1 << 48;
 
 const REFS: u64 = OWN - REF;
 const OWNS: u64 = FOREIGN - OWN;
@@ -63,10 +65,16 @@ const FOREIGNS: u64 = WAKE - FOREIGN;
 const WAKES: u64 = !(WAKE - 1);
 
 /// From here on a wake is undone, so that the field, which is the topmost, never wraps.
-const WAKES_HIGH: u64 = ((WAKES / 4) * 3) & WAKES;
-/// A runner that finds as many wakes first takes them down to one.
-const WAKES_HALF: u64 = (WAKES / 2) & WAKES;
+const WAKES_HIGH: u64 = (WAKES / 4) & WAKES;
+/// A runner that finds as many wakes, half of that, first takes them down to one.
+const WAKES_HALF: u64 = (WAKES_HIGH / 2) & WAKES;
 const HALVES: u64 = ((REFS / 2) & REFS) | ((OWNS / 2) & OWNS) | ((FOREIGNS / 2) & FOREIGNS);
+
+// Each count may become a wake that is not undone: an eighth of the field is left for threads that are about to undo theirs.
+const _: () = assert!(
+    WAKES_HIGH / WAKE + (HALVES & OWNS) / OWN + (HALVES & FOREIGNS) / FOREIGN
+        < WAKES / WAKE - WAKES_HIGH / WAKE / 2
+);
 
 /// Which of the two counts a waker holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -354,7 +362,9 @@ impl State {
     #[cold]
     fn wake_cold(&self, prev: u64, unit: u64) -> OnWake {
         if prev & STUCK != 0 {
+            // Such a task is never freed.
             self.0.fetch_add(unit, AcqRel);
+            self.undo_high_wake(prev);
         }
         let new = prev.wrapping_add(WAKE).wrapping_sub(unit);
         if prev & WAKES == 0 {
@@ -363,7 +373,7 @@ impl State {
             // Acquired by the addition above; the releases of all former owners are in its chain.
             OnWake::Free
         } else {
-            self.undo_high_wake(new);
+            // However many wakes there are: the count is given up, and the task may be gone.
             OnWake::Nothing
         }
     }
@@ -379,8 +389,8 @@ impl State {
         OnWake::Nothing
     }
 
-    /// Keeps *wakes* from wrapping. A runner counts fewer than half of the field, so a count of three
-    /// quarters that loses one still leaves the runner wakes to answer: nothing is lost.
+    /// Keeps *wakes* from wrapping; the caller holds a count, or borrows one. A runner counts fewer than half of what is high, so a
+    /// high count that loses one still leaves the runner wakes to answer: nothing is lost.
     fn undo_high_wake(&self, seen: u64) {
         if seen >= WAKES_HIGH {
             self.update(|bits| ((), (bits >= WAKES_HIGH).then(|| bits - WAKE)));
@@ -391,13 +401,15 @@ impl State {
     #[inline]
     pub(crate) fn clone_waker(&self, count: Count) {
         // Relaxed: a new count is made from one that exists, which keeps the task alive (as in `Arc`).
-        self.add(
+        let seen = self.add(
             count.unit(),
             match count {
                 Count::Own => OWNS,
                 Count::Foreign => FOREIGNS,
             },
         );
+        // For the wake that this count may become.
+        self.undo_high_wake(seen);
     }
 
     /// A waker was dropped. `elsewhere`: not by the task's own poll.
@@ -445,8 +457,9 @@ impl State {
         })
     }
 
+    /// The word before.
     #[inline]
-    fn add(&self, unit: u64, field: u64) {
+    fn add(&self, unit: u64, field: u64) -> u64 {
         let prev = self.0.fetch_add(unit, Relaxed);
         if prev & STUCK != 0 {
             self.0.fetch_sub(unit, Relaxed);
@@ -456,6 +469,7 @@ impl State {
                 ((), (bits & STUCK == 0).then_some(new))
             });
         }
+        prev
     }
 
     // ---- cancellation -----------------------------------------------------------------------
@@ -597,6 +611,35 @@ mod tests {
         assert_eq!(state.end_poll(start), OnPollEnd::Reschedule);
         let start = state.start_poll();
         assert_eq!(state.end_poll(start), OnPollEnd::Idle);
+    }
+
+    #[test]
+    fn a_wake_by_value_never_comes_back_to_the_word_and_none_wraps_either() {
+        let state = State::new();
+        let start = state.start_poll();
+        let wakes = || state.load().0 / WAKE;
+        for round in 0..5 {
+            for _ in 0..30_000 {
+                state.clone_waker(Count::Foreign);
+            }
+            for _ in 0..30_000 {
+                let before = wakes();
+                assert_eq!(state.wake(Count::Foreign), OnWake::Nothing);
+                assert_eq!(
+                    wakes(),
+                    before + 1,
+                    "round {round}: once its count is given up the task may be gone"
+                );
+            }
+        }
+        for _ in 0..100_000 {
+            state.clone_waker(Count::Own);
+            assert_eq!(state.wake(Count::Own), OnWake::Nothing);
+        }
+        assert_eq!((state.load().own(), state.load().foreign()), (0, 0));
+        assert_eq!(state.end_poll(start), OnPollEnd::Reschedule);
+        let start = state.start_poll();
+        assert_eq!(state.end_poll(start), OnPollEnd::Unwakeable, "all of them are answered");
     }
 
     #[test]
