@@ -21,6 +21,8 @@ use crate::task::runnable::Runnable;
 pub(crate) const TURN: u32 = if cfg!(loom) { 4 } else { 61 };
 /// One in so many turns begins with a look at how long its first task was parked.
 const SAMPLED: u32 = 4;
+/// One in so many times that it runs dry, a worker looks for what to steal before it looks for events.
+const STEAL_FIRST: u32 = 4;
 /// Tasks run from the LIFO slot in a row.
 pub(crate) const LIFO_MAX: u32 = 3;
 /// The watcher's first and longest sleep.
@@ -49,6 +51,8 @@ pub(crate) struct Worker {
     turn: Cell<u32>,
     /// Turns, and sleeps, that have begun.
     turns: Cell<u32>,
+    /// How often it ran dry.
+    dries: Cell<u32>,
     woken: RefCell<Vec<Waker>>,
     random: Cell<u32>,
     /// (W1) Touched with the rest: loom sees two threads in the role.
@@ -78,6 +82,7 @@ impl Worker {
             joined: Cell::new(0),
             turn: Cell::new(TURN),
             turns: Cell::new(0),
+            dries: Cell::new(0),
             woken: RefCell::new(Vec::new()),
             random: Cell::new(index as u32 + 1),
             #[cfg(loom)]
@@ -254,6 +259,12 @@ impl Worker {
     /// Under a load of I/O the next events are there already. Fetching them comes before stealing: a worker that
     /// steals first ends together with its sibling, and one of them sleeps while the other fetches for both.
     fn fetch_events(&self) {
+        // Now and then what a sibling has queued comes first all the same: it may be in a long poll, or its thread be preempted.
+        let dries = self.dries.get().wrapping_add(1);
+        self.dries.set(dries);
+        if dries % STEAL_FIRST == 0 && self.shared.has_backlog() {
+            return;
+        }
         for _ in 0..FETCH_TRIES {
             if !self.shared.driver.is_lively() {
                 return;
