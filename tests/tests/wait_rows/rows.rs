@@ -627,10 +627,14 @@ async fn sets() {
     // What it aborts goes on until it gets to an `await`, here none.
     leakfree::scope(async |_| {
         let (go, come) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = std::sync::mpsc::channel();
         let mut all = JoinSet::new();
         let made = line!() - 1;
-        all.spawn_blocking(move || come.recv());
-        leakfree_tests::until(|| leakfree::runtime::Handle::current().snapshot().tasks.len() > 1).await;
+        all.spawn_blocking(move || {
+            begin.send(()).unwrap();
+            come.recv()
+        });
+        leakfree_tests::until(|| begun.try_recv().is_ok()).await;
         check(park!(all.shutdown()), R::JoinSetNext, Some(made));
         go.send(()).unwrap();
     })
