@@ -330,11 +330,13 @@ async fn sets() {
     assert_eq!(set.join_next_with_id().await.unwrap().unwrap().1, Ok(1));
     assert!(set.join_next().await.is_none(), "it came once");
     let (go, come) = std::sync::mpsc::channel::<()>();
+    let (begin, begun) = std::sync::mpsc::channel();
     set.spawn_blocking(move || {
+        begin.send(()).unwrap();
         let _ = come.recv();
         Ok(2)
     });
-    until(|| leakfree::runtime::Handle::current().snapshot().tasks.len() > 1).await;
+    until(|| begun.try_recv().is_ok()).await;
     assert!(polled_once(set.shutdown()).await.is_pending());
     assert_eq!(set.len(), 1, "it has not ended");
     go.send(()).unwrap();
