@@ -84,10 +84,16 @@ async fn channels_and_locks() {
     let (tx, mut rx) = oneshot::channel::<()>();
     let made = line!() - 1;
     let scope = leakfree::scope::current();
-    let waits = scope.task().name("behind").spawn(async move { (&mut rx).await });
+    let waits = scope.task().name("behind").spawn(async move {
+        let behind = &mut rx;
+        behind.await
+    });
     check((parked("behind").await, made), WaitReason::OneshotRecv, Some(made));
     let (line, mut child) = (line!(), leakfree::spawn(waits));
-    let waits = scope.task().name("behind, too").spawn(async move { (&mut child).await });
+    let waits = scope.task().name("behind, too").spawn(async move {
+        let behind = &mut child;
+        behind.await
+    });
     check((parked("behind, too").await, line), WaitReason::Join, None);
     drop(tx);
     let _ = waits.await;
