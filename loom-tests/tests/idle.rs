@@ -48,23 +48,28 @@ fn one_worker_runs_what_is_pushed_while_it_goes_to_sleep() {
     });
 }
 
+/// Two workers run two tasks that are pushed meanwhile, and end.
+fn run_two_tasks(workers: &Arc<Workers>) {
+    let threads: Vec<_> = (0..2)
+        .map(|index| {
+            let workers = workers.clone();
+            thread::spawn(move || workers.work(index))
+        })
+        .collect();
+    workers.push();
+    workers.push();
+    workers.wait_for(2);
+    workers.shut_down();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
 #[test]
 fn two_workers_run_all_that_is_pushed_and_both_hear_of_the_shutdown() {
     big(|| {
         let workers = Arc::new(Workers::new(2));
-        let threads: Vec<_> = (0..2)
-            .map(|index| {
-                let workers = workers.clone();
-                thread::spawn(move || workers.work(index))
-            })
-            .collect();
-        workers.push();
-        workers.push();
-        workers.wait_for(2);
-        workers.shut_down();
-        for thread in threads {
-            thread.join().unwrap();
-        }
+        run_two_tasks(&workers);
         assert_eq!(workers.ran(), 2);
     });
 }
@@ -94,19 +99,7 @@ fn the_last_searcher_that_finds_work_wakes_another() {
         let workers = Arc::new(Workers::new(2));
         // The first task of two blocks its worker until the second is run by the other.
         workers.block_until(2);
-        let threads: Vec<_> = (0..2)
-            .map(|index| {
-                let workers = workers.clone();
-                thread::spawn(move || workers.work(index))
-            })
-            .collect();
-        workers.push();
-        workers.push();
-        workers.wait_for(2);
-        workers.shut_down();
-        for thread in threads {
-            thread.join().unwrap();
-        }
+        run_two_tasks(&workers);
     });
 }
 

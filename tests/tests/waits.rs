@@ -80,6 +80,24 @@ async fn channels_and_locks() {
     drop(tx);
     let _ = spawned.await;
 
+    // Behind a reference the standard library is the caller: its place is where it was made.
+    let (tx, mut rx) = oneshot::channel::<()>();
+    let made = line!() - 1;
+    let scope = leakfree::scope::current();
+    let waits = scope.task().name("behind").spawn(async move {
+        let behind = &mut rx;
+        behind.await
+    });
+    check((parked("behind").await, made), WaitReason::OneshotRecv, Some(made));
+    let (line, mut child) = (line!(), leakfree::spawn(waits));
+    let waits = scope.task().name("behind, too").spawn(async move {
+        let behind = &mut child;
+        behind.await
+    });
+    check((parked("behind, too").await, line), WaitReason::Join, None);
+    drop(tx);
+    let _ = waits.await;
+
     let (tx, mut rx) = mpsc::unbounded_channel::<u8>();
     let made = line!() - 1;
     check(park!(rx.recv()), WaitReason::MpscRecv, Some(made));

@@ -124,8 +124,12 @@ impl<T> JoinHandle<T> {
     }
 
     #[inline]
-    fn poll_with(&mut self, cx: &mut Context<'_>, leaf: &mut Leaf) -> Poll<Result<T, JoinError>> {
-        let site = leaf.location();
+    fn poll_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        leaf: &mut Leaf,
+        site: &'static Location<'static>,
+    ) -> Poll<Result<T, JoinError>> {
         ready!(leaf.proceed_at(cx, site));
         if !self.header().state.load().is_complete() {
             if self.header().is_at_or_above_polled() {
@@ -161,9 +165,10 @@ impl<T> Future for JoinHandle<T> {
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(self.has_output, "a JoinHandle was polled after it had returned its result");
-        let object = Object::Task(self.id());
-        let mut leaf = Leaf::resume(WaitReason::Join, object, Location::caller(), self.stamp.take());
-        let polled = self.poll_with(cx, &mut leaf);
+        let record = &self.header().record;
+        let (object, spawned_at) = (Object::Task(record.id()), record.spawned_at());
+        let mut leaf = Leaf::resume(WaitReason::Join, object, spawned_at, self.stamp.take());
+        let polled = self.poll_with(cx, &mut leaf, Location::caller());
         self.stamp = if polled.is_pending() { leaf.suspend() } else { None };
         polled
     }

@@ -234,15 +234,15 @@ impl Leaf {
         Leaf { object, location, stamp: None, reason, spent: false }
     }
 
-    /// A leaf that is made anew for each poll, from what [`suspend`](Leaf::suspend) gave in the last one.
+    /// A leaf that is made anew for each poll, from what [`suspend`](Leaf::suspend) gave in the last one. `made`: where the user did.
     #[inline]
     pub(crate) fn resume(
         reason: WaitReason,
         object: Object,
-        location: &'static Location<'static>,
+        made: &'static Location<'static>,
         stamp: Option<Stamp>,
     ) -> Leaf {
-        Leaf { object, location, stamp, reason, spent: false }
+        Leaf { object, location: made, stamp, reason, spent: false }
     }
 
     /// The stamp of this poll's entry, which stands.
@@ -281,7 +281,7 @@ impl Leaf {
     /// standard library: then it is the arm of the `select!` or `join!` around it, or where the leaf was made.
     #[inline]
     pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
-        self.location = if frame::is_users(location) { location } else { resolve(location) };
+        self.location = if frame::is_users(location) { location } else { resolve(location, self.location) };
     }
 
     /// Takes one operation off the poll's budget; call it first in a poll: `ready!(leaf.proceed(cx))`. When nothing is left the
@@ -364,12 +364,15 @@ fn coop_yield(cx: &Context<'_>) {
 
 /// See [`Leaf::set_location`].
 #[cold]
-fn resolve(location: &'static Location<'static>) -> &'static Location<'static> {
+fn resolve(
+    location: &'static Location<'static>,
+    made: &'static Location<'static>,
+) -> &'static Location<'static> {
     let file = location.file();
     if file == super::cell::FILE {
         frame::spawned_at().unwrap_or(location)
     } else if forwards(file) {
-        frame::arm().unwrap_or(location)
+        frame::arm().unwrap_or(made)
     } else {
         frame::set_users(location);
         location
