@@ -1,0 +1,54 @@
+//! What the process has: memory, threads, descriptors.
+
+use std::fmt;
+
+/// Resident memory over a run, looked at from time to time.
+pub(crate) struct Memory {
+    looks: Vec<u64>,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Memory {
+        Memory { looks: Vec::new() }
+    }
+
+    pub(crate) fn look(&mut self) {
+        self.looks.extend(status("VmRSS:"));
+    }
+
+    /// Means of the second quarter of the run and of its last, in kB. The first quarter is the warm-up.
+    fn means(&self) -> Option<(f64, f64)> {
+        let quarter = self.looks.len() / 4;
+        let mean = |looks: &[u64]| looks.iter().sum::<u64>() as f64 / looks.len() as f64;
+        (quarter > 0).then(|| (mean(&self.looks[quarter..2 * quarter]), mean(&self.looks[self.looks.len() - quarter..])))
+    }
+
+    /// By how many percent it grew; zero if there were too few looks, or none could be taken.
+    pub(crate) fn drift(&self) -> f64 {
+        self.means().map_or(0.0, |(before, after)| (after / before - 1.0) * 100.0)
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.means() {
+            Some((before, after)) => write!(f, "{before:.0} kB to {after:.0} kB ({:+.2} %)", self.drift()),
+            None => f.write_str("not looked at often enough"),
+        }
+    }
+}
+
+/// A number of `/proc/self/status`; `None` where there is no such file.
+fn status(key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+pub(crate) fn threads() -> u64 {
+    status("Threads:").unwrap_or(0)
+}
+
+pub(crate) fn descriptors() -> u64 {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
+}
