@@ -2,7 +2,7 @@
 //! code under loom, which tries every interleaving up to a number of preemptions:
 //!
 //! ```console
-//! $ RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 CARGO_TARGET_DIR=target/loom cargo test -p leakfree-loom-tests --release
+//! $ RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 CARGO_TARGET_DIR=target/loom cargo test -p leakfree-loom-tests --profile loom
 //! ```
 //!
 //! House rule: a model's future writes a loom cell as the last act of each poll, so that a missing release or
@@ -52,6 +52,12 @@ impl Script {
         })
     }
 
+    /// After the end: all that the future did was done before.
+    pub fn look(&self) {
+        // SAFETY: loom checks that the polls and the drop come first.
+        self.last_act.with(|last| unsafe { assert!(*last > 0) });
+    }
+
     /// One of the wakers that are left.
     pub fn take(&self) -> Option<Waker> {
         self.wakers.lock().unwrap().pop()
@@ -96,5 +102,49 @@ impl Drop for Scripted {
         self.0.drops.fetch_add(1, SeqCst);
         // SAFETY: as in `poll`: the drop comes after the last poll.
         self.0.last_act.with_mut(|last| unsafe { *last += 1 });
+    }
+}
+
+impl Script {
+    /// The future is gone, after so many polls, and so are its outputs.
+    pub fn assert_over(&self, polls: usize, outputs: usize) {
+        assert_eq!(self.polls.load(SeqCst), polls);
+        assert_eq!(self.drops.load(SeqCst), 1);
+        assert_eq!(self.outputs.load(SeqCst), outputs);
+    }
+}
+
+/// Runs a model, and says what it took.
+pub fn model(f: impl Fn() + Send + Sync + 'static) {
+    bounded(usize::MAX, f);
+}
+
+/// The same for a model that takes minutes at three preemptions: two at the most, unless `LEAKFREE_MODELS=full` is set.
+pub fn big(f: impl Fn() + Send + Sync + 'static) {
+    let full = std::env::var("LEAKFREE_MODELS").is_ok_and(|models| models == "full");
+    bounded(if full { usize::MAX } else { 2 }, f);
+}
+
+fn bounded(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&count);
+    let begin = std::time::Instant::now();
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 5_000;
+    builder.preemption_bound = builder.preemption_bound.map(|bound| bound.min(preemptions));
+    builder.check(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        f();
+    });
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let count = count.load(std::sync::atomic::Ordering::Relaxed);
+    eprintln!("{name}: {count} executions in {:.1} s", begin.elapsed().as_secs_f32());
+}
+
+/// Runs a model with either stand-in for the queues: see `scheduler/queue.rs`.
+pub fn both_queues(f: impl Fn() + Send + Sync + Clone + 'static) {
+    for with_lock in [false, true] {
+        leakfree::model::set_queues_with_lock(with_lock);
+        model(f.clone());
     }
 }

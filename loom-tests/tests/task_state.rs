@@ -2,6 +2,8 @@
 
 #![cfg(loom)]
 
+use std::task::Waker;
+
 use leakfree::model::Bed;
 use leakfree_loom_tests::{Script, Scripted};
 use loom::future::block_on;
@@ -85,6 +87,7 @@ fn the_joiner_is_woken_or_finds_the_output() {
         let handle = bed.spawn(Scripted(script.clone()));
         let runner = thread::spawn(move || bed.run_all());
         drop(block_on(handle).unwrap());
+        script.look();
         runner.join().unwrap();
         assert_eq!((script.drops.load(SeqCst), script.outputs.load(SeqCst)), (1, 1));
         assert_eq!(bed.left(), 1);
@@ -128,5 +131,48 @@ fn an_abort_against_a_poll_drops_the_future_once_and_all_agree() {
         drop(result);
         assert_eq!(script.drops.load(SeqCst), 1);
         assert_eq!(script.outputs.load(SeqCst), usize::from(returned));
+    });
+}
+
+#[test]
+fn what_was_done_before_a_wake_is_seen_by_a_poll_that_answers_it() {
+    wakes_while_it_is_scheduled(Waker::wake);
+}
+
+#[test]
+fn what_was_done_before_a_wake_by_reference_is_seen_too() {
+    wakes_while_it_is_scheduled(|waker| waker.wake_by_ref());
+}
+
+fn wakes_while_it_is_scheduled(wake: fn(Waker)) {
+    loom::model(move || {
+        let bed = Bed::new();
+        let done = loom::sync::Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        let wakers = loom::sync::Arc::new(loom::sync::Mutex::new(Vec::new()));
+        let (seen, kept) = (done.clone(), wakers.clone());
+        let handle = bed.spawn(std::future::poll_fn(move |cx| {
+            if seen.load(loom::sync::atomic::Ordering::Relaxed) == 1 {
+                return std::task::Poll::Ready(());
+            }
+            let mut kept = kept.lock().unwrap();
+            if kept.is_empty() {
+                kept.extend([cx.waker().clone(), cx.waker().clone(), cx.waker().clone()]);
+            }
+            std::task::Poll::Pending
+        }));
+        bed.run_one();
+        let mut left = wakers.lock().unwrap().split_off(0);
+        wakers.lock().unwrap().push(left.pop().unwrap());
+        let (first, second) = (left.pop().unwrap(), left.pop().unwrap());
+        first.wake();
+        let other = thread::spawn(move || {
+            done.store(1, loom::sync::atomic::Ordering::Relaxed);
+            wake(second);
+        });
+        bed.run_all();
+        other.join().unwrap();
+        bed.run_all();
+        assert!(handle.is_finished(), "the wake was answered by a poll that did not see why");
+        drop(wakers.lock().unwrap().pop());
     });
 }

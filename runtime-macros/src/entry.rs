@@ -40,7 +40,7 @@ pub(crate) fn expand(flavor: Flavor, options: TokenStream, item: TokenStream) ->
     };
     let options = syn::parse2::<Options>(options).and_then(|options| match flavor {
         Flavor::Main => options.check_main(),
-        Flavor::Test => Ok(options),
+        Flavor::Test => options.check_test(),
     });
     match (check(flavor, &function), options) {
         (Ok(()), Ok(options)) => entry_point(flavor, &options, &function),
@@ -134,7 +134,14 @@ fn entry_point(flavor: Flavor, options: &Options, function: &ItemFn) -> TokenStr
         Flavor::Main => (None, quote_spanned!(span=> #krate::__private::run_main(#builder, #name()))),
         Flavor::Test => {
             let full_name = quote!(::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name)));
-            let run = quote_spanned!(span=> #krate::__private::run_test(#full_name, #builder, #name()));
+            let run = match options.simulation() {
+                None => quote_spanned!(span=> #krate::__private::run_test(#full_name, #builder, #name())),
+                Some((seed, schedules)) => quote_spanned! {span=> {
+                    #[allow(clippy::redundant_closure)]
+                    let builder = || #builder;
+                    #krate::__private::run_simulated_test(#full_name, builder, #seed, #schedules, #name)
+                }},
+            };
             (Some(quote!(#[::core::prelude::v1::test])), run)
         }
     };

@@ -72,11 +72,34 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `settle`  | a duration, such as `"100ms"`   | how long what is about to finish may take before leaks are judged   |
 /// | `on_leak` | `report` or `fail`              | whether a leak is only reported, or fails the test                  |
 /// | `paused`  | nothing, `true` or `false`      | whether time stands still while anything can run, and then jumps    |
+/// | `schedules` | a whole number, at least 1    | makes it a simulation: so many runs, each in an order of its own    |
+/// | `seed`    | a whole number                  | makes it a simulation: the seed of the first run, else 0            |
 /// | `quiescence` | a duration (`"1s"`), or `off` | after how long without anything that can run the test fails, in place of hanging |
 /// | `baseline` | a file, such as `"leaks.txt"`  | known leaks: exactly these are let pass, see `leakfree::report::baseline` |
 /// | `crate`   | a path, by default `::leakfree` | where to find leakfree, if it was renamed or is re-exported         |
 ///
 /// A duration is a whole number and a unit (`ns`, `us`, `ms`, `s` or `min`), and is read when the test is compiled.
+///
+/// # Simulations
+///
+/// With `schedules` or `seed` (and the feature `test-util`) one thread plays all workers, three unless `workers` says otherwise, in an order that the
+/// seed chooses, and time is virtual: see `leakfree::runtime::Builder::seed`. The body runs once for each of the seeds, each time on a
+/// runtime of its own and with its leak report. The first failure ends the test and says how to have it again:
+///
+/// ```text
+/// leakfree: test orders::arrive failed with seed 711, run 712 of 1000; to replay it:
+///     LEAKFREE_SEED=711 cargo test orders::arrive
+/// ```
+///
+/// With `LEAKFREE_SEED` in the environment that one schedule is run; with `LEAKFREE_TRACE=1` each step of it is printed. A test that hangs fails
+/// at once, for a simulation knows when no step is left.
+///
+/// ```ignore
+/// #[leakfree::test(schedules = 1000)]
+/// async fn orders_arrive() {
+///     // ...
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
     entry::expand(entry::Flavor::Test, options.into(), item.into()).into()

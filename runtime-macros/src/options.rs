@@ -7,7 +7,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::{Error, Ident, LitBool, LitInt, LitStr, Path, Result, Token};
 
 const KNOWN: &str = "known options: `workers`, `name`, `grace`, `settle`, `on_leak`, `quiescence`, `baseline`, \
-                     `crate`, and in tests `paused`";
+                     `crate`, and in tests `paused`, `seed`, `schedules`";
 
 /// The options of one attribute, each checked.
 #[derive(Default)]
@@ -20,6 +20,8 @@ pub(crate) struct Options {
     quiescence: Option<Quiescence>,
     baseline: Option<LitStr>,
     paused: Option<Paused>,
+    seed: Option<LitInt>,
+    schedules: Option<LitInt>,
     krate: Option<Path>,
 }
 
@@ -58,13 +60,55 @@ impl Options {
 
     /// Refuses what only tests may have.
     pub(crate) fn check_main(self) -> Result<Options> {
-        match &self.paused {
-            None => Ok(self),
-            Some(Paused { span, .. }) => Err(Error::new(
+        if let Some(Paused { span, .. }) = &self.paused {
+            return Err(Error::new(
                 *span,
                 "`paused` is for tests: `#[leakfree::test(paused)]`; elsewhere call `Builder::start_paused`",
-            )),
+            ));
         }
+        if let Some(seed) = &self.seed {
+            return Err(Error::new(
+                seed.span(),
+                "`seed` is for tests: `#[leakfree::test(seed = 1)]`; elsewhere call `Builder::seed`",
+            ));
+        }
+        if let Some(schedules) = &self.schedules {
+            return Err(Error::new(
+                schedules.span(),
+                "`schedules` is for tests: `#[leakfree::test(schedules = 100)]`",
+            ));
+        }
+        Ok(self)
+    }
+
+    /// Refuses what does not go together in a test.
+    pub(crate) fn check_test(self) -> Result<Options> {
+        if self.simulation().is_none() {
+            return Ok(self);
+        }
+        if let Some(Paused { paused: false, span }) = &self.paused {
+            return Err(Error::new(
+                *span,
+                "a test with `seed` or `schedules` is a simulation, whose clock is always paused: remove `paused = false`",
+            ));
+        }
+        if let Some(Nanos { span, .. }) = &self.settle {
+            return Err(Error::new(
+                *span,
+                "a test with `seed` or `schedules` is a simulation, which settles without waiting: remove `settle`",
+            ));
+        }
+        Ok(self)
+    }
+
+    /// The first seed and the number of schedules, if the test is a simulation.
+    pub(crate) fn simulation(&self) -> Option<(TokenStream, TokenStream)> {
+        if self.seed.is_none() && self.schedules.is_none() {
+            return None;
+        }
+        let seed = self.seed.as_ref().map_or_else(|| quote!(0), |seed| quote!(#seed));
+        let schedules = self.schedules.as_ref().map_or_else(|| quote!(1), |schedules| quote!(#schedules));
+        Some((seed, schedules))
     }
 
     /// An expression that makes the builder. What was not given is not called, so that the builder's defaults hold.
@@ -125,6 +169,8 @@ impl Parse for Options {
                 }
                 "baseline" => once(&key, &mut options.baseline, || string(&key, value(&key, input)?))?,
                 "paused" => once(&key, &mut options.paused, || paused(&key, input))?,
+                "seed" => once(&key, &mut options.seed, || seed(value(&key, input)?))?,
+                "schedules" => once(&key, &mut options.schedules, || schedules(value(&key, input)?))?,
                 "crate" => once(&key, &mut options.krate, || Path::parse_mod_style(value(&key, input)?))?,
                 _ => return Err(Error::new(key.span(), format!("unknown option `{word}`; {KNOWN}"))),
             }
@@ -157,6 +203,24 @@ fn workers(input: ParseStream<'_>) -> Result<LitInt> {
     const MESSAGE: &str = "`workers` is a whole number, at least 1";
     let literal: LitInt = input.parse().map_err(|error| Error::new(error.span(), MESSAGE))?;
     match literal.base10_parse::<usize>() {
+        Ok(1..) => Ok(literal),
+        Ok(0) | Err(_) => Err(Error::new(literal.span(), MESSAGE)),
+    }
+}
+
+fn seed(input: ParseStream<'_>) -> Result<LitInt> {
+    const MESSAGE: &str = "`seed` is a whole number of 64 bits";
+    let literal: LitInt = input.parse().map_err(|error| Error::new(error.span(), MESSAGE))?;
+    match literal.base10_parse::<u64>() {
+        Ok(_) => Ok(literal),
+        Err(_) => Err(Error::new(literal.span(), MESSAGE)),
+    }
+}
+
+fn schedules(input: ParseStream<'_>) -> Result<LitInt> {
+    const MESSAGE: &str = "`schedules` is a whole number, at least 1";
+    let literal: LitInt = input.parse().map_err(|error| Error::new(error.span(), MESSAGE))?;
+    match literal.base10_parse::<u64>() {
         Ok(1..) => Ok(literal),
         Ok(0) | Err(_) => Err(Error::new(literal.span(), MESSAGE)),
     }
@@ -320,6 +384,9 @@ mod tests {
         check_error("paused = 1", "`paused` stands alone, or is `true` or `false`");
         check_error("paused, paused = true", "`paused` is given twice");
         check_error("on_leak = panic", "`report` or `fail`");
+        check_error("seed = -1", "`seed` is a whole number");
+        check_error("seed = 18446744073709551616", "of 64 bits");
+        check_error("schedules = 0", "at least 1");
         check_error("workers = 1 name = \"n\"", "expected `,`");
     }
 }

@@ -24,3 +24,6 @@ async fn a_test_may_return_a_result() -> Result<(), std::num::ParseIntError> {
 async fn a_test_keeps_its_attributes() {
     "seven".parse::<u8>().expect("parse");
 }
+
+#[leakfree::test(crate = fake, seed = 7, schedules = 3, paused)]
+async fn a_test_may_be_a_simulation() {}

@@ -31,6 +31,15 @@ pub(crate) struct Options {
     pub(crate) blocking_threads_max: usize,
     pub(crate) start_paused: bool,
     pub(crate) tokio_compat: bool,
+    /// Of a simulation.
+    pub(crate) seed: Option<u64>,
+    #[cfg(feature = "test-util")]
+    pub(crate) steps_max: u64,
+    #[cfg(feature = "test-util")]
+    pub(crate) keep_trace: bool,
+    /// Taken by the runtime when it starts.
+    #[cfg(feature = "test-util")]
+    pub(crate) on_step: Mutex<Option<crate::scheduler::sim::OnStep>>,
     /// Taken by the runtime when it starts.
     pub(crate) on_unwakeable: Mutex<Option<Hook>>,
 }
@@ -79,6 +88,14 @@ impl Builder {
                 blocking_threads_max: 512,
                 start_paused: false,
                 tokio_compat: true,
+                seed: None,
+                // A second or a few; a test that is well takes a few thousand.
+                #[cfg(feature = "test-util")]
+                steps_max: 10_000_000,
+                #[cfg(feature = "test-util")]
+                keep_trace: false,
+                #[cfg(feature = "test-util")]
+                on_step: Mutex::new(None),
                 on_unwakeable: Mutex::new(None),
             },
         }
@@ -145,6 +162,68 @@ impl Builder {
     /// ```
     pub fn start_paused(mut self, start_paused: bool) -> Builder {
         self.options.start_paused = start_paused;
+        self
+    }
+
+    /// Makes the runtime a *simulation*, for tests: no worker thread is started. The thread in [`block_on`](Runtime::block_on) plays all workers, the
+    /// pool of blocking calls and its own future, one step after another, in an order that the seed chooses among those that the real
+    /// scheduler may come to. The same program with the same seed does the same, step for step; with another seed it runs in another
+    /// order. Default: none.
+    ///
+    /// The clock is a [paused](Builder::start_paused) one. Nothing runs between two `block_on`s, but a shutdown lets everything settle, as ever; see
+    /// also [`testing::run_until_stalled`](crate::testing::run_until_stalled). A step is a whole poll, so races within a poll are not
+    /// explored. A blocking call is one step: while it waits by this crate's means (`blocking_recv`, `block_on`) others take theirs, but on top
+    /// of it, so that calls which wait for each other wait for ever; so does one that waits for a task by other means.
+    ///
+    /// What comes from outside is not in the seed's power: other threads, sockets, processes. Sockets work, events are looked at without
+    /// waiting while anything can run; but such a test is no longer deterministic.
+    /// [`Event::Wait`](crate::testing::Event::Wait) in the trace shows where the simulation had to wait for the outside.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// let order = |seed| {
+    ///     let runtime = leakfree::runtime::Builder::new().workers(2).seed(seed).build().unwrap();
+    ///     let order = Arc::new(Mutex::new(Vec::new()));
+    ///     runtime.block_on(leakfree::scope(async |s| {
+    ///         for n in 0..5 {
+    ///             let order = Arc::clone(&order);
+    ///             s.spawn(async move { order.lock().unwrap().push(n) });
+    ///         }
+    ///     }));
+    ///     let trace = runtime.handle().trace().unwrap();
+    ///     (order.lock().unwrap().clone(), trace)
+    /// };
+    /// assert_eq!(order(7), order(7));
+    /// assert!((0..20).any(|seed| order(seed).0 != order(7).0));
+    /// ```
+    #[cfg(feature = "test-util")]
+    pub fn seed(mut self, seed: u64) -> Builder {
+        self.options.seed = Some(seed);
+        self
+    }
+
+    /// Whether a [simulation](Builder::seed) keeps all its steps for [`Handle::trace`](crate::runtime::Handle::trace), 40 bytes each, and not only
+    /// their hash. Default: no.
+    #[cfg(feature = "test-util")]
+    pub fn keep_trace(mut self, keep: bool) -> Builder {
+        self.options.keep_trace = keep;
+        self
+    }
+
+    /// After how many steps a test that is a [simulation](Builder::seed) fails for not coming to an end. A [`block_on`](Runtime::block_on) of your own goes
+    /// on; a shutdown stops waiting for what runs on and on. Default: 10 million. Zero counts as one.
+    #[cfg(feature = "test-util")]
+    pub fn steps_max(mut self, steps: u64) -> Builder {
+        self.options.steps_max = steps.max(1);
+        self
+    }
+
+    /// A hook that a [simulation](Builder::seed) calls after each step, outside all locks, on the thread that plays: a place to take
+    /// snapshots at every moment there is. A panic in it is printed and otherwise ignored.
+    #[cfg(feature = "test-util")]
+    pub fn on_step(self, hook: impl Fn(&crate::testing::Step) + Send + Sync + 'static) -> Builder {
+        *self.options.on_step.lock().unwrap_or_else(|e| e.into_inner()) = Some(Box::new(hook));
         self
     }
 
@@ -217,7 +296,8 @@ impl Builder {
 
     /// What was not said is as in a test: one worker, no grace, a leak fails, and so does a second in which nothing can run.
     pub(crate) fn or_test_defaults(mut self) -> Builder {
-        self.workers.get_or_insert(1);
+        // A simulation of one worker has little to choose from.
+        self.workers.get_or_insert(if self.options.seed.is_some() { 3 } else { 1 });
         self.grace.get_or_insert(Duration::ZERO);
         self.on_leak.get_or_insert(OnLeak::Fail);
         if !self.quiescence_said {

@@ -40,7 +40,8 @@
 //! # In tests
 //!
 //! `#[leakfree::test]` gives each test a runtime of its own, and fails it with the report if a task of it leaked.
-//! With `#[leakfree::test(paused)]` sleeps of hours end at once: see [`start_paused`](runtime::Builder::start_paused).
+//! With `#[leakfree::test(paused)]` sleeps of hours end at once: see [`start_paused`](runtime::Builder::start_paused). With
+//! `#[leakfree::test(schedules = 1000)]` (feature `test-util`) it runs in a thousand orders, each of which can be had again.
 //!
 //! # Where to find what
 //!
@@ -50,7 +51,7 @@
 //! - [`sync`], [`time`], [`net`], [`io`], [`fs`], [`process`], [`signal`]: what tasks wait for; every wait there records itself
 //! - [`runtime`]: builder, handle, shutdown
 //! - [`report`]: snapshots, verdicts, and how they are printed
-//! - behind features: `http::serve` (`http`), hyper's traits (`hyper`), tokio's I/O traits (`tokio-io`), libraries that need
+//! - behind features: deterministic simulation (`test-util`), `http::serve` (`http`), hyper's traits (`hyper`), tokio's I/O traits (`tokio-io`), libraries that need
 //!   tokio's runtime (`tokio-compat`), tasks as spans (`tracing`)
 
 mod blocking;
@@ -77,6 +78,8 @@ pub mod scope;
 pub mod signal;
 pub mod sync;
 pub mod task;
+#[cfg(feature = "test-util")]
+pub mod testing;
 pub mod time;
 mod util;
 mod waiting;
@@ -114,6 +117,9 @@ pub mod __private {
 
     #[track_caller]
     pub fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::Output {
-        crate::runtime::run_test(name, builder.or_test_defaults(), body)
+        crate::runtime::run_test(name, builder.or_test_defaults(), body, |_| ())
     }
+
+    #[cfg(feature = "test-util")]
+    pub use crate::testing::{TestOutcome, run_simulated_test};
 }

@@ -72,8 +72,36 @@ impl<T> Drop for Lookout<T> {
 /// Why a body was given up.
 pub(crate) struct GivenUp {
     pub(crate) report: Report,
-    /// Nothing could run for so long; `None` if a scope has the test fail.
-    pub(crate) lasted: Option<Duration>,
+    pub(crate) why: Why,
+}
+
+/// What was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Why {
+    /// Nothing could run for so long.
+    Quiet(Duration),
+    /// A scope has the test fail.
+    Stuck,
+    /// In a simulation: nothing can run.
+    #[cfg(feature = "test-util")]
+    NoStepLeft,
+    /// In a simulation: it has gone on for so many steps.
+    #[cfg(feature = "test-util")]
+    Endless(u64),
+}
+
+/// What follows the name of the test.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Quiet(lasted) => write!(f, " hangs: nothing could run for {lasted:?}"),
+            Why::Stuck => f.write_str(": a child is stuck whose scope says `OnStuck::FailTest`"),
+            #[cfg(feature = "test-util")]
+            Why::NoStepLeft => f.write_str(" hangs: nothing can run, and no timer is armed"),
+            #[cfg(feature = "test-util")]
+            Why::Endless(steps) => write!(f, " does not end: {steps} steps were taken"),
+        }
+    }
 }
 
 /// Looks after the body of a program or a test. When nothing has been able to run for `patience`, or a scope has the test fail,
@@ -89,7 +117,7 @@ pub(crate) fn on_body(
         if is_test && handle.must_fail_test() {
             let report = handle.report();
             handle.cancel_mains(CancelKind::Stuck);
-            return ControlFlow::Break(GivenUp { report, lasted: None });
+            return ControlFlow::Break(GivenUp { report, why: Why::Stuck });
         }
         let Some(patience) = patience else { return ControlFlow::Continue(()) };
         match quiet.lasts(&handle, patience) {
@@ -97,7 +125,7 @@ pub(crate) fn on_body(
             Some(snapshot) => {
                 let report = judge(snapshot, Occasion::Quiescent);
                 handle.cancel_mains(CancelKind::Quiescent);
-                ControlFlow::Break(GivenUp { report, lasted: Some(patience) })
+                ControlFlow::Break(GivenUp { report, why: Why::Quiet(patience) })
             }
         }
     })

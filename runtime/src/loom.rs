@@ -1,7 +1,181 @@
-//! std or loom: every atomic and lock of the lock-free protocols comes from here.
+//! std or loom: every atomic, lock and thread of the protocols comes from here.
+//!
+//! Under loom a `Mutex` can be made in a `const fn`, as std's can: loom's own is made at its first use. What is only
+//! reference-counted or set once (`Arc`, `OnceLock`) stays std's: their orders are not ours to check.
 
 #[cfg(not(loom))]
-pub(crate) use std::sync;
+pub(crate) use std::thread;
+
+#[cfg(not(loom))]
+pub(crate) mod sync {
+    pub(crate) use std::sync::{
+        Condvar, Mutex, Mutex as TryMutex, MutexGuard, MutexGuard as TryMutexGuard, PoisonError,
+        TryLockError, atomic,
+    };
+}
 
 #[cfg(loom)]
-pub(crate) use loom::{sync, thread};
+pub(crate) mod thread {
+    use std::io;
+    use std::time::Duration;
+
+    pub(crate) use ::loom::thread::yield_now;
+
+    /// Time does not pass in a model: others run.
+    pub(crate) fn sleep(_: Duration) {
+        yield_now();
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct Builder(::loom::thread::Builder);
+
+    impl Builder {
+        pub(crate) fn new() -> Builder {
+            Builder(::loom::thread::Builder::new())
+        }
+
+        pub(crate) fn name(self, name: String) -> Builder {
+            Builder(self.0.name(name))
+        }
+
+        pub(crate) fn spawn<T: Send + 'static>(
+            self,
+            f: impl FnOnce() -> T + Send + 'static,
+        ) -> io::Result<JoinHandle<T>> {
+            self.0.spawn(f).map(JoinHandle)
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct JoinHandle<T>(::loom::thread::JoinHandle<T>);
+
+    impl<T> JoinHandle<T> {
+        pub(crate) fn join(self) -> std::thread::Result<T> {
+            self.0.join()
+        }
+
+        /// loom does not tell; who asks joins in the end.
+        pub(crate) fn is_finished(&self) -> bool {
+            false
+        }
+    }
+}
+
+/// Waits a little in a loop that looks again. A model lets another thread run.
+#[inline]
+pub(crate) fn spin_loop() {
+    #[cfg(not(loom))]
+    std::hint::spin_loop();
+    #[cfg(loom)]
+    ::loom::thread::yield_now();
+}
+
+#[cfg(loom)]
+pub(crate) mod sync {
+    pub(crate) use std::sync::{PoisonError, TryLockError};
+
+    pub(crate) use ::loom::sync::{Condvar, MutexGuard};
+
+    pub(crate) use super::stand_in::{Mutex, TryMutex, TryMutexGuard};
+
+    pub(crate) mod atomic {
+        pub(crate) use ::loom::sync::atomic::*;
+    }
+}
+
+#[cfg(loom)]
+mod stand_in {
+    use std::fmt;
+    use std::ops::{Deref, DerefMut};
+    use std::sync::{LockResult, OnceLock, TryLockError, TryLockResult};
+
+    use ::loom::sync::MutexGuard;
+    use ::loom::sync::atomic::AtomicBool;
+    use ::loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+    pub(crate) struct Mutex<T> {
+        inner: OnceLock<::loom::sync::Mutex<T>>,
+        /// The value, up to the first use.
+        seed: std::sync::Mutex<Option<T>>,
+    }
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Mutex<T> {
+            Mutex { inner: OnceLock::new(), seed: std::sync::Mutex::new(Some(value)) }
+        }
+
+        fn inner(&self) -> &::loom::sync::Mutex<T> {
+            let seed = || self.seed.lock().unwrap().take().expect("there up to the first use");
+            self.inner.get_or_init(|| ::loom::sync::Mutex::new(seed()))
+        }
+
+        #[track_caller]
+        pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+            self.inner().lock()
+        }
+
+        pub(crate) fn get_mut(&mut self) -> LockResult<&mut T> {
+            self.inner();
+            self.inner.get_mut().expect("made above").get_mut()
+        }
+    }
+
+    /// A lock that is only tried. (A thread that is about to try loom's own is blocked while another has it.)
+    #[derive(Debug)]
+    pub(crate) struct TryMutex<T> {
+        taken: AtomicBool,
+        value: std::sync::Mutex<T>,
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct TryMutexGuard<'a, T> {
+        mutex: &'a TryMutex<T>,
+        /// `None` while it is dropped.
+        value: Option<std::sync::MutexGuard<'a, T>>,
+    }
+
+    impl<T> TryMutex<T> {
+        pub(crate) fn new(value: T) -> TryMutex<T> {
+            TryMutex { taken: AtomicBool::new(false), value: std::sync::Mutex::new(value) }
+        }
+
+        pub(crate) fn try_lock(&self) -> TryLockResult<TryMutexGuard<'_, T>> {
+            match self.taken.compare_exchange(false, true, Acquire, Relaxed) {
+                Ok(_) => Ok(TryMutexGuard { mutex: self, value: Some(self.value.lock().unwrap()) }),
+                Err(_) => Err(TryLockError::WouldBlock),
+            }
+        }
+    }
+
+    impl<T> Deref for TryMutexGuard<'_, T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            self.value.as_ref().expect("there up to the drop")
+        }
+    }
+
+    impl<T> DerefMut for TryMutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.value.as_mut().expect("there up to the drop")
+        }
+    }
+
+    impl<T> Drop for TryMutexGuard<'_, T> {
+        fn drop(&mut self) {
+            self.value = None;
+            self.mutex.taken.store(false, Release);
+        }
+    }
+
+    impl<T: Default> Default for Mutex<T> {
+        fn default() -> Mutex<T> {
+            Mutex::new(T::default())
+        }
+    }
+
+    impl<T> fmt::Debug for Mutex<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Mutex").finish_non_exhaustive()
+        }
+    }
+}

@@ -134,6 +134,10 @@ pub fn first_branch(branches: usize) -> usize {
     thread_local! {
         static RANDOM: Cell<u32> = const { Cell::new(0) };
     }
+    #[cfg(feature = "test-util")]
+    if let Some(random) = crate::scheduler::context::try_with_shared(|shared| shared.sim.random()).flatten() {
+        return ((u64::from(random) * branches as u64) >> 32) as usize;
+    }
     let random = RANDOM.try_with(|random| {
         // Marsaglia's xorshift, as in the scheduler; its state is never zero once it has begun.
         let mut x = random.get();

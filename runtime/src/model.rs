@@ -4,25 +4,45 @@
 #![allow(missing_docs, missing_debug_implementations)]
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::task::{Context, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use loom::sync::{Condvar, Mutex};
 
+use crate::driver::Driver;
+use crate::driver::clock::Clock;
 use crate::report::snapshot::TaskKind;
+use crate::scheduler::blocking::Pool;
+use crate::scheduler::context;
+use crate::scheduler::queue::Worker as Queue;
+use crate::scheduler::shared::{Remote, Shared};
+use crate::scheduler::worker::Worker;
+use crate::scope::Scope;
+use crate::scope::tree::ScopeInner;
 use crate::task::cell::{self, Spawn};
+use crate::task::channel_facts::{self, ChannelRecord, End};
+use crate::task::facts::{self, Holder, LockRecord, SharedRecord};
 use crate::task::header::Header;
 use crate::task::hooks::{Bound, Branch, Cause, Outcome, Owner, OwnerLink};
 use crate::task::join::JoinHandle;
+use crate::task::meta::TaskId;
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::runnable::Runnable;
+use crate::task::wait::{Object, Wait, WaitReason};
 
 use crate::scheduler::idle::Idle as RealIdle;
 use crate::scheduler::park::Parker as RealParker;
+
+/// Which of the two stand-ins the queues of runtimes are that this thread's models start: see `scheduler/queue.rs`.
+pub fn set_queues_with_lock(lock: bool) {
+    crate::scheduler::queue::WITH_LOCK.set(lock);
+}
 
 /// Stands for a scheduler and a scope. Leaked by each execution of a model.
 pub struct Bed {
@@ -238,6 +258,9 @@ pub struct Workers {
     injector: Mutex<usize>,
     ran: AtomicUsize,
     shutdown: AtomicUsize,
+    /// Each task blocks its worker until so many have begun.
+    block_until: AtomicUsize,
+    begun: (Mutex<usize>, Condvar),
 }
 
 impl Workers {
@@ -248,6 +271,21 @@ impl Workers {
             injector: Mutex::new(0),
             ran: AtomicUsize::new(0),
             shutdown: AtomicUsize::new(0),
+            block_until: AtomicUsize::new(0),
+            begun: (Mutex::new(0), Condvar::new()),
+        }
+    }
+
+    /// Each task blocks its worker until so many have begun. Before the first push.
+    pub fn block_until(&self, tasks: usize) {
+        self.block_until.store(tasks, SeqCst);
+    }
+
+    /// Blocks this thread until so many tasks have begun.
+    pub fn wait_for(&self, tasks: usize) {
+        let mut begun = self.begun.0.lock().unwrap();
+        while *begun < tasks {
+            begun = self.begun.1.wait(begun).unwrap();
         }
     }
 
@@ -290,6 +328,9 @@ impl Workers {
                     }
                 }
                 self.ran.fetch_add(1, SeqCst);
+                *self.begun.0.lock().unwrap() += 1;
+                self.begun.1.notify_all();
+                self.wait_for(self.block_until.load(SeqCst));
                 continue;
             }
             if searching.is_none() {
@@ -319,5 +360,301 @@ impl Seq {
 
     pub fn read<T>(&self, loads: impl FnMut() -> T) -> Option<(T, u64)> {
         self.0.read(loads)
+    }
+}
+
+/// A scheduler and its root scope, all real, whose threads are the model's: no thread but those that call
+/// [`work`](Engine::work).
+pub struct Engine {
+    shared: Arc<Shared>,
+    root: Arc<ScopeInner>,
+    workers: Vec<Arc<Worker>>,
+}
+
+impl Engine {
+    pub fn new(workers: usize) -> Arc<Engine> {
+        let driver = Arc::new(Driver::new(Clock::new()).unwrap());
+        let queues: Vec<_> = (0..workers).map(|_| Queue::new_fifo()).collect();
+        let remotes = queues.iter().map(|queue| Remote::new(queue.stealer())).collect();
+        let pool = Pool::new(1, String::new());
+        let shared = Arc::new(Shared::new(remotes, driver, pool, None));
+        let root = ScopeInner::root(Arc::clone(&shared), Duration::ZERO);
+        shared.set_root(NonNull::from(&*root).cast());
+        let worker = |(index, queue)| Arc::new(Worker::new(Arc::clone(&shared), index, queue));
+        let workers = queues.into_iter().enumerate().map(worker).collect();
+        Arc::new(Engine { shared, root, workers })
+    }
+
+    /// This thread is a worker up to the shutdown.
+    pub fn work(&self, index: usize) {
+        self.workers[index].run();
+    }
+
+    /// As `work` does without anything to run: blocks this thread until somebody unparks the worker, or for a reason of
+    /// the driver's. True if it was an unpark.
+    pub fn park(&self, index: usize) -> bool {
+        self.workers[index].park(None)
+    }
+
+    /// What a worker does at the end of a turn: looks into the driver and waits for nothing.
+    pub fn look_into_driver(&self, index: usize) {
+        let seat = self.shared.driver.try_enter();
+        self.workers[index].turn_driver(seat);
+    }
+
+    pub fn unpark(&self, index: usize) {
+        self.shared.unpark(index);
+    }
+
+    /// Tells the workers to stop, whatever is left: for a task that knows that nothing is.
+    pub fn stop_workers(&self) {
+        self.shared.shut_down();
+    }
+
+    /// Cancels everything. 0 to 2: asks, drops where nothing is in the way, forces.
+    pub fn cancel(&self, message: &'static str) {
+        let reason = CancelReason::of(CancelKind::Explicit);
+        self.root.cancel_all(reason.because(message), true);
+    }
+
+    /// What the root scope was cancelled for.
+    pub fn cancelled_for(&self) -> String {
+        self.root.cancel_reason().message().unwrap_or_default().to_owned()
+    }
+
+    /// Threads of the blocking pool.
+    pub fn blocking_threads(&self) -> usize {
+        self.shared.blocking.threads()
+    }
+
+    /// The root scope.
+    pub fn root(&self) -> Scope {
+        Scope::from_inner(Arc::clone(&self.root))
+    }
+
+    /// Makes the runtime this thread's while `f` runs, as `Handle::enter` does.
+    pub fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
+        let _entered = context::enter(&self.shared, None, false);
+        f()
+    }
+
+    /// Cancels everything, waits until all is gone, and stops the workers, as the shutdown of a runtime does.
+    pub fn shut_down(&self) {
+        self.root.cancel_all(CancelReason::of(CancelKind::Shutdown), true);
+        self.stop();
+    }
+
+    /// The same, and cancels nothing.
+    pub fn stop(&self) {
+        let over = self.root.close();
+        let wait = |cx: &mut Context<'_>| match self.root.register_end(cx) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        };
+        if !over {
+            loom::future::block_on(poll_fn(wait));
+        }
+        self.shared.shut_down();
+    }
+
+    /// After the end of all threads: nothing is left anywhere.
+    pub fn check(self: Arc<Engine>) {
+        let engine = Arc::into_inner(self).expect("no other thread has it");
+        assert!(engine.root.is_over() && engine.root.live() == 0 && engine.root.linked() == 0);
+        assert!(!engine.shared.has_backlog(), "nothing is queued");
+        assert!(engine.shared.take_spares().into_iter().all(|thread| thread.join().is_ok()));
+        drop(engine.shared.driver.shutdown());
+        drop(engine.workers);
+        while engine.shared.blocking.threads() > 0 {
+            loom::thread::yield_now();
+        }
+        assert_eq!(Arc::strong_count(&engine.root), 1, "nobody holds the root scope");
+        drop(engine.root);
+    }
+}
+
+/// The idle protocol alone.
+pub struct Idle(RealIdle);
+
+impl Idle {
+    pub fn new(workers: usize) -> Idle {
+        Idle(RealIdle::new(workers))
+    }
+
+    /// A worker goes to sleep and wakes up at once: something was there. It is counted as searching then, and finds it.
+    pub fn nap(&self, worker: usize) {
+        let searching = self.0.try_search();
+        let _ = self.0.sleep(worker, searching);
+        let searching = self.0.awake(worker);
+        let _ = self.0.end_search(searching);
+    }
+
+    pub fn to_wake(&self) -> Option<usize> {
+        self.0.to_wake_from_outside()
+    }
+
+    pub fn is_consistent(&self, searching: usize) -> bool {
+        self.0.is_consistent(searching)
+    }
+}
+
+// ---- records ------------------------------------------------------------------------------------
+
+const REASONS: [WaitReason; 3] = [WaitReason::Sleep, WaitReason::MutexLock, WaitReason::Join];
+
+fn places() -> [&'static Location<'static>; 3] {
+    static PLACES: std::sync::OnceLock<[&'static Location<'static>; 3]> = std::sync::OnceLock::new();
+    let here = Location::caller();
+    *PLACES.get_or_init(|| [here, Box::leak(Box::new(*here)), Box::leak(Box::new(*here))])
+}
+
+/// Notes the `n`-th wait of a task in its poll: reason, object and location say `n` each.
+pub fn note_wait(n: usize) {
+    let wait =
+        Wait { reason: REASONS[n], object: Object::Scope(n as u64), location: places()[n], own: false };
+    crate::task::frame::note(wait, None);
+}
+
+impl Bed {
+    /// What a snapshot reads of the first child: polls, and the number that reason, object and location agree on.
+    ///
+    /// # Panics
+    /// If they do not agree.
+    pub fn read_record(&self) -> Option<(u64, Option<usize>)> {
+        let children = self.children();
+        let header = children.first()?.header();
+        let copy = header.record.read(|| header.state.load().is_idle())?;
+        let n = copy.first.map(|wait| {
+            let Object::Scope(n) = wait.object else { panic!("an object of another kind") };
+            let n = n as usize;
+            assert_eq!(wait.reason, REASONS[n], "reason and object are of one wait");
+            assert!(std::ptr::eq(wait.location, places()[n]), "location and object are of one wait");
+            n
+        });
+        Some((copy.polls, n))
+    }
+}
+
+/// The record of a lock with one holder, and of one with several.
+pub struct LockRecords {
+    one: Mutex<LockRecord>,
+    many: Mutex<SharedRecord>,
+    ids: (u64, u64),
+}
+
+impl LockRecords {
+    pub fn new() -> LockRecords {
+        let (mut one, mut many) = (LockRecord::new(), SharedRecord::new());
+        let ids = (one.contended(places()[0], 1), many.contended(places()[0], 1));
+        LockRecords { one: Mutex::new(one), many: Mutex::new(many), ids }
+    }
+
+    fn holder(n: usize) -> Holder {
+        Holder::Task { id: TaskId(n as u64 + 1), site: places()[n] }
+    }
+
+    /// Task `n` takes the lock while `n` others wait.
+    pub fn take(&self, n: usize) {
+        self.one.lock().unwrap().set(Some(LockRecords::holder(n)), n);
+    }
+
+    /// Who has it, and the count of changes, both read without the lock.
+    pub fn read(&self) -> Option<usize> {
+        let copy = facts::copy(self.ids.0).expect("published");
+        match copy.holders[..] {
+            [] => None,
+            // The words did not come to rest.
+            [Holder::Unknown] => None,
+            [Holder::Task { id, site }] => {
+                let n = id.0 as usize - 1;
+                assert!(std::ptr::eq(site, places()[n]), "task and site are of one holder");
+                assert_eq!(copy.waiters, n as u64, "and so is the number of waiters");
+                Some(n)
+            }
+            _ => panic!("one holder"),
+        }
+    }
+
+    /// Task `n` holds a permit, hands it to `m`, and that one gives it back.
+    pub fn share(&self, n: usize, m: usize) {
+        let held = self.many.lock().unwrap().edit(|holders| holders.enter(LockRecords::holder(n)));
+        self.many.lock().unwrap().edit(|holders| holders.rename(held, LockRecords::holder(m)));
+        self.many.lock().unwrap().edit(|holders| holders.exit(held));
+    }
+
+    /// How many hold a permit, and the version.
+    pub fn read_shared(&self) -> (usize, u64) {
+        let version = facts::version(self.ids.1).expect("published");
+        (facts::copy(self.ids.1).expect("published").holders.len(), version)
+    }
+}
+
+/// The record of a channel.
+pub struct ChannelRecords {
+    record: Mutex<ChannelRecord>,
+    id: u64,
+}
+
+impl ChannelRecords {
+    pub fn new() -> ChannelRecords {
+        let mut record = ChannelRecord::new();
+        let Object::Channel(id) = record.parked(places()[0], [0, 0]) else { panic!("published") };
+        ChannelRecords { record: Mutex::new(record), id }
+    }
+
+    /// `n` senders from now on.
+    pub fn set(&self, n: usize) {
+        self.record.lock().unwrap().set_handles(End::Sender, n);
+    }
+
+    /// How many senders, and how many changes after the first.
+    pub fn read(&self) -> Option<(u64, u64)> {
+        channel_facts::copy(self.id).map(|copy| (copy.senders, copy.version))
+    }
+}
+
+// ---- timers and readiness -----------------------------------------------------------------------
+
+/// A driver with a paused clock that this model lets jump, or with a running one.
+pub struct Timers(Driver);
+
+pub struct TimerKey(crate::driver::wheel::Key);
+
+impl Timers {
+    pub fn paused() -> Timers {
+        let driver = Driver::new(Clock::paused(0)).unwrap();
+        std::mem::forget(driver.enter(true));
+        Timers(driver)
+    }
+    pub fn running() -> Timers {
+        Timers(Driver::new(Clock::new()).unwrap())
+    }
+    pub fn arm(&self, waker: Waker) -> Option<TimerKey> {
+        self.0.arm(3_600_000_000_000, waker).map(TimerKey)
+    }
+    pub fn disarm(&self, key: TimerKey) {
+        self.0.disarm(key.0);
+    }
+    /// False if it has fired.
+    pub fn rearm(&self, key: TimerKey, waker: Waker) -> bool {
+        self.0.rearm(key.0, |_| false, || waker)
+    }
+    /// A sleeper's turn under a paused clock: jumps to the next timer. It holds the clock afterwards, and lets go of it.
+    pub fn jump(&self) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        self.0.hold();
+        self.0.try_enter().unwrap().turn_paused(Some(Duration::ZERO), &mut woken, || false);
+        self.0.let_go();
+        woken
+    }
+    /// Sleeps in the driver until something ends it.
+    pub fn sleep(&self) {
+        self.0.try_enter().unwrap().turn(None, &mut Vec::new());
+    }
+    pub fn shut_down(&self) -> Vec<Waker> {
+        self.0.shutdown()
+    }
+    pub fn len(&self) -> usize {
+        self.0.timers_len()
     }
 }

@@ -8,10 +8,7 @@ use std::marker::PhantomData;
 use std::panic::{self, Location};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
-use std::thread::{self, JoinHandle as Thread};
 use std::time::{Duration, Instant};
-
-use crossbeam_deque::Worker as Queue;
 
 use crate::builder::Options;
 pub use crate::builder::{Builder, OnLeak};
@@ -19,6 +16,7 @@ use crate::driver::Driver;
 use crate::driver::clock::Clock;
 pub use crate::lookout::GrowthWatch;
 use crate::lookout::{self, GivenUp, Lookout};
+use crate::loom::thread::{self, JoinHandle as Thread};
 use crate::report::collect;
 use crate::report::snapshot::{Snapshot, TaskKind};
 use crate::report::suspect::Change;
@@ -26,7 +24,10 @@ use crate::report::verdict::{Occasion, Report, Verdict, judge};
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::compat::Compat;
 use crate::scheduler::context;
+use crate::scheduler::queue::Worker as Queue;
 use crate::scheduler::shared::{Remote, Shared};
+#[cfg(feature = "test-util")]
+use crate::scheduler::sim;
 use crate::scheduler::worker::Worker;
 use crate::scope::Scope;
 use crate::scope::cleanup::BUDGET;
@@ -35,7 +36,9 @@ use crate::task::join::{JoinError, JoinHandle};
 use crate::task::reason::{CancelKind, CancelReason};
 
 /// How long the workers may stand still, after everything was cancelled, before the report calls the rest unresponsive.
-const DROP_WAIT: Duration = Duration::from_millis(100);
+///
+/// A model has no time, and its workers never stand still.
+const DROP_WAIT: Duration = Duration::from_millis(if cfg!(loom) { 3_600_000 } else { 100 });
 /// How often a shutdown looks again.
 const LOOK_AGAIN: Duration = Duration::from_micros(500);
 /// Looks in a row that find nothing runnable before the shutdown believes it.
@@ -79,7 +82,12 @@ impl Runtime {
 
     pub(crate) fn start(options: Options) -> io::Result<Runtime> {
         // Each worker holds it from the start.
-        let clock = if options.start_paused { Clock::paused(options.workers) } else { Clock::new() };
+        let clock = match (options.seed, options.start_paused) {
+            // In a simulation nobody holds it but who is inside.
+            (Some(_), _) => Clock::paused(0),
+            (None, true) => Clock::paused(options.workers),
+            (None, false) => Clock::new(),
+        };
         let driver = Arc::new(Driver::new(clock)?);
         let queues: Vec<_> = (0..options.workers).map(|_| Queue::new_fifo()).collect();
         let remotes = queues.iter().map(|queue| Remote::new(queue.stealer())).collect();
@@ -87,11 +95,22 @@ impl Runtime {
         let hook = options.on_unwakeable.lock().unwrap_or_else(|e| e.into_inner()).take();
         let mut shared = Shared::new(remotes, driver, pool, hook);
         shared.compat = Compat::start(options.tokio_compat, &options.name)?;
+        #[cfg(feature = "test-util")]
+        if let Some(seed) = options.seed {
+            let on_step = options.on_step.lock().unwrap_or_else(|e| e.into_inner()).take();
+            shared.sim = sim::Sim::new(seed, options.steps_max, options.keep_trace, on_step);
+        }
         let shared = Arc::new(shared);
         let root = ScopeInner::root(Arc::clone(&shared), options.grace);
         shared.set_root(std::ptr::NonNull::from(&*root).cast());
 
         let mut running = Running { shared, root, threads: Vec::with_capacity(options.workers), options };
+        #[cfg(feature = "test-util")]
+        if running.shared.sim.is_on() {
+            let worker = |(index, queue)| Arc::new(Worker::new(Arc::clone(&running.shared), index, queue));
+            running.shared.sim.install(queues.into_iter().enumerate().map(worker).collect());
+            return Ok(Runtime { inner: Some(running) });
+        }
         for (index, queue) in queues.into_iter().enumerate() {
             let shared = Arc::clone(&running.shared);
             let name = format!("{}-{index}", running.options.name);
@@ -114,6 +133,10 @@ impl Runtime {
             }
         }
         Ok(Runtime { inner: Some(running) })
+    }
+
+    pub(crate) fn is_simulation(&self) -> bool {
+        self.running().shared.sim.is_on()
     }
 
     fn running(&self) -> &Running {
@@ -241,6 +264,11 @@ impl Running {
 
     /// Waits while something is runnable, at most for the settle time.
     fn settle(&self) {
+        #[cfg(feature = "test-util")]
+        if self.shared.sim.is_on() {
+            sim::play_while(&self.shared, false, self.options.steps_max, || self.root.live() > 0);
+            return;
+        }
         let until = Instant::now() + self.options.settle;
         let mut quiet = 0;
         while quiet < QUIET_LOOKS && self.root.live() > 0 && Instant::now() < until {
@@ -252,6 +280,14 @@ impl Running {
     }
 
     fn wait_until_empty(&self, most: Duration) -> bool {
+        #[cfg(feature = "test-util")]
+        if self.shared.sim.is_on() {
+            let clock = self.shared.driver.clock();
+            let until = clock.now().saturating_add(most);
+            let goes_on = || self.root.live() > 0 && clock.now() <= until;
+            sim::play_while(&self.shared, true, self.options.steps_max, goes_on);
+            return self.root.live() == 0;
+        }
         let until = Instant::now().checked_add(most);
         loop {
             if self.root.live() == 0 {
@@ -269,6 +305,10 @@ impl Running {
         let cleanups_until = Instant::now() + BUDGET;
         loop {
             let finished = self.shared.finished();
+            #[cfg(feature = "test-util")]
+            if self.shared.sim.is_on() {
+                return self.wait_until_empty(BUDGET);
+            }
             if self.wait_until_empty(DROP_WAIT) {
                 return true;
             }
@@ -283,6 +323,8 @@ impl Running {
     fn stop(self) {
         let empty = self.root.close();
         self.shared.shut_down();
+        #[cfg(feature = "test-util")]
+        sim::stop(&self.shared);
         if self.shared.has_unwakeable() {
             self.shared.tell_unwakeable();
         }
@@ -510,6 +552,19 @@ impl Handle {
         });
     }
 
+    /// What a simulation did up to now; `None` if the runtime has no [seed](Builder::seed).
+    #[cfg(feature = "test-util")]
+    pub fn trace(&self) -> Option<crate::testing::Trace> {
+        self.shared.sim.trace()
+    }
+
+    /// Takes steps of a simulation until none is left, or until `most` were taken. The clock stands still. Whether none is left.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn play(&self, most: u64) -> bool {
+        assert_not_polling("`testing::run_until_stalled`");
+        !sim::play_while(&self.shared, false, most, || true)
+    }
+
     /// How often a task has become unwakeable since the start.
     pub fn unwakeable_total(&self) -> u64 {
         self.shared.unwakeable_total()
@@ -532,7 +587,7 @@ impl Drop for EnterGuard<'_> {
         if self.before.restore() {
             // SAFETY: dropped once, here.
             unsafe { std::mem::ManuallyDrop::drop(&mut self.kept) };
-        } else if !thread::panicking() {
+        } else if !std::thread::panicking() {
             panic!(
                 "an `EnterGuard` was dropped while one that was made after it is still there: drop them in the opposite \
                  order of their making"
@@ -560,7 +615,7 @@ impl fmt::Display for TryCurrentError {
 impl std::error::Error for TryCurrentError {}
 
 /// A body's outcome; and why it was given up, if it was.
-type Outcome<T> = (thread::Result<T>, Option<GivenUp>);
+type Outcome<T> = (std::thread::Result<T>, Option<GivenUp>);
 
 /// Runs a body to its end, or until the lookout gives it up.
 fn run_body<F: Future>(
@@ -571,16 +626,77 @@ fn run_body<F: Future>(
     body: F,
 ) -> Outcome<F::Output> {
     // Without a thread for it, the body runs all the same.
+    #[cfg(feature = "test-util")]
+    if runtime.running().shared.sim.is_on() {
+        return run_body_seeded(runtime, patience.is_some(), is_test, location, body);
+    }
     let lookout = (is_test || patience.is_some())
         .then(|| lookout::on_body(runtime.handle(), patience, is_test).ok())
         .flatten();
+    let output = catch_body(runtime, location, body);
+    // A body that got its value all the same, at the last moment, has it.
+    let given_up = lookout.and_then(Lookout::finish).filter(|_| output.is_err());
+    (output, given_up)
+}
+
+fn catch_body<F: Future>(
+    runtime: &Runtime,
+    location: &'static Location<'static>,
+    body: F,
+) -> thread::Result<F::Output> {
     let output = panic::catch_unwind(panic::AssertUnwindSafe(|| {
         let output = runtime.handle().try_block_on_at(location, body);
         output.map_err(|error| error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string())))
     }));
-    let output = output.and_then(|output| output);
-    // A body that got its value all the same, at the last moment, has it.
-    let given_up = lookout.and_then(Lookout::finish).filter(|_| output.is_err());
+    output.and_then(|output| output)
+}
+
+/// As [`run_body`], in a simulation: it is looked at when no step is left, and patience is not waited for.
+#[cfg(feature = "test-util")]
+pub(crate) fn run_body_seeded<F: Future>(
+    runtime: &Runtime,
+    gives_up: bool,
+    is_test: bool,
+    location: &'static Location<'static>,
+    body: F,
+) -> Outcome<F::Output> {
+    use std::sync::{Mutex, PoisonError};
+
+    let found = Arc::new(Mutex::new(None));
+    let (handle, finds) = (runtime.handle(), Arc::clone(&found));
+    let on_quiet = move |waits| {
+        let (why, kind) = if is_test && handle.must_fail_test() {
+            (lookout::Why::Stuck, CancelKind::Stuck)
+        } else {
+            match waits {
+                sim::Waits::Outside if gives_up && handle.snapshot().is_quiescent() => {
+                    (lookout::Why::NoStepLeft, CancelKind::Quiescent)
+                }
+                sim::Waits::Endless(steps) => (lookout::Why::Endless(steps), CancelKind::Quiescent),
+                sim::Waits::Outside | sim::Waits::Timer => return false,
+            }
+        };
+        let mut found = finds.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.is_some() {
+            return false;
+        }
+        let occasion = if why == lookout::Why::NoStepLeft { Occasion::Quiescent } else { Occasion::Live };
+        *found = Some(GivenUp { report: judge(handle.snapshot(), occasion), why });
+        if matches!(waits, sim::Waits::Endless(_)) {
+            // The body may never have parked, and is not found in the tree then.
+            let at_ms = crate::scheduler::shared::now_ms(&handle.shared.driver);
+            handle.root.cancel_all(CancelReason::of(kind).at(at_ms), true);
+        } else {
+            handle.cancel_mains(kind);
+        }
+        true
+    };
+    let sim = &runtime.running().shared.sim;
+    sim.set_on_quiet(Some(Box::new(on_quiet)));
+    let output = catch_body(runtime, location, body);
+    sim.set_on_quiet(None);
+    let given_up = found.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let given_up = given_up.filter(|_| output.is_err());
     (output, given_up)
 }
 
@@ -618,20 +734,23 @@ pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
     }
 }
 
-/// Runs a test's body; `#[leakfree::test]` expands to a call of this.
+/// Runs a test's body; `#[leakfree::test]` expands to a call of this. `over` is called when it has ended.
 #[track_caller]
-pub(crate) fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::Output {
+pub(crate) fn run_test<F: Future>(
+    name: &str,
+    builder: Builder,
+    body: F,
+    over: impl FnOnce(&Runtime),
+) -> F::Output {
     let (on_leak, patience) = (builder.on_leak_option(), builder.quiescence_option());
     let baseline = builder.baseline_option();
     let runtime = builder.build().expect("the runtime of a test starts");
     let location = Location::caller();
     let (output, given_up) = run_body(&runtime, patience, true, location, body);
+    over(&runtime);
     let report = runtime.shutdown_as(Occasion::TestEnd);
-    if let Some(GivenUp { report, lasted }) = given_up {
-        match lasted {
-            Some(lasted) => panic!("test {name} hangs: nothing could run for {lasted:?}\n{report}"),
-            None => panic!("test {name}: a child is stuck whose scope says `OnStuck::FailTest`\n{report}"),
-        }
+    if let Some(GivenUp { report, why }) = given_up {
+        panic!("test {name}{why}\n{report}");
     }
     let differs = baseline
         .as_ref()

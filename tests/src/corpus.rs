@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -38,6 +39,34 @@ pub fn runtime(workers: usize, paused: bool) -> Runtime {
         .start_paused(paused)
         .build()
         .expect("a runtime starts")
+}
+
+/// The seeds that each program runs under in simulation: `LEAKFREE_SCHEDULES` many, or the one of `LEAKFREE_SEED`.
+pub fn seeds(default: u64) -> Range<u64> {
+    let number = |name: &str| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number")))
+    };
+    match number("LEAKFREE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("LEAKFREE_SCHEDULES").unwrap_or(default),
+    }
+}
+
+/// A simulation; the seed chooses the number of workers, too.
+pub fn simulation(seed: u64) -> Builder {
+    Builder::new().workers([1, 2, 3, 8][seed as usize % 4]).seed(seed).grace(Duration::ZERO)
+}
+
+/// Runs a program under one schedule, and says under which, and how to have it again, if it panics.
+pub fn under_seed<T>(test: &str, program: &str, seed: u64, run: impl FnOnce() -> T) -> T {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+        eprintln!(
+            "{program} failed with seed {seed}; to replay it:\n    LEAKFREE_SEED={seed} LEAKFREE_CORPUS_ONLY={program} cargo test \
+             -p leakfree-tests --test {test} simulation"
+        );
+        std::panic::resume_unwind(payload)
+    })
 }
 
 /// A task with a name, in the scope that the caller runs in.

@@ -7,6 +7,9 @@
 //!
 //! `leak_corpus.recall.md` is what the engine says of each pattern; `LEAKFREE_CORPUS_WRITE=1` writes it anew.
 //! `LEAKFREE_CORPUS_ROUNDS` says how often each program runs, `LEAKFREE_CORPUS_ONLY` which.
+//!
+//! In simulation each runs under many schedules, `LEAKFREE_SCHEDULES` of them:
+//! `LEAKFREE_SCHEDULES=10000 cargo test --release -p leakfree-tests --test leak_corpus simulation -- --nocapture`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,9 +26,12 @@ use leakfree::report::verdict::{Finding, Report, Verdict};
 use leakfree::sync::{
     Barrier, Mutex, Notify, OnceCell, RwLock, Semaphore, SetOnce, broadcast, mpsc, oneshot, watch,
 };
+use leakfree::testing::run_until_stalled;
 use leakfree::time::{interval, sleep};
 use leakfree::{JoinHandle, Scope, scope};
-use leakfree_tests::corpus::{self, Body, Keep, Source, WORKERS, comes_to_rest, is_wanted, rounds, spawn};
+use leakfree_tests::corpus::{
+    self, Body, Keep, Source, WORKERS, comes_to_rest, is_wanted, rounds, seeds, simulation, spawn, under_seed,
+};
 use leakfree_tests::until;
 
 const SOURCE: Source = Source { file: file!(), text: include_str!("leak_corpus.rs") };
@@ -1612,6 +1618,91 @@ fn the_recall_table_is_what_the_programs_say() {
     }
     let written = include_str!("leak_corpus.recall.md");
     assert!(found == written, "`LEAKFREE_CORPUS_WRITE=1` writes it anew; it should be\n{found}");
+}
+
+// ---- in simulation ------------------------------------------------------------------------------
+
+/// What cannot be simulated.
+const OUTSIDE: [(&str, &str); 5] = [
+    ("response_never_read", "its sockets are the operating system's"),
+    ("silent_peer", "its sockets are the operating system's"),
+    ("accepts_for_ever", "its socket is the operating system's"),
+    ("blocking_for_ever", "its blocking call never returns, and the one thread would never come back"),
+    ("waker_dropped_by_thread", "it has a thread of its own"),
+];
+
+/// Its task is never dropped, which is what it shows, and keeps its runtime's memory and descriptors. So many a process can have.
+const LEFT_BEHIND: &str = "shielded_for_ever";
+const LEFT_BEHIND_MAX: usize = 1000;
+
+/// More than any of these programs takes.
+const STEPS: u64 = 100_000;
+
+/// One schedule of both versions; what was said is what the row says.
+fn run_simulated(program: &Program, tasks: &[Who], seed: u64) -> Said {
+    let (name, keep) = (program.name, Keep::default());
+    let runtime = simulation(seed).build().unwrap();
+    runtime.block_on((program.run)(Plot { leaks: true, keep: keep.clone() }));
+    assert!(run_until_stalled(&runtime, STEPS), "{name} does not come to rest");
+    if program.expected.iter().any(|expected| expected.live == Some(Verdict::Suspect)) {
+        runtime.block_on(async { sleep(Duration::from_millis(100)).await });
+    }
+    let live = runtime.handle().report();
+    assert!(
+        rests(&live.snapshot, tasks, program.held_back),
+        "{name} is not where it should be:\n{:?}\nexpected {tasks:?}",
+        live.snapshot.tasks
+    );
+    let end = runtime.shutdown();
+    drop(keep);
+    if let Err(wrong) = check(program, &live, |expected| expected.live, false) {
+        panic!("{name}, live: {wrong}\n{live}");
+    }
+    if let Err(wrong) = check(program, &end, |expected| Some(expected.verdict), true) {
+        panic!("{name}, at the end: {wrong}\n{end}");
+    }
+
+    let keep = Keep::default();
+    let runtime = simulation(seed).build().unwrap();
+    runtime.block_on((program.run)(Plot { leaks: false, keep: keep.clone() }));
+    assert!(run_until_stalled(&runtime, STEPS), "{name}, repaired, does not come to rest");
+    let (is_empty, repaired) = (runtime.handle().snapshot().tasks.is_empty(), runtime.shutdown());
+    assert!(is_empty && repaired.is_empty() && repaired.findings.is_empty(), "{name}, repaired:\n{repaired}");
+    (strongest(&live), strongest(&end))
+}
+
+#[test]
+fn in_simulation_every_schedule_says_the_same() {
+    let programs = programs();
+    for (outside, why) in OUTSIDE {
+        assert!(programs.iter().any(|program| program.name == outside), "no program {outside}");
+        println!("LEFT OUT of the simulation: {outside}, for {why}");
+    }
+    let seeds = seeds(20);
+    if seeds.clone().count() > LEFT_BEHIND_MAX {
+        println!(
+            "FEWER schedules, {LEFT_BEHIND_MAX}, of {LEFT_BEHIND}: each leaves its runtime's descriptors behind"
+        );
+    }
+    let (mut runs, mut simulated) = (0, 0);
+    let started = std::time::Instant::now();
+    for program in &programs {
+        if OUTSIDE.iter().any(|(outside, _)| *outside == program.name) || !is_wanted(program.name) {
+            continue;
+        }
+        let (mut said, tasks) = (None, program.tasks());
+        let most = if program.name == LEFT_BEHIND { LEFT_BEHIND_MAX } else { usize::MAX };
+        for seed in seeds.clone().take(most) {
+            let now = under_seed("leak_corpus", program.name, seed, || {
+                let now = run_simulated(program, &tasks, seed);
+                assert_eq!(*said.get_or_insert(now), now, "{}: not always the same", program.name);
+                now
+            });
+            runs += 2 * usize::from(now.1.is_some());
+        }
+        simulated += 1;
+    }
+    println!("{simulated} programs of {}, {runs} runs in {:?}", programs.len(), started.elapsed());
 }
 
 /// A row that says something else than the report fails.

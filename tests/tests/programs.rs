@@ -7,30 +7,42 @@
 //!
 //! `LEAKFREE_PROGRAMS=n` runs n programs; `LEAKFREE_SEED=s` runs the one of that seed, as often as
 //! `LEAKFREE_PROGRAMS` says (1000 times).
+//!
+//! In simulation a seed is a program and its schedule: what fails fails again, in the same steps, with `LEAKFREE_SEED=s cargo test
+//! -p leakfree-tests --test programs simulation`.
+//!
+//! A program that fails is shrunk to one that is small and still fails.
 
 use std::fmt::Write as _;
 use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use leakfree::report::snapshot::{IncidentKind, ScopeInfo, ScopeKind};
 use leakfree::report::verdict::Verdict;
 use leakfree::runtime::{Builder, Handle, Runtime};
 use leakfree::sync::oneshot;
+use leakfree::testing::{Event, Trace, run_until_stalled};
 use leakfree::time::Instant;
 use leakfree::{JoinHandle, Scope, ScopeFailure, TryHandle};
 
 const PROGRAMS: u64 = 10_000;
+/// The same, in simulation.
+const SIMULATED: u64 = 3_000;
 const WORKERS: [usize; 3] = [1, 2, 8];
 /// Programs that share a runtime.
 const BATCH: u64 = 250;
 /// A program that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 const CHANNELS: usize = 3;
+/// In simulation: more time, and more steps, than any program takes.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const STEPS_MAX: u64 = 1_000_000;
 
 // ---- programs -----------------------------------------------------------------------------------
 
@@ -1035,12 +1047,25 @@ fn run_program(
     program: &Program,
     paused: bool,
     forgotten: Option<Forgotten>,
-) -> Vec<String> {
+) -> (Vec<String>, Arc<World>) {
+    let simulated = runtime.handle().trace().is_some();
     let world = runtime.block_on(async {
         let world = World::new(program, paused, forgotten);
-        conduct(&world, program).await;
+        if simulated {
+            // What hangs has its time pass.
+            let day = pin!(leakfree::time::sleep(DAY));
+            if let Either::Right(_) = select(pin!(conduct(&world, program)), day).await {
+                let handle = Handle::current();
+                world.wrong(format!("it hangs: {}\n{:#?}", handle.report(), handle.snapshot().scopes));
+            }
+        } else {
+            conduct(&world, program).await;
+        }
         world
     });
+    if simulated {
+        assert!(run_until_stalled(runtime, STEPS_MAX), "seed {}: it goes on for ever", program.seed);
+    }
     for slot in &world.handles {
         let handle = lock(slot).take();
         drop(handle);
@@ -1061,7 +1086,7 @@ fn run_program(
     let forgets = world.scopes.iter().any(|scope| lock(scope).how == Some(How::Forget));
     // A worker that has just walked past the scope, or its timer that has just fired, may still hold it.
     let patient = std::time::Instant::now() + PATIENCE;
-    while world.errors.load(SeqCst) != 0 && !forgets && std::time::Instant::now() < patient {
+    while world.errors.load(SeqCst) != 0 && !forgets && !simulated && std::time::Instant::now() < patient {
         std::thread::yield_now();
     }
     let errors = world.errors.load(SeqCst);
@@ -1069,7 +1094,7 @@ fn run_program(
         wrong.push(format!("{errors} errors are left"));
     }
     wrong.extend(left);
-    wrong
+    (wrong, world)
 }
 
 /// What is alive when a program has ended. A task's last moments may come after its end was told.
@@ -1084,7 +1109,8 @@ fn left_over(handle: &Handle) -> Option<String> {
         if tasks == 0 && newborn == 0 && children == 0 && !snapshot.scopes.iter().any(|scope| ours(&scope)) {
             return None;
         }
-        if started.elapsed() > Duration::from_secs(1) {
+        let simulated = handle.trace().is_some();
+        if simulated || started.elapsed() > Duration::from_secs(1) {
             return Some(format!(
                 "left over: {tasks} tasks, {newborn} newborn, scopes: {:#?}",
                 snapshot.scopes
@@ -1507,13 +1533,13 @@ impl Bench {
         let runner = std::thread::spawn(move || {
             let forgotten = (!really_forget).then(Forgotten::default);
             for program in todo {
-                if done.send(run_program(&runtime, &program, paused, forgotten.clone())).is_err() {
+                if done.send(run_program(&runtime, &program, paused, forgotten.clone()).0).is_err() {
                     break;
                 }
             }
             let wrong = check_report(&runtime.shutdown());
             // A forgotten scope that is found again when its runtime is no more.
-            drop(forgotten);
+            find_again(forgotten);
             wrong
         });
         Bench { workers, jobs, answers, handle, runner }
@@ -1535,6 +1561,14 @@ impl Bench {
     fn finish(self) -> Vec<String> {
         drop(self.jobs);
         self.runner.join().expect("the runner does not panic")
+    }
+}
+
+/// Drops scopes that were put away. They keep the worlds that keep them, so it is not enough to drop the list.
+fn find_again(forgotten: Option<Forgotten>) {
+    if let Some(forgotten) = forgotten {
+        let found = std::mem::take(&mut *lock(&forgotten));
+        drop(found);
     }
 }
 
@@ -1578,23 +1612,36 @@ fn blocks<'a>(block: &'a mut Block, visit: &mut dyn FnMut(&mut Block) -> bool) -
     })
 }
 
-/// The program made smaller in its `n`th way: a step left out, replaced by what is in it, or made simpler.
+/// The program made smaller in its `n`th way: half of a block or a step left out, a step replaced by what is in it, or made simpler.
 fn smaller(program: &Program, n: usize) -> Option<Program> {
     let mut program = program.clone();
     let mut left = n;
     let changed = blocks(&mut program.body, &mut |block| {
-        if left >= 3 * block.len() {
-            left -= 3 * block.len();
+        let halves = if block.len() >= 4 { 2 } else { 0 };
+        let ways = halves + 4 * block.len();
+        if left >= ways {
+            left -= ways;
             return false;
         }
-        let at = left / 3;
-        match (left % 3, &mut block[at]) {
+        if left < halves {
+            let half = block.len() / 2;
+            let kept = if left == 0 { half..block.len() } else { 0..half };
+            *block = block[kept].to_vec();
+            return true;
+        }
+        left -= halves;
+        let at = left / 4;
+        match (left % 4, &mut block[at]) {
             (0, _) => drop(block.remove(at)),
             (1, Step::Scope { options, .. }) => *options = Options::default(),
             (1, Step::Spawn { kind, up, .. }) => (*kind, *up) = (SpawnKind::Plain, 0),
             (1, Step::Yield(n) | Step::Sleep(n)) => *n /= 2,
             (2, Step::Scope { how, .. }) => *how = How::Await,
             (2, Step::Shield(body) | Step::Defer { body, .. } | Step::OnCancel { body, .. }) => {
+                let body = std::mem::take(body);
+                block.splice(at..=at, body);
+            }
+            (3, Step::Spawn { body, .. } | Step::Scope { body, .. }) => {
                 let body = std::mem::take(body);
                 block.splice(at..=at, body);
             }
@@ -1605,12 +1652,32 @@ fn smaller(program: &Program, n: usize) -> Option<Program> {
     changed.then_some(program)
 }
 
-fn shrink(program: &Program, workers: usize) -> (Program, String) {
+/// Whether two failures are of one kind: outside of its scope, say, a step may hang by right.
+fn is_alike(one: &str, other: &str) -> bool {
+    let kind = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).take(12).collect::<String>();
+    kind(one) == kind(other)
+}
+
+/// Steps in a program, at all depths.
+fn size(program: &Program) -> usize {
+    let mut steps = 0;
+    blocks(&mut program.body.clone(), &mut |block| {
+        steps += block.len();
+        false
+    });
+    steps
+}
+
+/// The smallest program that can be come to and fails still, and how it fails. It is the same each time if `fails` is, and time suffices.
+fn shrink(
+    program: &Program,
+    patience: Duration,
+    mut fails: impl FnMut(&Program) -> Option<String>,
+) -> (Program, String) {
     let started = std::time::Instant::now();
-    let patience = Duration::from_secs(2);
     let (mut least, mut text) = (program.clone(), "it did not fail again".to_owned());
     let (mut n, mut progress) = (0, false);
-    while started.elapsed() < Duration::from_secs(40) {
+    while started.elapsed() < patience {
         let Some(next) = smaller(&least, n) else {
             if !std::mem::take(&mut progress) {
                 break;
@@ -1622,7 +1689,7 @@ fn shrink(program: &Program, workers: usize) -> (Program, String) {
             n += 1;
             continue;
         }
-        match fails(&next, workers, 60, patience) {
+        match fails(&next) {
             Some(what) => (least, text, progress) = (next, what, true),
             None => n += 1,
         }
@@ -1630,13 +1697,18 @@ fn shrink(program: &Program, workers: usize) -> (Program, String) {
     (least, text)
 }
 
+/// How long a program that failed is shrunk.
+const SHRINK: Duration = Duration::from_secs(40);
+
 fn give_up(program: &Program, workers: usize, what: &str) -> ! {
     let mut text = format!("seed {} on {workers} workers: {what}\n", program.seed);
     let _ = writeln!(text, "the program: {program:#?}");
     // Past the harness, which keeps what is printed until the test ends: this one does not.
     let mut stderr = std::io::stderr();
     let _ = std::io::Write::write_all(&mut stderr, text.as_bytes());
-    let (least, what) = shrink(program, workers);
+    let (least, what) = shrink(program, SHRINK, |next| {
+        fails(next, workers, 60, Duration::from_secs(2)).filter(|failure| is_alike(failure, what))
+    });
     let _ = std::io::Write::write_fmt(
         &mut stderr,
         format_args!("seed {} on {workers} workers, shrunk: {what}\n{least:#?}\n", program.seed),
@@ -1679,6 +1751,148 @@ fn random_programs_keep_to_the_model() {
         done += batch;
     }
     println!("{done} programs in {:?}", started.elapsed());
+}
+
+// ---- in simulation ------------------------------------------------------------------------------
+
+/// Runs a program under one schedule, and says what went wrong. A law of the caller's may find fault, too.
+fn simulate(
+    program: &Program,
+    schedule: u64,
+    law: impl Fn(&World) -> Option<String>,
+) -> (Vec<String>, Trace) {
+    let seed = program.seed;
+    let runtime = Builder::new()
+        .workers([1, 2, 3, 8][schedule as usize % 4])
+        .seed(schedule)
+        .grace(Duration::ZERO)
+        .on_step(move |step| {
+            if step.number > STEPS_MAX || step.event == Event::Wait {
+                eprintln!(
+                    "seed {seed}, schedule {schedule}: {step}: it goes on for ever, or waits for the world"
+                );
+                std::process::exit(101);
+            }
+        })
+        .build()
+        .expect("a runtime starts");
+    // Memory that is forgotten for good keeps a runtime's descriptors.
+    let forgotten = (seed % 64 != 0).then(Forgotten::default);
+    let (mut wrong, world) = run_program(&runtime, program, true, forgotten.clone());
+    let trace = runtime.handle().trace().expect("it has a seed");
+    wrong.extend(check_report(&runtime.shutdown()));
+    wrong.extend(law(&world));
+    // A forgotten scope that is found again when its runtime is no more.
+    find_again(forgotten);
+    (wrong, trace)
+}
+
+fn no_law(_: &World) -> Option<String> {
+    None
+}
+
+/// Tries a program under a few schedules, its own first.
+fn fails_in_simulation(program: &Program, law: impl Fn(&World) -> Option<String>) -> Option<(u64, String)> {
+    (0..8).find_map(|n| {
+        let schedule = program.seed.wrapping_add(n);
+        let (wrong, _) = simulate(program, schedule, &law);
+        (!wrong.is_empty()).then(|| (schedule, wrong.join("\n")))
+    })
+}
+
+#[test]
+fn random_programs_keep_to_the_model_in_simulation() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let (count, seed) = (number("LEAKFREE_PROGRAMS"), number("LEAKFREE_SEED"));
+    let count = if seed.is_some() { 1 } else { count.unwrap_or(SIMULATED) };
+    let base = number("LEAKFREE_BASE").unwrap_or(0x51ed);
+    let (started, mut steps, mut descriptors) = (std::time::Instant::now(), 0, Vec::new());
+    for n in 0..count {
+        let seed = seed.unwrap_or_else(|| Random(base.wrapping_add(n)).next());
+        let program = Generator::program(seed);
+        let (wrong, trace) = simulate(&program, seed, no_law);
+        steps += trace.length;
+        if n % 64 == 0 {
+            descriptors.push(std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count));
+        }
+        if !wrong.is_empty() {
+            eprintln!("{}\n{program:#?}", wrong.join("\n"));
+            let first = wrong.join("\n");
+            let (least, what) = shrink(&program, SHRINK, |next| {
+                let (_, what) = fails_in_simulation(next, no_law)?;
+                Some(what).filter(|what| is_alike(what, &first))
+            });
+            panic!(
+                "seed {seed} fails; LEAKFREE_SEED={seed} cargo test -p leakfree-tests --test programs simulation\nshrunk: \
+                 {what}\n{least:#?}"
+            );
+        }
+    }
+    println!(
+        "{count} programs, {steps} steps in {:?}, descriptors {:?}",
+        started.elapsed(),
+        descriptors.iter().max()
+    );
+}
+
+#[test]
+fn in_simulation_a_seed_gives_the_same_program_and_the_same_steps() {
+    for n in 0..50 {
+        let seed = Random(n).next();
+        let (program, again) = (Generator::program(seed), Generator::program(seed));
+        assert_eq!(format!("{program:?}"), format!("{again:?}"));
+        let (_, trace) = simulate(&program, seed, no_law);
+        assert_eq!(simulate(&again, seed, no_law).1, trace, "seed {seed}");
+        assert_eq!(simulate(&again, seed, no_law).1, trace, "seed {seed}");
+        assert_ne!(simulate(&again, seed + 1, no_law).1, trace);
+    }
+}
+
+/// What a program is, not what it does.
+#[test]
+fn the_shrinker_finds_the_two_steps_that_matter() {
+    fn has_both(program: &Program) -> bool {
+        fn holds_defer(block: &Block) -> bool {
+            block.iter().any(|step| matches!(step, Step::Defer { .. }))
+        }
+        blocks(&mut program.body.clone(), &mut |block| {
+            block.iter().any(|step| matches!(step, Step::Shield(body) if holds_defer(body)))
+        })
+    }
+    let programs = (0..).map(|n| Generator::program(Random(n).next()));
+    for program in programs.filter(|program| has_both(program) && size(program) > 20).take(20) {
+        let fails = |next: &Program| has_both(next).then(|| "both are there".to_owned());
+        let (least, what) = shrink(&program, SHRINK, fails);
+        assert_eq!(what, "both are there");
+        assert!(size(&least) == 2 && has_both(&least), "{least:#?}");
+    }
+}
+
+/// A law that does not hold: nobody is ever cut off. The smallest program that breaks it is replayed from its seed.
+#[test]
+fn the_shrinker_finds_a_small_program_that_breaks_a_law() {
+    let law = |world: &World| {
+        let cut = world.tasks.iter().position(|task| {
+            let life = &lock(task).life;
+            life.polls > 0 && life.is_cut()
+        });
+        cut.map(|task| format!("task {task} was cut off"))
+    };
+    let programs = (0..).map(|n| Generator::program(Random(n).next()));
+    let breaks = |program: &Program| fails_in_simulation(program, law);
+    let mut sizes = Vec::new();
+    for program in programs.filter(|program| size(program) > 15 && breaks(program).is_some()).take(10) {
+        let (least, what) = shrink(&program, SHRINK, |next| breaks(next).map(|found| found.1));
+        assert!(what.contains("was cut off"), "{what}");
+        let (schedule, what) = breaks(&least).expect("it fails still");
+        let (wrong, trace) = simulate(&least, schedule, law);
+        assert_eq!(wrong.join("\n"), what);
+        let again = simulate(&least, schedule, law);
+        assert_eq!((again.0, again.1), (wrong, trace), "the same steps");
+        sizes.push((size(&program), size(&least)));
+        assert!(size(&least) <= 5, "from {} to {}: {least:#?}", size(&program), size(&least));
+    }
+    println!("sizes, before and after: {sizes:?}");
 }
 
 // ---- what was found, as tests of its own ----------------------------------------------------------

@@ -437,3 +437,45 @@ async fn a_join_is_looked_at_again_when_its_task_becomes_an_ancestor() {
         .await;
     drop(scope);
 }
+
+/// Polls with a waker that is made anew each time, as some combinators do, and counts.
+struct NewWakers<F>(std::pin::Pin<Box<F>>, Arc<std::sync::atomic::AtomicUsize>);
+
+impl<F: Future> Future for NewWakers<F> {
+    type Output = F::Output;
+
+    fn poll(self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<F::Output> {
+        struct Passed(std::task::Waker);
+        impl std::task::Wake for Passed {
+            fn wake(self: Arc<Self>) {
+                self.0.wake_by_ref();
+            }
+        }
+        let this = self.get_mut();
+        this.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let waker = Arc::new(Passed(cx.waker().clone())).into();
+        this.0.as_mut().poll(&mut std::task::Context::from_waker(&waker))
+    }
+}
+
+#[leakfree::test]
+async fn a_scope_that_waits_does_not_wake_itself() {
+    let (go, gone) = oneshot::channel::<()>();
+    let polls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&polls);
+    let waits = leakfree::spawn(async {
+        let scoped = scope(async |s| {
+            s.spawn(gone.map(drop));
+        });
+        // The other branch has it polled a second time.
+        futures::join!(NewWakers(Box::pin(scoped), count), leakfree::yield_now())
+    });
+    // Each has the one worker go through its queue.
+    for _ in 0..20 {
+        leakfree::spawn(async {}).await.unwrap();
+    }
+    let polls = polls.load(std::sync::atomic::Ordering::SeqCst);
+    assert!((2..=3).contains(&polls), "{polls} polls");
+    go.send(()).unwrap();
+    waits.await.unwrap();
+}

@@ -1,8 +1,9 @@
 //! The runtime's clock: the operating system's, or, for tests, one that stands still while anything can run.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+
+use crate::loom::sync::atomic::AtomicU64;
+use crate::loom::sync::atomic::Ordering::SeqCst;
 
 /// Time since the runtime's start.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl Clock {
 
     /// Holds a paused clock still, on behalf of this thread or of one that is about to be handed something.
     #[inline]
-    pub(super) fn hold(&self) {
+    pub(crate) fn hold(&self) {
         if let Some(paused) = &self.paused {
             paused.word.fetch_add(HOLD + EPOCH, SeqCst);
         }
@@ -86,7 +87,7 @@ impl Clock {
     /// Gives a hold up. True if the clock may jump now: somebody must look.
     #[inline]
     #[must_use]
-    pub(super) fn let_go(&self) -> bool {
+    pub(crate) fn let_go(&self) -> bool {
         match &self.paused {
             None => false,
             Some(paused) => is_free(paused.word.fetch_sub(HOLD, SeqCst) - HOLD),

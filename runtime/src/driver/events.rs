@@ -22,6 +22,9 @@ pub(super) struct Event {
     pub(super) bits: u64,
 }
 
+/// Ends the wait of whoever is in the poller, or the next one.
+pub(super) type Waker = mio::Waker;
+
 /// The poller and its events.
 #[derive(Debug)]
 pub(super) struct Poll {
@@ -39,6 +42,10 @@ impl Poll {
             #[cfg(target_os = "linux")]
             fine: linux::Fine::new(),
         })
+    }
+
+    pub(super) fn waker(&self, token: Token) -> io::Result<Waker> {
+        mio::Waker::new(self.poll.registry(), token)
     }
 
     pub(super) fn registry(&self) -> &Registry {

@@ -1,7 +1,7 @@
 //! I/O sources: registered once, edge-triggered, waited for by direction.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use mio::event::Source;
@@ -10,6 +10,7 @@ use slab::Slab;
 
 use super::events::Event;
 use super::readiness::{Direction, READ_CLOSED, READABLE, Readiness, Seen, WRITABLE, WRITE_CLOSED};
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The token of the driver's own waker.
 pub(super) const WAKE: Token = Token(usize::MAX);

@@ -4,6 +4,7 @@
 //! wakes them outside all locks. One thread at a time is inside: it has the [`Seat`].
 
 pub(crate) mod clock;
+#[cfg_attr(loom, path = "events_model.rs")]
 mod events;
 mod exact;
 pub(crate) mod io;
@@ -12,31 +13,31 @@ pub(crate) mod wheel;
 
 use std::fmt;
 use std::io as std_io;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
 use self::clock::Clock;
-use self::events::Poll;
+use self::events::{Poll, Waker as PollWaker};
 use self::exact::Exact;
 use self::io::{Sources, WAKE};
 use self::wheel::{Key, Wheel};
+use crate::loom::sync::atomic::AtomicU64;
+use crate::loom::sync::atomic::Ordering::{Relaxed, SeqCst};
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError, TryLockError, TryMutex, TryMutexGuard};
 
 /// Nobody sleeps in the driver, or not for a timer's sake.
 const NO_DEADLINE: u64 = u64::MAX;
 
 pub(crate) struct Driver {
     clock: Clock,
-    poll: Mutex<Poll>,
-    waker: mio::Waker,
+    poll: TryMutex<Poll>,
+    waker: PollWaker,
     sources: Sources,
     timers: Mutex<Timers>,
     /// The tick up to which the thread in the driver sleeps; 0 while nobody sleeps there.
     sleeps_to: AtomicU64,
     /// See [`Driver::is_lively`]. A hint: all orders are relaxed.
-    lively: AtomicBool,
+    lively: std::sync::atomic::AtomicBool,
 }
 
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl Queue {
 #[derive(Debug)]
 pub(crate) struct Seat<'a> {
     driver: &'a Driver,
-    poll: MutexGuard<'a, Poll>,
+    poll: TryMutexGuard<'a, Poll>,
 }
 
 impl Seat<'_> {
@@ -182,7 +183,7 @@ impl Driver {
     /// If the operating system gives no descriptor.
     pub(crate) fn new(clock: Clock) -> std_io::Result<Driver> {
         let poll = Poll::new()?;
-        let waker = mio::Waker::new(poll.registry(), WAKE)?;
+        let waker = poll.waker(WAKE)?;
         let sources = Sources::new(poll.registry().try_clone()?);
         let queue = match clock.is_paused() {
             false => Queue::Wheel(Wheel::new()),
@@ -190,12 +191,12 @@ impl Driver {
         };
         Ok(Driver {
             clock,
-            poll: Mutex::new(poll),
+            poll: TryMutex::new(poll),
             waker,
             sources,
             timers: Mutex::new(Timers { queue, shut_down: false }),
             sleeps_to: AtomicU64::new(0),
-            lively: AtomicBool::new(false),
+            lively: std::sync::atomic::AtomicBool::new(false),
         })
     }
 
@@ -225,10 +226,8 @@ impl Driver {
     pub(crate) fn try_enter(&self) -> Option<Seat<'_>> {
         match self.poll.try_lock() {
             Ok(poll) => Some(Seat { driver: self, poll }),
-            Err(std::sync::TryLockError::Poisoned(poisoned)) => {
-                Some(Seat { driver: self, poll: poisoned.into_inner() })
-            }
-            Err(std::sync::TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(poisoned)) => Some(Seat { driver: self, poll: poisoned.into_inner() }),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -264,7 +263,7 @@ impl Driver {
     // ---- a paused clock -----------------------------------------------------------------------
 
     /// If nothing can run, moves the clock to the next timer and takes out who is due. The caller holds the clock then.
-    fn jump(&self, woken: &mut Vec<Waker>, can_run: impl Fn() -> bool) -> bool {
+    pub(crate) fn jump(&self, woken: &mut Vec<Waker>, can_run: impl Fn() -> bool) -> bool {
         let mut timers = lock(&self.timers);
         let Queue::Exact(exact) = &mut timers.queue else { return false };
         let jumped = self.clock.jump(|| if can_run() { None } else { exact.next_ns() });

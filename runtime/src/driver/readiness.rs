@@ -12,8 +12,8 @@
 //! Registration is edge-triggered: an edge that comes between the operation and the clearing must not be
 //! cleared away, and the tick tells. Closed bits are never cleared.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use crate::loom::sync::atomic::AtomicU64;
+use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire};
 
 pub(crate) const READABLE: u64 = 1;
 pub(crate) const WRITABLE: u64 = 2;

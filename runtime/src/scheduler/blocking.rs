@@ -3,12 +3,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
-use std::thread;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::context;
 use super::shared::Shared;
+use crate::loom::sync::{Condvar, Mutex, MutexGuard};
+use crate::loom::thread;
 use crate::task::frame;
 use crate::task::runnable::Runnable;
 
@@ -50,6 +51,11 @@ impl Pool {
         self.lock().threads
     }
 
+    #[cfg(feature = "test-util")]
+    pub(super) fn has_queued(&self) -> bool {
+        !self.lock().queue.is_empty()
+    }
+
     pub(crate) fn shut_down(&self) {
         self.lock().shutdown = true;
         self.work.notify_all();
@@ -63,6 +69,9 @@ pub(crate) fn push(shared: &Arc<Shared>, task: Runnable) {
     shared.driver.hold();
     let mut state = pool.lock();
     state.queue.push_back(task);
+    if shared.sim.is_on() {
+        return shared.sim.nudge(&shared.driver);
+    }
     if state.idle > state.notified {
         state.notified += 1;
         drop(state);
@@ -95,10 +104,7 @@ fn run(weak: &Weak<Shared>) {
         let mut state = shared.blocking.lock();
         if let Some(task) = state.queue.pop_front() {
             drop(state);
-            let _entered = context::enter(&shared, None, false);
-            frame::set_now_ms(super::shared::now_ms(&shared.driver));
-            task.run();
-            shared.driver.let_go();
+            call(&shared, task);
             continue;
         }
         if state.shutdown {
@@ -116,6 +122,28 @@ fn run(weak: &Weak<Shared>) {
             return;
         }
     }
+}
+
+fn call(shared: &Arc<Shared>, task: Runnable) {
+    let _entered = context::enter(shared, None, false);
+    frame::set_now_ms(super::shared::now_ms(&shared.driver));
+    task.run();
+    shared.driver.let_go();
+}
+
+/// Runs one of the queued calls on this thread, whichever `choose` says of so many. The id of its task.
+#[cfg(feature = "test-util")]
+pub(super) fn call_one(shared: &Arc<Shared>, choose: impl FnOnce(usize) -> usize) -> Option<u64> {
+    let mut state = shared.blocking.lock();
+    let place = match state.queue.len() {
+        0 => return None,
+        calls => choose(calls),
+    };
+    let task = state.queue.remove(place)?;
+    drop(state);
+    let id = task.header().record.id().0;
+    call(shared, task);
+    Some(id)
 }
 
 impl fmt::Debug for Pool {

@@ -25,8 +25,18 @@ struct Context {
     entries: Cell<u64>,
 }
 
+#[cfg(not(loom))]
 thread_local! {
-    static CONTEXT: Context = const {
+    static CONTEXT: Context = const { Context::new() };
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    static CONTEXT: Context = Context::new();
+}
+
+impl Context {
+    const fn new() -> Context {
         Context {
             shared: Cell::new(ptr::null()),
             worker: Cell::new(ptr::null()),
@@ -35,10 +45,8 @@ thread_local! {
             entry: Cell::new(0),
             entries: Cell::new(0),
         }
-    };
-}
+    }
 
-impl Context {
     fn next_entry(&self) -> u64 {
         self.entries.set(self.entries.get() + 1);
         self.entries.get()
@@ -175,6 +183,12 @@ pub(crate) fn has_handed_over() -> bool {
     CONTEXT.try_with(|context| context.handed_over.get()).unwrap_or(false)
 }
 
+/// Says whether this thread has handed a worker's role over, and returns what was said before: for a simulation, whose thread goes on.
+#[cfg(feature = "test-util")]
+pub(crate) fn replace_handed_over(handed_over: bool) -> bool {
+    CONTEXT.with(|context| context.handed_over.replace(handed_over))
+}
+
 /// Says that this thread runs a future of some runtime, or does not, and returns what was said before.
 pub(crate) fn replace_polling(polling: bool) -> bool {
     CONTEXT.try_with(|context| context.polling.replace(polling)).unwrap_or(false)
@@ -217,6 +231,12 @@ pub(crate) fn shared(what: &str) -> Arc<Shared> {
             Arc::from_raw(shared)
         }
     })
+}
+
+/// The shared part, counted, if the thread is in a runtime.
+#[cfg(feature = "test-util")]
+pub(crate) fn try_shared() -> Option<Arc<Shared>> {
+    is_inside().then(|| shared("the simulation"))
 }
 
 /// The driver of the runtime this thread belongs to.

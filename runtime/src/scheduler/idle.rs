@@ -160,13 +160,28 @@ impl Idle {
             sub += WATCHED;
         }
         if let Some(at) = sleepers.list.iter().position(|&sleeper| sleeper == worker) {
-            sleepers.list.swap_remove(at);
-            sub += SLEEPING - SEARCHING;
+            // The canaries are bugs that the models must catch: see `loom-tests/canaries`.
+            if !cfg!(leakfree_canary = "stale_token") {
+                sleepers.list.swap_remove(at);
+            }
+            if !cfg!(any(leakfree_canary = "stale_token", leakfree_canary = "idle_count")) {
+                sub += SLEEPING - SEARCHING;
+            }
         }
         if sub != 0 {
             self.word.fetch_sub(sub, SeqCst);
         }
         Searching(())
+    }
+
+    /// Whether the word says what the list does: so many sleepers, so many others that search, watched or not.
+    #[cfg(loom)]
+    pub(crate) fn is_consistent(&self, searching: usize) -> bool {
+        let sleepers = self.sleepers.lock().unwrap_or_else(|e| e.into_inner());
+        let word = self.word();
+        (word.sleeping(), word.searching(), word.watched())
+            == (sleepers.list.len(), searching, sleepers.watcher.is_some())
+            && sleepers.watcher.is_none_or(|watcher| sleepers.list.contains(&watcher))
     }
 
     /// Whether every worker sleeps. A moment's truth.

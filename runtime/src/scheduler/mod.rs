@@ -17,6 +17,8 @@ pub(crate) mod compat;
 pub(crate) mod context;
 pub(crate) mod idle;
 pub(crate) mod park;
+pub(crate) mod queue;
 pub(crate) mod shared;
+pub(crate) mod sim;
 pub(crate) mod sites;
 pub(crate) mod worker;

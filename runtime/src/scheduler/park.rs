@@ -64,6 +64,24 @@ impl Parker {
         self.state.swap(EMPTY, AcqRel) == NOTIFIED
     }
 
+    /// The first half of `park`, for a simulation, where nobody blocks. False if a token is there, which stays.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn lie_down(&self) -> bool {
+        self.state.compare_exchange(EMPTY, PARKED, AcqRel, Acquire).is_ok()
+    }
+
+    /// The second half. Takes the token, and says whether there was one.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn get_up(&self) -> bool {
+        self.state.swap(EMPTY, AcqRel) == NOTIFIED
+    }
+
+    /// Whether a token is there.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn is_notified(&self) -> bool {
+        self.state.load(Acquire) == NOTIFIED
+    }
+
     /// Wakes the parked thread, or leaves one token. `driver` wakes who is blocked in the driver, and is
     /// not lost if that one is only about to block.
     pub(crate) fn unpark(&self, driver: impl FnOnce()) {

@@ -3,22 +3,24 @@
 use std::fmt;
 use std::panic::Location;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::task::Waker;
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_deque::{Injector, Stealer};
 use crossbeam_utils::CachePadded;
 
 use super::blocking::Pool;
 use super::context;
 use super::idle::Idle;
 use super::park::Parker;
+use super::queue::{Injector, Stealer};
 use super::sites::Sites;
 use crate::driver::Driver;
+use crate::loom::sync::Mutex;
+use crate::loom::sync::atomic::AtomicBool;
+use crate::loom::thread;
 use crate::report::snapshot::{Incident, IncidentKind};
 use crate::task::hooks::Cause;
 use crate::task::meta::TaskId;
@@ -67,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) driver: Arc<Driver>,
     pub(crate) blocking: Pool,
     pub(crate) compat: super::compat::Compat,
+    pub(crate) sim: super::sim::Sim,
     shutdown: AtomicBool,
     /// Threads that took a worker's role over.
     spares: Mutex<Vec<thread::JoinHandle<()>>>,
@@ -133,6 +136,7 @@ impl Shared {
             driver,
             blocking,
             compat: super::compat::Compat::default(),
+            sim: super::sim::Sim::default(),
             shutdown: AtomicBool::new(false),
             spares: Mutex::new(Vec::new()),
             finished_outside: AtomicU64::new(0),
@@ -170,6 +174,7 @@ impl Shared {
 
     pub(crate) fn unpark(&self, worker: usize) {
         self.remotes[worker].parker.unpark(|| self.driver.unpark());
+        self.sim.nudge(&self.driver);
     }
 
     /// Whether a task waits in a queue that others than its owner may take it from.

@@ -5,21 +5,20 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
-use std::thread;
 use std::time::Duration;
-
-use crossbeam_deque::{Steal, Worker as Queue};
 
 use super::context;
 use super::idle::{Searching, Sleep};
+use super::queue::{Steal, Worker as Queue};
 use super::shared::{self, Remote, Shared};
 use crate::driver::Seat;
+use crate::loom::thread;
 use crate::task::frame;
 use crate::task::hooks::Cause;
 use crate::task::runnable::Runnable;
 
 /// Polls between two looks at the clock, the driver and the injector.
-pub(crate) const TURN: u32 = 61;
+pub(crate) const TURN: u32 = if cfg!(loom) { 4 } else { 61 };
 /// One in so many turns begins with a look at how long its first task was parked.
 const SAMPLED: u32 = 4;
 /// Tasks run from the LIFO slot in a row.
@@ -28,7 +27,7 @@ pub(crate) const LIFO_MAX: u32 = 3;
 const WATCH_MIN: Duration = Duration::from_micros(50);
 const WATCH_MAX: Duration = Duration::from_millis(1);
 /// Rounds of stealing before a worker gives up and sleeps.
-const SEARCH_ROUNDS: usize = 3;
+const SEARCH_ROUNDS: usize = if cfg!(loom) { 1 } else { 3 };
 /// Looks at a driver where another worker fetches events: some 30 us, half of what a sleep and a wake-up take.
 const FETCH_TRIES: usize = 400;
 
@@ -43,17 +42,29 @@ pub(crate) struct Worker {
     /// The task made runnable last; its owner's alone.
     lifo: Cell<Option<Runnable>>,
     lifo_run: Cell<u32>,
+    /// The address of who was woken last by the end of a task that it waits for; only compared.
+    joined: Cell<usize>,
     /// Polls left in this turn.
     turn: Cell<u32>,
     /// Turns, and sleeps, that have begun.
     turns: Cell<u32>,
     woken: RefCell<Vec<Waker>>,
     random: Cell<u32>,
+    /// (W1) Touched with the rest: loom sees two threads in the role.
+    #[cfg(loom)]
+    role: loom::cell::UnsafeCell<()>,
 }
 
 // SAFETY: (W1) what is not shared by design is used by one thread at a time, and its role is handed from thread to thread by
 // a spawn, which orders the one's use before the other's.
 unsafe impl Sync for Worker {}
+
+/// What a look everywhere has found.
+enum Look {
+    Work,
+    Nothing,
+    ShutDown,
+}
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, queue: Queue<Runnable>) -> Worker {
@@ -63,10 +74,13 @@ impl Worker {
             queue,
             lifo: Cell::new(None),
             lifo_run: Cell::new(0),
+            joined: Cell::new(0),
             turn: Cell::new(TURN),
             turns: Cell::new(0),
             woken: RefCell::new(Vec::new()),
             random: Cell::new(index as u32 + 1),
+            #[cfg(loom)]
+            role: loom::cell::UnsafeCell::new(()),
         }
     }
 
@@ -85,6 +99,10 @@ impl Worker {
     /// forget it before anything else happens.
     pub(crate) unsafe fn hand_over(self: &Arc<Self>) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
+        if shared.sim.hand_over(self) {
+            shared.driver.hold();
+            return Ok(());
+        }
         // The one in the role holds a paused clock; the hold of this thread is its own from here on.
         shared.driver.hold();
         let worker = Arc::clone(self);
@@ -110,12 +128,7 @@ impl Worker {
                 return;
             }
             if let Some(task) = self.next() {
-                if self.turn.get() == TURN {
-                    self.begin_turn(&task);
-                }
-                self.turn.set(self.turn.get().saturating_sub(1));
-                self.remote().set_running(task.header().record.id().0);
-                task.run();
+                self.poll(task);
                 if context::has_handed_over() {
                     // (W1) Not ours any more.
                     return self.shared.driver.let_go();
@@ -126,15 +139,39 @@ impl Worker {
         }
     }
 
+    #[inline]
+    fn poll(&self, task: Runnable) {
+        if self.turn.get() == TURN {
+            self.begin_turn(&task);
+        }
+        self.turn.set(self.turn.get().saturating_sub(1));
+        self.remote().set_running(task.header().record.id().0);
+        task.run();
+    }
+
     /// Takes a task that became runnable on this thread.
     #[inline]
     pub(crate) fn push(&self, task: Runnable, cause: Cause) {
-        let task = if cause == Cause::Yielded { Some(task) } else { self.lifo.replace(Some(task)) };
+        let to_queue = match cause {
+            Cause::Yielded => true,
+            Cause::Joined => self.joins_again(&task) && !self.queue.is_empty(),
+            Cause::Spawned | Cause::Woken => false,
+        };
+        let to_queue = to_queue || self.shared.sim.skips_lifo();
+        let task = if to_queue { Some(task) } else { self.lifo.replace(Some(task)) };
         let Some(task) = task else { return };
         self.queue.push(task);
         if self.shared.idle.wants_help() {
             self.wake_another();
         }
+    }
+
+    /// Whether the task was woken by the last join that ended here, too: it collects the results of many tasks. Run at each of them, ahead
+    /// of those that it waits for, it would park again every time.
+    #[inline]
+    fn joins_again(&self, task: &Runnable) -> bool {
+        let header = std::ptr::from_ref(task.header()).addr();
+        self.joined.replace(header) == header
     }
 
     #[cold]
@@ -146,7 +183,9 @@ impl Worker {
 
     #[inline]
     fn next(&self) -> Option<Runnable> {
-        if self.lifo_run.get() < LIFO_MAX {
+        #[cfg(loom)]
+        self.role.with_mut(|_| ());
+        if self.lifo_run.get() < LIFO_MAX && !self.shared.sim.skips_lifo() {
             if let Some(task) = self.lifo.take() {
                 self.lifo_run.set(self.lifo_run.get() + 1);
                 return Some(task);
@@ -190,7 +229,7 @@ impl Worker {
     }
 
     /// Looks for events without waiting for any, and queues whom they wake.
-    fn turn_driver(&self, seat: Option<Seat<'_>>) {
+    pub(crate) fn turn_driver(&self, seat: Option<Seat<'_>>) {
         let mut woken = self.woken.take();
         if let Some(seat) = seat {
             seat.turn(Some(Duration::ZERO), &mut woken);
@@ -228,7 +267,7 @@ impl Worker {
             match self.shared.injector.steal_batch_and_pop(&self.queue) {
                 Steal::Success(task) => return Some(task),
                 Steal::Empty => return None,
-                Steal::Retry => std::hint::spin_loop(),
+                Steal::Retry => crate::loom::spin_loop(),
             }
         }
     }
@@ -238,30 +277,39 @@ impl Worker {
     fn find_work(&self) -> bool {
         let mut searching = None;
         loop {
-            if self.shared.is_shut_down() {
-                return false;
+            match self.look(&mut searching) {
+                Look::Work => return true,
+                Look::ShutDown => return false,
+                Look::Nothing => searching = Some(self.sleep(searching.take())),
             }
-            if self.shared.has_unwakeable() {
-                self.shared.tell_unwakeable();
-            }
-            if searching.is_none() {
-                self.fetch_events();
-            }
-            let found = self.has_own()
-                || self.steal_injected().or_else(|| self.search(&mut searching)).is_some_and(|task| {
-                    self.queue.push(task);
-                    true
-                });
-            if found {
-                if let Some(searching) = searching.take() {
-                    if self.shared.idle.end_search(searching) && self.shared.has_backlog() {
-                        self.wake_another();
-                    }
-                }
-                return true;
-            }
-            searching = Some(self.sleep(searching.take()));
         }
+    }
+
+    /// Looks everywhere once.
+    fn look(&self, searching: &mut Option<Searching>) -> Look {
+        if self.shared.is_shut_down() {
+            return Look::ShutDown;
+        }
+        if self.shared.has_unwakeable() {
+            self.shared.tell_unwakeable();
+        }
+        if searching.is_none() {
+            self.fetch_events();
+        }
+        let found = self.has_own()
+            || self.steal_injected().or_else(|| self.search(searching)).is_some_and(|task| {
+                self.queue.push(task);
+                true
+            });
+        if !found {
+            return Look::Nothing;
+        }
+        if let Some(searching) = searching.take() {
+            if self.shared.idle.end_search(searching) && self.shared.has_backlog() {
+                self.wake_another();
+            }
+        }
+        Look::Work
     }
 
     fn has_own(&self) -> bool {
@@ -309,38 +357,62 @@ impl Worker {
 
     /// Sleeps until there may be work, and comes back as a searcher.
     fn sleep(&self, searching: Option<Searching>) -> Searching {
-        let idle = &self.shared.idle;
-        self.remote().set_running(0);
-        let mut watch = match idle.sleep(self.index, searching) {
-            Sleep::Watch => Some(WATCH_MIN),
-            Sleep::Deep => None,
-        };
-        loop {
-            if !self.shared.injector.is_empty() || self.shared.is_shut_down() || self.shared.has_unwakeable()
-            {
-                break;
-            }
+        let mut watch = self.lie_down(searching);
+        while !self.must_stay_up() {
             let notified = self.park(watch);
-            if notified || self.has_own() {
+            if !self.sleeps_on(&mut watch, notified) {
                 break;
-            }
-            if let Some(timeout) = watch {
-                if self.shared.has_backlog() {
-                    break;
-                }
-                watch = if idle.stop_watch(self.index) { None } else { Some((timeout * 2).min(WATCH_MAX)) };
             }
         }
+        self.get_up()
+    }
+
+    /// Says that this worker sleeps. It watches, if it is to wake up after that long.
+    fn lie_down(&self, searching: Option<Searching>) -> Option<Duration> {
+        self.remote().set_running(0);
+        match self.shared.idle.sleep(self.index, searching) {
+            Sleep::Watch => Some(WATCH_MIN),
+            Sleep::Deep => None,
+        }
+    }
+
+    /// The look before each park, which pairs with that of who pushes.
+    fn must_stay_up(&self) -> bool {
+        !self.shared.injector.is_empty() || self.shared.is_shut_down() || self.shared.has_unwakeable()
+    }
+
+    /// Whether there is nothing to get up for after a park.
+    fn sleeps_on(&self, watch: &mut Option<Duration>, notified: bool) -> bool {
+        if notified || self.has_own() {
+            return false;
+        }
+        if let Some(timeout) = *watch {
+            if self.shared.has_backlog() {
+                return false;
+            }
+            let stops = self.shared.idle.stop_watch(self.index);
+            *watch = if stops { None } else { Some((timeout * 2).min(WATCH_MAX)) };
+        }
+        true
+    }
+
+    fn get_up(&self) -> Searching {
         self.turn.set(TURN);
-        idle.awake(self.index)
+        self.shared.idle.awake(self.index)
     }
 
     /// Blocks in the driver if nobody is there, else on the condvar. What the driver woke is in our queue
     /// then. True if somebody unparked us. A worker holds a paused clock everywhere but here.
-    fn park(&self, timeout: Option<Duration>) -> bool {
+    pub(crate) fn park(&self, timeout: Option<Duration>) -> bool {
         let parker = &self.shared.remotes[self.index].parker;
         let driver = &self.shared.driver;
         let mut woken = self.woken.take();
+        // A bug that the models must catch: see `loom-tests/canaries`.
+        #[cfg(leakfree_canary = "driver_seat")]
+        return parker.park_in(|| match driver.try_enter() {
+            Some(seat) => seat.turn(timeout, &mut woken),
+            None => crate::loom::spin_loop(),
+        });
         // The seat first, the parker's word after: an unpark that finds us in the driver must not be taken by
         // somebody else's turn.
         let notified = match driver.try_enter() {
@@ -363,6 +435,9 @@ impl Worker {
     }
 
     fn next_random(&self) -> u32 {
+        if let Some(random) = self.shared.sim.random() {
+            return random;
+        }
         // Marsaglia's xorshift with the triple (13, 17, 5); "Xorshift RNGs", 2003.
         let mut x = self.random.get();
         x ^= x << 13;
@@ -370,6 +445,96 @@ impl Worker {
         x ^= x << 5;
         self.random.set(x);
         x
+    }
+}
+
+/// A worker between two steps of a simulation: [`Worker::run`], cut where others may come between.
+#[cfg(feature = "test-util")]
+#[derive(Debug)]
+pub(super) enum Place {
+    Awake,
+    /// Its own queue is empty.
+    Looking(Option<Searching>),
+    /// It has said that it sleeps, and has not parked.
+    LyingDown(Option<Duration>),
+    /// Parked; with a duration it watches, and may wake up at any time.
+    Asleep(Option<Duration>),
+    Stopped,
+}
+
+#[cfg(feature = "test-util")]
+impl Worker {
+    /// Goes on to the next place. In brackets what the trace says, and the task that was polled. `None`: the role was handed over
+    /// meanwhile.
+    pub(super) fn step(
+        self: &Arc<Self>,
+        place: Place,
+        ends_turn: bool,
+    ) -> (Option<Place>, super::sim::Event, Option<u64>) {
+        use super::sim::Event;
+        let _entered = context::enter(&self.shared, Some(self), true);
+        let parker = &self.remote().parker;
+        match place {
+            Place::Awake => {
+                frame::set_now_ms(shared::now_ms(&self.shared.driver));
+                if (ends_turn || self.turn.get() == 0) && !self.end_turn() {
+                    return (Some(Place::Stopped), Event::Stop, None);
+                }
+                let Some(task) = self.next() else {
+                    return (Some(Place::Looking(None)), Event::RunDry, None);
+                };
+                let id = task.header().record.id().0;
+                let before = context::replace_handed_over(false);
+                self.poll(task);
+                let place = if context::replace_handed_over(before) {
+                    self.shared.driver.let_go();
+                    None
+                } else {
+                    self.remote().set_running(0);
+                    Some(Place::Awake)
+                };
+                (place, Event::Poll, Some(id))
+            }
+            Place::Looking(mut searching) => match self.look(&mut searching) {
+                Look::Work => (Some(Place::Awake), Event::Find, None),
+                Look::ShutDown => (Some(Place::Stopped), Event::Stop, None),
+                Look::Nothing => (Some(Place::LyingDown(self.lie_down(searching))), Event::LieDown, None),
+            },
+            Place::LyingDown(watch) => {
+                let stays_up = self.must_stay_up();
+                if !stays_up && parker.lie_down() {
+                    return (Some(Place::Asleep(watch)), Event::Park, None);
+                }
+                // As in `park`: a token is taken there, and only there.
+                let _ = !stays_up && parker.get_up();
+                (Some(Place::Looking(Some(self.get_up()))), Event::StayUp, None)
+            }
+            Place::Asleep(mut watch) => {
+                let notified = parker.get_up();
+                self.read_clock();
+                if self.sleeps_on(&mut watch, notified) {
+                    return (Some(Place::LyingDown(watch)), Event::Watch, None);
+                }
+                (Some(Place::Looking(Some(self.get_up()))), Event::GetUp, None)
+            }
+            Place::Stopped => (Some(Place::Stopped), Event::Stop, None),
+        }
+    }
+
+    /// Its sleep is ended by timers: wakes whom they are for, as the worker in the driver does.
+    pub(super) fn wake_due(self: &Arc<Self>, woken: &mut Vec<Waker>) {
+        let _entered = context::enter(&self.shared, Some(self), true);
+        self.read_clock();
+        shared::wake_all(woken);
+    }
+
+    /// Whether a step may change anything.
+    pub(super) fn can_step(&self, place: &Place) -> bool {
+        match place {
+            Place::Asleep(None) => self.remote().parker.is_notified() || self.has_own(),
+            Place::Stopped => false,
+            _ => true,
+        }
     }
 }
 

@@ -15,12 +15,12 @@
 //! What was opened inside a shield is not reached from outside it, and so is not what is in the body of such a scope.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use super::tree::{ScopeInner, as_scope, lock};
 use crate::driver::clock::saturating_ns;
+use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire};
 use crate::report::snapshot::ScopeKind;
 use crate::task::hooks::Bound;
 use crate::task::reason::{CancelKind, CancelReason};

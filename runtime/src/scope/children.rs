@@ -6,13 +6,14 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
 
 use slab::Slab;
 
 use super::Scope;
 use super::tree::{ScopeInner, lock};
+use crate::loom::sync::Mutex;
 use crate::report::snapshot::TaskKind;
 use crate::task::join::{JoinError, JoinHandle};
 use crate::task::meta::TaskId;

@@ -26,13 +26,14 @@ use std::panic::{self, AssertUnwindSafe, Location};
 use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::AcqRel;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 
 use slab::Slab;
 
 use super::tree::lock;
+use crate::loom::sync::Mutex;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waker;
 

@@ -10,10 +10,11 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::tree::{ScopeInner, lock};
+use crate::loom::sync::Mutex;
 use crate::task::hooks::{Branch, Cause};
 use crate::task::reason::CancelReason;
 use crate::task::runnable::Runnable;

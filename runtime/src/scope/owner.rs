@@ -2,9 +2,10 @@
 
 use std::any::Any;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::tree::{ScopeInner, lock};
+use crate::loom::sync::Mutex;
 use crate::scheduler::park::Parker;
 use crate::scheduler::{blocking, shared};
 use crate::task::header::Header;
@@ -178,6 +179,8 @@ impl Home {
     /// task.
     pub(crate) fn next(&self) -> Runnable {
         self.scope.shared.driver.let_go();
+        #[cfg(feature = "test-util")]
+        crate::scheduler::sim::next(&self.scope.shared, || lock(&self.ready).is_some());
         loop {
             if let Some(task) = lock(&self.ready).take() {
                 return task;
@@ -226,6 +229,7 @@ impl Owner for OnThread {
         home.scope.shared.driver.hold();
         *lock(&home.ready) = Some(task);
         home.parker.unpark(|| {});
+        home.scope.shared.sim.nudge(&home.scope.shared.driver);
     }
     fn bound(&self) -> Bound {
         self.home().scope.bound()

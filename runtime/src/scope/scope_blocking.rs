@@ -257,7 +257,7 @@ impl Runtime {
     /// # Panics
     /// With the first panic of a child or of the closure, after all children have ended. If it is called from within a future
     /// of a runtime: there, use [`scope_with`](crate::scope_with) or [`join_scope`](crate::join_scope), or call it in
-    /// `spawn_blocking`. If the root scope has been cancelled.
+    /// `spawn_blocking`. If the root scope has been cancelled. In a simulation, where only `block_on` runs tasks.
     ///
     /// # Cancel safety
     /// It is no future, and is never dropped half-way.
@@ -267,6 +267,11 @@ impl Runtime {
         F: for<'scope> FnOnce(&'scope BlockingScope<'scope, 'env>) -> T,
     {
         assert_not_polling("`Runtime::scope_blocking`");
+        assert!(
+            !self.is_simulation(),
+            "`Runtime::scope_blocking` blocks its thread, and in a simulation (`Builder::seed`) no other one runs tasks. Use \
+             `scope_with` or `join_scope` within `block_on`"
+        );
         let (opened, is_opened) = mpsc::sync_channel(1);
         let (closed, is_closed) = oneshot::channel::<()>();
         let keeper = self.handle().root_scope().spawn_task(

@@ -22,9 +22,7 @@
 use std::any::Any;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -34,6 +32,9 @@ use super::count::ChildCount;
 use super::future::OnStuck;
 use super::limit::Limit;
 use crate::driver::wheel::Key;
+use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 use crate::report::snapshot::{IncidentKind, ScopeKind};
 use crate::scheduler::context;
 use crate::scheduler::shared::Shared;
@@ -122,13 +123,23 @@ impl Place {
 }
 
 /// (S3) One scope at a time moves to another task: what is in its body may be moving to a third one.
-static MOVING: Mutex<()> = Mutex::new(());
+fn moving() -> MutexGuard<'static, ()> {
+    #[cfg(not(loom))]
+    static MOVING: Mutex<()> = Mutex::new(());
+    #[cfg(loom)]
+    ::loom::lazy_static! {
+        static ref MOVING: Mutex<()> = Mutex::new(());
+    }
+    lock(&MOVING)
+}
 
 /// What happens at the end, and what it waits for.
 #[derive(Default)]
 pub(super) struct End {
     /// The owner's registration.
     pub(super) waker: Option<Waker>,
+    /// The address of the task that made it.
+    waiting: usize,
     /// What polls the body, if that is no task but a future which polls by need: a set of futures.
     pub(super) body_waker: Option<Waker>,
     pub(super) then: Option<Then>,
@@ -201,7 +212,7 @@ impl Lists {
 }
 
 fn next_scope_id() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     NEXT.fetch_add(1, Relaxed)
 }
 
@@ -308,7 +319,7 @@ impl ScopeInner {
 
     /// The scope's future is polled by another task than before: that one is its owner from now on.
     pub(super) fn follow(self: &Arc<ScopeInner>, task: TaskRef) {
-        let moving = lock(&MOVING);
+        let moving = moving();
         // (S3) We are the new owner's first.
         let from = lock(&self.place).owner.replace(task.clone());
         // Scopes in our body move with it, whether they are polled this time or not.
@@ -333,7 +344,7 @@ impl ScopeInner {
         std::iter::successors(around, |scope| scope.enclosing()).any(|scope| Arc::ptr_eq(&scope, self))
     }
 
-    /// Moves the scopes in our body from one task to another, and returns them. The caller holds `MOVING`.
+    /// Moves the scopes in our body from one task to another, and returns them. The caller holds `moving`.
     fn carry(self: &Arc<ScopeInner>, from: &TaskRef, to: &TaskRef) -> Vec<Arc<ScopeInner>> {
         let mut rest = scopes_of(from);
         let mut carried: Vec<Arc<ScopeInner>> = Vec::new();
@@ -386,7 +397,7 @@ impl ScopeInner {
             });
         }
         // Each after the one that encloses it; in turn with whoever counts some of them for another move.
-        let moving = lock(&MOVING);
+        let moving = moving();
         below.iter().for_each(|scope| scope.count_depth());
         drop(moving);
         for scope in below {
@@ -634,18 +645,26 @@ impl ScopeInner {
 
     /// The same, as long as `wanted` holds under the lock.
     fn register_end_if(&self, cx: &Context<'_>, wanted: impl FnOnce() -> bool) -> bool {
-        let other = {
+        let polled = frame::header().addr();
+        let (old, other) = {
             let mut end = lock(&self.end);
             if self.is_over() || !wanted() {
                 return false;
             }
-            match &end.waker {
+            let old = match &end.waker {
                 Some(waker) if waker::will_wake(waker, cx) => None,
-                _ => end.waker.replace(waker::register(cx)).map(waker::fire),
+                _ => end.waker.replace(waker::register(cx)),
+            };
+            // A waker that cannot be told from this one, or is made anew in each poll, would wake us for ever.
+            if end.waiting == polled {
+                (old, None)
+            } else {
+                end.waiting = polled;
+                (None, old.map(waker::fire))
             }
         };
         // A task that waited here before, for the scope has moved from it to us: it looks again, and goes on.
-        drop(other);
+        drop((old, other));
         true
     }
 

@@ -47,6 +47,8 @@ pub(super) fn wait<F: Future>(what: &str, await_this: &str, future: F) -> F::Out
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
+        #[cfg(feature = "test-util")]
+        crate::testing::play_until(|| parked.woken.load(Acquire));
         while !parked.woken.swap(false, Acquire) {
             thread::park();
         }

@@ -4,10 +4,11 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use super::blocking;
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waker::Woken;

@@ -10,10 +10,10 @@
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use super::semaphore::{AcquireError, TryAcquireError};
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 use crate::task::facts::{Held, Holder, SharedRecord};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
@@ -52,22 +52,33 @@ impl State {
         if n == 0 { Held::NOTHING } else { self.record.edit(|holders| holders.enter(holder)) }
     }
 
-    /// Gives what is free to those who are first in line.
-    fn serve(&mut self) -> Wakes {
+    /// Gives what is free to those who are first in line; then `leaving` is no holder any more.
+    fn serve(&mut self, leaving: Held) -> Wakes {
         let (mut wakes, before) = (Wakes::default(), self.waiters.len());
+        let mut granted = None;
         while let Some(ask) = self.waiters.front().filter(|ask| ask.need <= self.free && !self.closed) {
             // Snapshots read the record at any moment. Named as the holder before it is woken, the first in line would look
             // as if it were parked behind itself.
-            let held = self.take(ask.need, Holder::Unknown);
+            self.free -= ask.need;
+            let held = self.record.edit(|holders| {
+                holders.rename_any(granted.take());
+                if ask.need == 0 { Held::NOTHING } else { holders.enter(Holder::Unknown) }
+            });
             if let Some(woken) = self.waiters.grant_with(|ask| ask.given = Some(held)) {
                 wakes.push(woken);
             }
-            if held != Held::NOTHING {
-                self.record.edit(|holders| holders.rename(held, ask.holder));
-            }
+            granted = Some((held, ask.holder));
         }
-        if self.waiters.len() != before {
-            self.note_waiters();
+        let waiters = self.waiters.len();
+        if waiters != before || leaving != Held::NOTHING {
+            self.record.edit(|holders| {
+                holders.rename_any(granted);
+                if waiters != before {
+                    holders.set_waiters(waiters);
+                }
+                // After that: until the others are served it is this hold that they wait for.
+                holders.exit(leaving);
+            });
         }
         wakes
     }
@@ -106,12 +117,7 @@ impl Permits {
         let wakes = {
             let mut state = self.state();
             state.free += n;
-            let wakes = state.serve();
-            // After that: until the others are served it is this hold that they wait for.
-            if held != Held::NOTHING {
-                state.record.edit(|holders| holders.exit(held));
-            }
-            wakes
+            state.serve(held)
         };
         drop(wakes);
     }
@@ -125,7 +131,7 @@ impl Permits {
             }
             state.record.edit(|holders| holders.doubt());
             state.free += n;
-            state.serve()
+            state.serve(Held::NOTHING)
         };
         drop(wakes);
         true
@@ -331,10 +337,12 @@ impl<S: Source> Claim<S> {
                 Poll::Ready(Err(AcquireError(())))
             }
             Ok(()) => {
-                let held = state.waiters.tag(place).given.expect("woken with permits unless closed");
+                let given = state.waiters.tag(place);
+                let held = given.given.expect("woken with permits unless closed");
                 state.waiters.leave(place);
-                if held != Held::NOTHING {
-                    state.record.edit(|holders| holders.rename(held, Self::holder(site)));
+                let holder = Self::holder(site);
+                if held != Held::NOTHING && !holder.is_alike(given.holder) {
+                    state.record.edit(|holders| holders.rename(held, holder));
                 }
                 drop(state);
                 self.place = None;
@@ -358,7 +366,7 @@ impl<S: Source> Claim<S> {
             }
             // Who stood first may have wanted more than who comes next.
             None => {
-                let wakes = state.serve();
+                let wakes = state.serve(Held::NOTHING);
                 // After that, as in `give_back`: while their number is not what it was, nobody is stuck here.
                 state.note_waiters();
                 drop(state);

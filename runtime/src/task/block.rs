@@ -8,8 +8,8 @@
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-const CLASS_BYTES: usize = 32;
-const CLASSES: usize = 64;
+const CLASS_BYTES: usize = 16;
+const CLASSES: usize = 128;
 const ALIGN: usize = 16;
 
 /// The class of a layout, if we keep blocks for it.
@@ -94,7 +94,7 @@ mod lists {
         /// `block` is a free block of this list's class.
         unsafe fn push(&mut self, block: NonNull<u8>) {
             let block = block.cast::<Free>();
-            // SAFETY: free, large enough and aligned: every class has at least 32 bytes.
+            // SAFETY: free, large enough and aligned: every class has at least 16 bytes.
             unsafe { block.write(Free { next: self.head }) };
             self.head = Some(block);
             self.len += 1;

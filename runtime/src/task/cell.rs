@@ -9,7 +9,7 @@ use std::panic::{self, AssertUnwindSafe, Location};
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::block;
 use super::frame;
@@ -197,6 +197,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
     if header.stage() == Stage::Future {
         let ended = if start.drop && !is_shielded(header) {
             if !close_branches(header, &mut cx, || reason(header, owner)) {
+                header.record.start_poll();
                 return park::<O>(ptr, owner, start, entered);
             }
             // SAFETY: (I2) the future is there and only the runner touches it.
@@ -247,6 +248,8 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
 
     let left_behind = || CancelReason::of(CancelKind::ScopeForgotten);
     if !close_branches(header, &mut cx, left_behind) {
+        // It may have been polled in this turn: a number more.
+        header.record.start_poll();
         return park::<O>(ptr, owner, start, entered);
     }
     drop(entered);
@@ -267,7 +270,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
     let joiner = unsafe { complete(ptr) };
     owner.leave(outcome);
     // Last, for it may be code of the user's, which takes its time or panics; the task has completed all the same.
-    let _ = catch(|| joiner.map(Waker::wake));
+    let _ = catch(|| joiner.map(PackedWaker::wake_joiner));
 }
 
 /// Flags a task whose bound was found cancelled. True if it is to be dropped.
@@ -357,7 +360,7 @@ fn park_in_several(header: &Header, waits: Vec<Wait>) {
 
 /// # Safety
 /// (I2) The caller gives its `Runnable` up; the output is stored. Returns the joiner to wake.
-unsafe fn complete(ptr: NonNull<Header>) -> Option<Waker> {
+unsafe fn complete(ptr: NonNull<Header>) -> Option<PackedWaker> {
     // SAFETY: (I2) alive at least until the word is told.
     let header = unsafe { ptr.as_ref() };
     let mut has_output = true;
@@ -376,7 +379,7 @@ unsafe fn complete(ptr: NonNull<Header>) -> Option<Waker> {
                     // SAFETY: (I4) the state word said so.
                     unsafe { raw::free(ptr) };
                 }
-                return joiner.map(PackedWaker::into_waker);
+                return joiner;
             }
             OnComplete::Free => {
                 // SAFETY: (I4) as above.

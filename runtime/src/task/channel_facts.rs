@@ -8,16 +8,14 @@
 //! - **C1** A slot's words are written by one at a time: its channel, under the channel's lock, or whoever took it from
 //!   the free list. A site word is null or a `&'static Location`.
 
-use std::cell::Cell;
 use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::frame;
 use super::seq::Seq;
 use super::wait::Object;
+use crate::loom::sync::atomic::Ordering::Relaxed;
+use crate::loom::sync::atomic::{AtomicPtr, AtomicU64};
 
 /// Who used an end of a channel, and where.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,7 +85,7 @@ impl ChannelRecord {
     #[inline]
     pub(crate) fn parked(&mut self, created: &'static Location<'static>, handles: [usize; 2]) -> Object {
         if !cfg!(leakfree_norecord) && self.slot.is_none() {
-            self.slot = take();
+            self.slot = slots::take();
             if let Some(slot) = self.slot {
                 slot.write(|| {
                     slot.id.store(slot.id.load(Relaxed).wrapping_add(GENERATION), Relaxed);
@@ -110,7 +108,7 @@ impl Drop for ChannelRecord {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
             slot.write(|| slot.created.store(ptr::null_mut(), Relaxed));
-            free_list(own_list()).push(slot);
+            slots::give_back(slot);
         }
     }
 }
@@ -129,7 +127,7 @@ pub(crate) struct ChannelCopy {
 
 /// The facts of that channel; `None` if it is gone, or does not come to rest.
 pub(crate) fn copy(id: u64) -> Option<ChannelCopy> {
-    let slot = find(id as u32)?;
+    let slot = slots::find(id as u32)?;
     let ((copy, found), version) = slot.seq.read(|| (slot.read(), slot.id.load(Relaxed)))?;
     copy.filter(|_| found == id).map(|copy| ChannelCopy { version, ..copy })
 }
@@ -190,67 +188,110 @@ impl Slot {
 
 // ---- where slots come from ----------------------------------------------------------------------
 
-/// Slots in the first chunk; each further chunk has twice as many as the one before.
-const FIRST_CHUNK: usize = 64;
+#[cfg(not(loom))]
+mod slots {
+    use std::cell::Cell;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::sync::atomic::{AtomicU32, AtomicUsize};
+    use std::sync::{Mutex, OnceLock, PoisonError};
 
-static CHUNKS: [OnceLock<Box<[Slot]>>; 25] = [const { OnceLock::new() }; 25];
+    use super::*;
 
-type FreeList = Mutex<Vec<&'static Slot>>;
+    /// Slots in the first chunk; each further chunk has twice as many as the one before.
+    pub(super) const FIRST_CHUNK: usize = 64;
 
-static FREE: [FreeList; 8] = [const { Mutex::new(Vec::new()) }; 8];
+    static CHUNKS: [OnceLock<Box<[Slot]>>; 25] = [const { OnceLock::new() }; 25];
 
-/// The chunk of an index, and the place in it.
-fn locate(index: u32) -> (usize, usize) {
-    let chunk = (index as usize / FIRST_CHUNK + 1).ilog2() as usize;
-    (chunk, index as usize - FIRST_CHUNK * ((1 << chunk) - 1))
-}
+    type FreeList = Mutex<Vec<&'static Slot>>;
 
-fn find(index: u32) -> Option<&'static Slot> {
-    let (chunk, at) = locate(index);
-    CHUNKS.get(chunk)?.get()?.get(at)
-}
+    static FREE: [FreeList; 8] = [const { Mutex::new(Vec::new()) }; 8];
 
-/// This thread's free list.
-fn own_list() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// The chunk of an index, and the place in it.
+    pub(super) fn locate(index: u32) -> (usize, usize) {
+        let chunk = (index as usize / FIRST_CHUNK + 1).ilog2() as usize;
+        (chunk, index as usize - FIRST_CHUNK * ((1 << chunk) - 1))
     }
-    OWN.try_with(|own| {
-        if own.get() == usize::MAX {
-            own.set(NEXT.fetch_add(1, Relaxed) % FREE.len());
+
+    pub(super) fn find(index: u32) -> Option<&'static Slot> {
+        let (chunk, at) = locate(index);
+        CHUNKS.get(chunk)?.get()?.get(at)
+    }
+
+    /// This thread's free list.
+    fn own_list() -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
         }
-        own.get()
-    })
-    .unwrap_or(0)
+        OWN.try_with(|own| {
+            if own.get() == usize::MAX {
+                own.set(NEXT.fetch_add(1, Relaxed) % FREE.len());
+            }
+            own.get()
+        })
+        .unwrap_or(0)
+    }
+
+    fn free_list(list: usize) -> std::sync::MutexGuard<'static, Vec<&'static Slot>> {
+        FREE[list].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A slot that belongs to the caller; `None` beyond two thousand million.
+    pub(super) fn take() -> Option<&'static Slot> {
+        let own = own_list();
+        // A thread that only makes channels has them from those that only drop them.
+        (0..FREE.len()).find_map(|step| free_list((own + step) % FREE.len()).pop()).or_else(grow)
+    }
+
+    #[cold]
+    fn grow() -> Option<&'static Slot> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let index = NEXT.fetch_update(Relaxed, Relaxed, |index| index.checked_add(1)).ok()?;
+        let (chunk, at) = locate(index);
+        let slots = CHUNKS.get(chunk)?.get_or_init(|| {
+            let start = index as usize - at;
+            let slot = |at: usize| Slot { id: AtomicU64::new((start + at) as u64), ..Slot::default() };
+            (0..FIRST_CHUNK << chunk).map(slot).collect()
+        });
+        slots.get(at)
+    }
+
+    /// The slot belongs to nobody any more.
+    pub(super) fn give_back(slot: &'static Slot) {
+        free_list(own_list()).push(slot);
+    }
 }
 
-fn free_list(list: usize) -> std::sync::MutexGuard<'static, Vec<&'static Slot>> {
-    FREE[list].lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// loom's atomics live no longer than an execution: each channel has a slot of its own.
+#[cfg(loom)]
+mod slots {
+    use std::cell::RefCell;
 
-/// A slot that belongs to the caller; `None` beyond two thousand million.
-fn take() -> Option<&'static Slot> {
-    let own = own_list();
-    // A thread that only makes channels has them from those that only drop them.
-    (0..FREE.len()).find_map(|step| free_list((own + step) % FREE.len()).pop()).or_else(grow)
-}
+    use super::*;
 
-#[cold]
-fn grow() -> Option<&'static Slot> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let index = NEXT.fetch_update(Relaxed, Relaxed, |index| index.checked_add(1)).ok()?;
-    let (chunk, at) = locate(index);
-    let slots = CHUNKS.get(chunk)?.get_or_init(|| {
-        let start = index as usize - at;
-        let slot = |at: usize| Slot { id: AtomicU64::new((start + at) as u64), ..Slot::default() };
-        (0..FIRST_CHUNK << chunk).map(slot).collect()
-    });
-    slots.get(at)
+    thread_local! {
+        // One thread of the system's runs all threads of a model.
+        static SLOTS: RefCell<Vec<&'static Slot>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn find(index: u32) -> Option<&'static Slot> {
+        SLOTS.with_borrow(|slots| slots.get(index as usize).copied())
+    }
+
+    pub(super) fn take() -> Option<&'static Slot> {
+        SLOTS.with_borrow_mut(|slots| {
+            let slot = Slot { id: AtomicU64::new(slots.len() as u64), ..Slot::default() };
+            slots.push(Box::leak(Box::new(slot)));
+            slots.last().copied()
+        })
+    }
+
+    pub(super) fn give_back(_: &'static Slot) {}
 }
 
 #[cfg(all(test, not(loom), not(leakfree_norecord)))]
 mod tests {
+    use super::slots::{FIRST_CHUNK, locate};
     use super::*;
 
     #[test]

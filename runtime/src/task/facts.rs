@@ -14,9 +14,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicPtr, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64 as CountOfAll;
 use std::task::Context;
 
 use slab::Slab;
@@ -25,6 +24,9 @@ use super::frame;
 use super::meta::TaskId;
 use super::seq::Seq;
 use super::waker;
+use crate::loom::sync::atomic::Ordering::Relaxed;
+use crate::loom::sync::atomic::{AtomicPtr, AtomicU64};
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many holders of one lock are told apart.
 const HOLDERS_MAX: usize = 16;
@@ -54,6 +56,18 @@ impl Holder {
     /// The task that `cx` wakes, if it is the polled one.
     pub(crate) fn woken_by(cx: &Context<'_>, site: &'static Location<'static>) -> Holder {
         if waker::is_polled_task(cx) { Holder::polled(site) } else { Holder::Unknown }
+    }
+
+    /// Of one task and one place, compared by address: a `false` may err.
+    #[inline]
+    pub(crate) fn is_alike(self, other: Holder) -> bool {
+        match (self, other) {
+            (Holder::Unknown, Holder::Unknown) => true,
+            (Holder::Task { id, site, owned }, Holder::Task { id: its_id, site: its_site, owned: its }) => {
+                (id, owned) == (its_id, its) && std::ptr::eq(site, its_site)
+            }
+            _ => false,
+        }
     }
 
     /// By an owned guard.
@@ -227,6 +241,12 @@ impl Holders {
         }
     }
 
+    pub(crate) fn rename_any(&mut self, hold: Option<(Held, Holder)>) {
+        if let Some((held, holder)) = hold {
+            self.rename(held, holder);
+        }
+    }
+
     /// One hold becomes two in the same hands.
     pub(crate) fn split(&mut self, held: Held) -> Held {
         match self.known.get(held.0 as usize).copied() {
@@ -323,13 +343,14 @@ pub(crate) struct FactsCopy {
     pub(crate) shared: bool,
 }
 
-type Shard = Mutex<BTreeMap<u64, Arc<Facts>>>;
+type Shard = std::sync::Mutex<BTreeMap<u64, Arc<Facts>>>;
 
 /// Contended locks by id, in shards.
-static TABLE: [Shard; 16] = [const { Mutex::new(BTreeMap::new()) }; 16];
+static TABLE: [Shard; 16] = [const { Shard::new(BTreeMap::new()) }; 16];
 
-fn shard(id: u64) -> &'static Shard {
-    &TABLE[id as usize % TABLE.len()]
+fn shard(id: u64) -> std::sync::MutexGuard<'static, BTreeMap<u64, Arc<Facts>>> {
+    // Nothing panics under these locks.
+    TABLE[id as usize % TABLE.len()].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -340,16 +361,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Facts {
     #[cold]
     fn publish(created: &'static Location<'static>, state: State) -> Arc<Facts> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+        static NEXT: CountOfAll = CountOfAll::new(1);
         let id = NEXT.fetch_add(1, Relaxed);
         let facts = Arc::new(Facts { id, created, state });
-        lock(shard(id)).insert(id, Arc::clone(&facts));
+        shard(id).insert(id, Arc::clone(&facts));
         facts
     }
 
     #[cold]
     fn retract(&self) {
-        let out = lock(shard(self.id)).remove(&self.id);
+        let out = shard(self.id).remove(&self.id);
         drop(out);
     }
 
@@ -370,7 +391,7 @@ impl Facts {
 }
 
 fn find(id: u64) -> Option<Arc<Facts>> {
-    lock(shard(id)).get(&id).cloned()
+    shard(id).get(&id).cloned()
 }
 
 /// The facts of that lock; `None` if it is gone.
@@ -401,7 +422,7 @@ pub(crate) fn version(id: u64) -> Option<u64> {
 
 /// A number that no other look at a lock finds.
 fn unsettled() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1 << 31);
+    static NEXT: CountOfAll = CountOfAll::new(1 << 31);
     NEXT.fetch_add(1, Relaxed)
 }
 

@@ -395,7 +395,8 @@ impl Frame {
     #[inline]
     fn is_at_rest(&self) -> bool {
         let (scope, arm) = (self.scope.get(), self.arm.get());
-        let at_rest = self.header.get().is_null() && scope.is_null() && arm.is_none() && self.locals.get() == 0;
+        let at_rest =
+            self.header.get().is_null() && scope.is_null() && arm.is_none() && self.locals.get() == 0;
         debug_assert!(!at_rest || !self.shielded.get() && (self.base.get(), self.len.get()) == (0, 0));
         at_rest
     }

@@ -3,9 +3,7 @@
 use std::cell::UnsafeCell;
 use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::AtomicPtr;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::Waker;
 
 use super::backtrace::Stacks;
@@ -18,6 +16,9 @@ use super::reason::CancelReason;
 use super::state::State;
 use super::wait::Wait;
 use super::waker::PackedWaker;
+use crate::loom::sync::atomic::AtomicPtr;
+use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire};
+use crate::loom::sync::{Mutex, MutexGuard};
 use crate::report::snapshot::TaskKind;
 use crate::util::linked_list::Links;
 
@@ -216,7 +217,8 @@ fn lock(extra: &Mutex<Extra>) -> MutexGuard<'_, Extra> {
 
 impl Drop for Header {
     fn drop(&mut self) {
-        let extra = *self.extra.get_mut();
+        // Acquire: pairs with the release that published the box in `extra`.
+        let extra = self.extra.load(Acquire);
         if !extra.is_null() {
             // SAFETY: (I5) published once, from a box; the header is going, so nobody reads it any more.
             drop(unsafe { Box::from_raw(extra) });

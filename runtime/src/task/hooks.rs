@@ -27,6 +27,8 @@ pub(crate) enum Bound {
 pub(crate) enum Cause {
     Spawned,
     Woken,
+    /// A task that it waits for has completed.
+    Joined,
     /// It yielded, or was woken during its own poll: others first.
     Yielded,
 }

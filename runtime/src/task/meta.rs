@@ -67,8 +67,8 @@ pub(crate) use on::Record;
 
 #[cfg(not(leakfree_norecord))]
 mod on {
-    use std::sync::atomic::Ordering::{Acquire, Release};
-    use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
+    use crate::loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+    use crate::loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
 
     use super::super::wait::{Object, WaitReason};
     use super::*;
@@ -134,11 +134,11 @@ mod on {
             self.polls.load(Relaxed)
         }
 
-        /// A poll begins. Runner only.
+        /// A poll begins, or a turn that will end in `park` without one. Runner only.
         #[inline]
         pub(crate) fn start_poll(&self) {
-            // One writer: a load and a store are enough.
-            self.polls.store(self.polls.load(Relaxed) + 1, Relaxed);
+            // One writer: a load and a store are enough. Release: pairs with the acquire in `read`.
+            self.polls.store(self.polls.load(Relaxed) + 1, Release);
             // Pairs with the acquire fence in `read`: whoever sees an entry of this poll sees the
             // counter, too, and throws its copy away.
             fence(Release);
@@ -161,15 +161,17 @@ mod on {
         /// The words of the last park, in one piece, or `None` if a poll began meanwhile. `idle` is asked
         /// before and after; it must load the state word with Acquire.
         ///
-        /// The first load, if it says idle, acquires the end of the last poll and so all its stores.
-        /// The last says that no poll began before it. In between, a new poll stores its counter before
-        /// its entries, with a release fence: if we read any of them, the fence here makes the counter
-        /// visible and the copy is dropped.
+        /// The counter comes first. Acquire: pairs with the release in `start_poll`, so what `idle` is asked is no older than
+        /// the wake that this poll answers. If it says idle, it acquires the end of this poll, or a later one, and so all its
+        /// stores. The last load of the counter says that there was no later one, for in between a new poll stores its
+        /// counter before its entries, with a release fence: if we read any of them, the fence here makes the counter
+        /// visible and the copy is dropped. (Were the counter read after `idle`, it could be that of a new poll, and the
+        /// entries of two.)
         pub(crate) fn read(&self, mut idle: impl FnMut() -> bool) -> Option<RecordCopy> {
+            let polls = self.polls.load(Acquire);
             if !idle() {
                 return None;
             }
-            let polls = self.polls.load(Relaxed);
             let word = self.parked.load(Relaxed);
             let object = self.object.load(Relaxed);
             let location = self.location.load(Relaxed);

@@ -404,6 +404,7 @@ impl Future for Probe {
 }
 
 impl Drop for Leaf {
+    #[inline]
     fn drop(&mut self) {
         self.ready();
     }

@@ -59,11 +59,13 @@ impl<T: Copy> Waiters<T> {
     }
 
     /// How many wait who have not been granted.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.queued
     }
 
     /// Nobody waits who has not been granted.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.queued == 0
     }
@@ -110,6 +112,7 @@ impl<T: Copy> Waiters<T> {
     }
 
     /// Grants the longest waiting; `None` if nobody waits.
+    #[inline]
     pub(crate) fn grant(&mut self) -> Option<(Woken, T)> {
         while let Some(place) = self.order.pop_front() {
             if let Some(granted) = self.grant_at(place, |_| {}) {

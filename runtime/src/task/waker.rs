@@ -67,18 +67,18 @@ fn clone(data: *const ()) -> RawWaker {
 
 fn wake(data: *const (), count: Count) {
     let on_wake = header(data).state.wake(count);
-    act(data, on_wake);
+    act(data, on_wake, Cause::Woken);
 }
 
 fn wake_by_ref(data: *const ()) {
     let on_wake = header(data).state.wake_by_ref();
-    act(data, on_wake);
+    act(data, on_wake, Cause::Woken);
 }
 
 #[inline]
-fn act(data: *const (), on_wake: OnWake) {
+fn act(data: *const (), on_wake: OnWake, cause: Cause) {
     match on_wake {
-        OnWake::Enqueue => runnable(data).schedule(Cause::Woken),
+        OnWake::Enqueue => runnable(data).schedule(cause),
         OnWake::Nothing => {}
         OnWake::Free => free(data),
     }
@@ -242,10 +242,25 @@ impl PackedWaker {
         PackedWaker(NonNull::new(data).expect("a header or a box is never null"))
     }
 
+    /// Wakes who waits for a task that has completed.
+    #[inline]
+    pub(crate) fn wake_joiner(self) {
+        match self.unpack() {
+            (data, TAG_OWN) => act(data.cast(), header(data.cast()).state.wake(Count::Own), Cause::Joined),
+            (data, TAG_FOREIGN) => {
+                act(data.cast(), header(data.cast()).state.wake(Count::Foreign), Cause::Joined);
+            }
+            _ => self.into_waker().wake(),
+        }
+    }
+
+    fn unpack(&self) -> (*mut u8, usize) {
+        (self.0.as_ptr().map_addr(|addr| addr & !TAGS), self.0.as_ptr().addr() & TAGS)
+    }
+
     #[inline]
     pub(crate) fn into_waker(self) -> Waker {
-        let tag = self.0.as_ptr().addr() & TAGS;
-        let data = self.0.as_ptr().map_addr(|addr| addr & !TAGS);
+        let (data, tag) = self.unpack();
         match tag {
             // SAFETY: `new` took the count over from a waker with just these parts.
             TAG_OWN => unsafe { Waker::new(data.cast(), &OWN) },

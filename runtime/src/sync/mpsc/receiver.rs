@@ -306,6 +306,7 @@ impl<T> Future for Recv<'_, T> {
 }
 
 impl<T> Drop for Recv<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         if self.waits {
             self.shared.forget_receivers_waker();
@@ -363,6 +364,7 @@ impl<T> Drop for RecvMany<'_, T> {
     }
 }
 
+#[inline]
 fn poll_taken<R>(leaf: &mut Leaf, taken: Taken<R>, cx: &Context<'_>) -> Poll<Option<R>> {
     match taken {
         Taken::Nothing(object) => {

@@ -6,11 +6,12 @@
 
 use std::collections::VecDeque;
 use std::panic::Location;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use crate::loom::sync::atomic::Ordering::{Relaxed, SeqCst};
+use crate::loom::sync::atomic::{AtomicBool, AtomicUsize};
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
@@ -70,6 +71,7 @@ impl<T> State<T> {
     }
 
     /// Puts a value into a slot that is the caller's; gives it back if the receiver is gone.
+    #[inline]
     pub(super) fn push(&mut self, value: T) -> Result<Option<Woken>, T> {
         if self.gone {
             return Err(value);
@@ -234,6 +236,7 @@ impl<T> Shared<T> {
 
     /// Takes values out with `take`, and gives their slots to the first in line. Without any it registers `cx`, if there
     /// is one, and returns the object of the wait.
+    #[inline]
     pub(super) fn take_values<R>(
         &self,
         site: &'static Location<'static>,
@@ -244,9 +247,11 @@ impl<T> Shared<T> {
         state.record.used(End::Receiver, site);
         if !state.values.is_empty() {
             let taken = take(&mut state.values);
-            let wakes = if state.full.is_empty() { Wakes::default() } else { state.serve(self.capacity) };
-            drop(state);
-            drop(wakes);
+            if !state.full.is_empty() {
+                let wakes = state.serve(self.capacity);
+                drop(state);
+                drop(wakes);
+            }
             return Taken::Some(taken);
         }
         if state.is_over() {

@@ -39,7 +39,7 @@ pub struct Mutex<T: ?Sized> {
 
 /// The lock without its value.
 struct Raw {
-    state: std::sync::Mutex<State>,
+    state: crate::loom::sync::Mutex<State>,
     created: &'static Location<'static>,
 }
 
@@ -60,7 +60,7 @@ impl<T> Mutex<T> {
     pub const fn new(value: T) -> Mutex<T> {
         Mutex {
             raw: Raw {
-                state: std::sync::Mutex::new(State {
+                state: crate::loom::sync::Mutex::new(State {
                     locked: false,
                     waiters: Waiters::new(),
                     record: LockRecord::new(),
@@ -148,7 +148,7 @@ impl<T: ?Sized> Mutex<T> {
 }
 
 impl Raw {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> crate::loom::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -231,8 +231,14 @@ impl Turn {
         Poll::Pending
     }
 
+    #[inline]
     fn leave(&mut self, raw: &Raw) {
-        let Some(place) = self.place.take() else { return };
+        if let Some(place) = self.place.take() {
+            Turn::leave_place(place, raw);
+        }
+    }
+
+    fn leave_place(place: Place, raw: &Raw) {
         let mut state = raw.state();
         let waker = state.waiters.leave(place);
         if waker.is_some() {

@@ -1,0 +1,119 @@
+//! What a snapshot reads of a task, a lock or a channel while it is written is of one piece.
+
+#![cfg(loom)]
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use leakfree::model::{Bed, ChannelRecords, LockRecords, note_wait};
+use leakfree_loom_tests::model;
+use loom::sync::Arc;
+use loom::thread;
+
+#[test]
+fn reason_object_and_location_are_of_the_last_park() {
+    model(|| {
+        let bed = Bed::new();
+        let mut polls = 0;
+        let handle = bed.spawn(poll_fn(move |cx| {
+            if polls == 3 {
+                return Poll::Ready(());
+            }
+            note_wait(polls);
+            polls += 1;
+            if polls < 3 {
+                cx.waker().wake_by_ref();
+            } else {
+                // Kept by nobody: unwakeable.
+            }
+            Poll::Pending
+        }));
+        bed.run_one();
+        let runner = thread::spawn(move || bed.run_all());
+        if let Some((polls, n)) = bed.read_record() {
+            assert_eq!(n, Some(polls as usize - 1), "not of an earlier park");
+        }
+        runner.join().unwrap();
+        assert_eq!(bed.read_record(), Some((3, Some(2))));
+        handle.abort();
+        bed.run_all();
+        assert_eq!(bed.left(), 1);
+    });
+}
+
+#[test]
+fn a_record_is_read_while_its_task_is_woken_and_parks_again() {
+    model(|| {
+        let bed = Bed::new();
+        let kept = Arc::new(loom::sync::Mutex::new(None));
+        let keeps = kept.clone();
+        let mut polls = 0;
+        let handle = bed.spawn(poll_fn(move |cx| {
+            note_wait(polls);
+            polls += 1;
+            *keeps.lock().unwrap() = Some(cx.waker().clone());
+            Poll::<()>::Pending
+        }));
+        bed.run_one();
+        let waker = kept.lock().unwrap().take().unwrap();
+        let runner = thread::spawn(move || {
+            waker.wake();
+            bed.run_all();
+        });
+        if let Some((polls, n)) = bed.read_record() {
+            assert_eq!(n, Some(polls as usize - 1), "not of an earlier park");
+        }
+        runner.join().unwrap();
+        handle.abort();
+        bed.run_all();
+        drop(kept.lock().unwrap().take());
+        assert_eq!(bed.left(), 1);
+    });
+}
+
+#[test]
+fn holder_site_and_waiters_of_a_lock_are_of_one_moment() {
+    model(|| {
+        let records = Arc::new(LockRecords::new());
+        records.take(1);
+        let theirs = records.clone();
+        let locks = thread::spawn(move || theirs.take(2));
+        let seen = records.read();
+        assert!(seen.is_none_or(|holder| holder == 1 || holder == 2));
+        locks.join().unwrap();
+        assert_eq!(records.read(), Some(2));
+    });
+}
+
+#[test]
+fn a_shared_lock_never_shows_more_holders_than_it_has_and_its_version_moves() {
+    model(|| {
+        let records = Arc::new(LockRecords::new());
+        let theirs = records.clone();
+        let shares = thread::spawn(move || theirs.share(0, 1));
+        let (before, version) = records.read_shared();
+        let (after, later) = records.read_shared();
+        assert!(before <= 1 && after <= 1 && version <= later);
+        shares.join().unwrap();
+        let (holders, last) = records.read_shared();
+        assert!(holders == 0 && last >= later);
+    });
+}
+
+#[test]
+fn the_handles_of_a_channel_are_read_with_their_version() {
+    model(|| {
+        let records = Arc::new(ChannelRecords::new());
+        let (_, first) = records.read().unwrap();
+        let theirs = records.clone();
+        let sets = thread::spawn(move || {
+            theirs.set(1);
+            theirs.set(2);
+        });
+        if let Some((senders, version)) = records.read() {
+            assert_eq!(senders, (version - first) / 2);
+        }
+        sets.join().unwrap();
+        assert_eq!(records.read(), Some((2, first + 4)));
+    });
+}

@@ -1,0 +1,2 @@
+#[leakfree::main(schedules = 1)]
+async fn main() {}

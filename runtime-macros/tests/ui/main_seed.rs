@@ -1,0 +1,2 @@
+#[leakfree::main(seed = 1)]
+async fn main() {}

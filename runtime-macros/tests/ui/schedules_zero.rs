@@ -1,0 +1,4 @@
+#[leakfree::test(schedules = 0)]
+async fn t() {}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[leakfree::test(seed = "7")]
+async fn t() {}
+
+fn main() {}
