@@ -178,7 +178,8 @@ fn soak(options: &Options) -> Result<(), String> {
     if threads_after > threads_before || descriptors_after > descriptors_before {
         return Err(format!(
             "left behind: threads {threads_before} before, {threads_after} after; descriptors {descriptors_before} before, \
-             {descriptors_after} after"
+             {descriptors_after} after; {}",
+            measure::whose()
         ));
     }
     if memory.drift() > options.drift_max {

@@ -52,3 +52,11 @@ pub(crate) fn threads() -> u64 {
 pub(crate) fn descriptors() -> u64 {
     std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
 }
+
+/// The names of the threads, and what the descriptors are.
+pub(crate) fn whose() -> String {
+    let dir = |path: &str| std::fs::read_dir(path).into_iter().flatten().flatten();
+    let threads = dir("/proc/self/task").filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    let descriptors = dir("/proc/self/fd").filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.display().to_string()));
+    format!("{:?} {:?}", threads.collect::<Vec<_>>(), descriptors.collect::<Vec<_>>())
+}
