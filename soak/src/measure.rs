@@ -45,18 +45,28 @@ fn status(key: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// Threads beside the main one, whose name is the program's; a sanitizer's own have that, too.
 pub(crate) fn threads() -> u64 {
-    status("Threads:").unwrap_or(0)
+    let main = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
+    names().filter(|name| *name != main).count() as u64
 }
 
+/// Descriptors that a runtime could have opened: sockets, and what has no name.
 pub(crate) fn descriptors() -> u64 {
-    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
+    links().filter(|link| link.starts_with("socket:") || link.starts_with("anon_inode:")).count() as u64
+}
+
+fn names() -> impl Iterator<Item = String> {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+}
+
+fn links() -> impl Iterator<Item = String> {
+    let descriptors = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    descriptors.filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.display().to_string()))
 }
 
 /// The names of the threads, and what the descriptors are.
 pub(crate) fn whose() -> String {
-    let dir = |path: &str| std::fs::read_dir(path).into_iter().flatten().flatten();
-    let threads = dir("/proc/self/task").filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-    let descriptors = dir("/proc/self/fd").filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.display().to_string()));
-    format!("{:?} {:?}", threads.collect::<Vec<_>>(), descriptors.collect::<Vec<_>>())
+    format!("{:?} {:?}", names().collect::<Vec<_>>(), links().collect::<Vec<_>>())
 }

@@ -350,7 +350,7 @@ fn wakers_kept_past_everything_do_nothing_on_any_thread() {
             waker.wake_by_ref();
         }
     });
-    drop(runtime.shutdown());
+    assert_eq!(runtime.shutdown().leaked(), 16, "those that were left to it");
     assert_eq!(drops.count(), 64);
     let wakers = std::mem::take(&mut *kept.lock().unwrap());
     std::thread::scope(|s| {
@@ -682,8 +682,9 @@ fn a_shutdown_ends_in_time_whatever_the_tasks_do() {
             until(|| running.load(SeqCst)).await;
         });
         let start = Instant::now();
-        drop(runtime.shutdown());
+        let report = runtime.shutdown();
         let took = start.elapsed();
+        assert_eq!(report.is_clean(), kind == 0, "{report}");
         stop.store(true, SeqCst);
         println!("kind {kind}: {took:?}");
         worst = worst.max(took);
@@ -713,7 +714,7 @@ fn starting_and_stopping_leaves_no_thread_and_no_descriptor() {
             2 => drop(runtime.spawn(pending::<()>())),
             _ => assert_eq!(runtime.block_on(runtime.spawn_blocking(|| 3)).ok(), Some(3)),
         }
-        drop(runtime.shutdown());
+        assert_eq!(runtime.shutdown().leaked(), u64::from(n % 4 == 2));
     }
     let patience = Instant::now() + Duration::from_secs(10);
     while threads_and_descriptors() != before && Instant::now() < patience {
