@@ -38,7 +38,10 @@ use crate::task::reason::{CancelKind, CancelReason};
 /// How long the workers may stand still, after everything was cancelled, before the report calls the rest unresponsive.
 ///
 /// A model has no time, and its workers never stand still.
-const DROP_WAIT: Duration = Duration::from_millis(if cfg!(loom) { 3_600_000 } else { 100 });
+const DROP_WAIT: Duration = Duration::from_millis(if cfg!(loom) { 3_600_000 } else { 75 });
+/// How long the end of threads is waited for, when some task does not let go of its thread. Both together are less than the 100 ms
+/// after its grace within which a shutdown ends.
+const THREADS_WAIT: Duration = Duration::from_millis(15);
 /// How often a shutdown looks again.
 const LOOK_AGAIN: Duration = Duration::from_micros(500);
 /// Looks in a row that find nothing runnable before the shutdown believes it.
@@ -328,7 +331,7 @@ impl Running {
         if self.shared.has_unwakeable() {
             self.shared.tell_unwakeable();
         }
-        let until = Instant::now() + DROP_WAIT;
+        let until = Instant::now() + THREADS_WAIT;
         for thread in self.threads.into_iter().chain(self.shared.take_spares()) {
             while !empty && !thread.is_finished() && Instant::now() < until {
                 thread::sleep(LOOK_AGAIN);

@@ -212,7 +212,7 @@ fn guards_in_the_wrong_order_panic_and_point_at_nothing_that_is_gone() {
     let wrong = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(outer)));
     assert!(wrong.unwrap_err().downcast::<&str>().unwrap().contains("in the opposite order"));
     drop(first);
-    a.shutdown();
+    assert!(a.shutdown().is_clean());
     drop(inner);
     // Back in the first runtime, which has been shut down: what is spawned is refused.
     assert!(futures::executor::block_on(leakfree::spawn(async { 1 })).unwrap_err().is_cancelled());
@@ -224,7 +224,7 @@ fn a_guard_that_outlives_the_block_on_it_was_made_in_changes_nothing() {
     let handle = b.handle();
     let a = runtime(1);
     let guard = a.block_on(async { handle.enter() });
-    a.shutdown();
+    assert!(a.shutdown().is_clean());
     assert!(Handle::try_current().is_err());
     let late = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(guard)));
     assert!(late.is_err() && Handle::try_current().is_err());

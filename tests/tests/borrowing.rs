@@ -338,6 +338,7 @@ fn a_blocking_scope_waits_for_children_that_spawn_siblings_and_await_them() {
         });
     });
     assert_eq!(count.load(SeqCst), 2);
+    assert!(runtime.shutdown().is_clean());
 }
 
 /// Writes into what it borrows when it is dropped.
@@ -368,6 +369,7 @@ fn outputs_that_borrow_are_gone_when_a_blocking_scope_returns() {
         });
         assert_eq!(dropped.load(SeqCst), 3);
     }
+    assert!(runtime.shutdown().is_clean());
 }
 
 #[test]
@@ -390,6 +392,7 @@ fn a_childs_panic_is_resumed_from_a_blocking_scope() {
     let payload = caught.map(|(): ()| ()).unwrap_err();
     assert_eq!(payload.downcast_ref::<&str>(), Some(&"the child's own words"));
     assert_eq!(dropped.load(SeqCst), 1);
+    assert!(runtime.shutdown().is_clean());
 }
 
 #[test]
@@ -406,6 +409,7 @@ fn a_panic_of_the_closure_waits_for_the_children() {
     let payload = caught.map(|(): ()| ()).unwrap_err();
     assert_eq!(payload.downcast_ref::<&str>(), Some(&"the closure's"));
     assert_eq!(dropped.load(SeqCst), 1, "what was forgotten is not dropped");
+    assert!(runtime.shutdown().is_clean());
 }
 
 #[test]
@@ -479,6 +483,8 @@ fn blocking_inside_a_future_is_told() {
             .unwrap()
     });
     assert!(caught);
+    assert!(one.shutdown().is_clean());
+    assert!(other.shutdown().is_clean());
 }
 
 #[test]
@@ -493,6 +499,7 @@ fn a_blocking_scope_cancels_and_aborts() {
         s.cancel("enough");
     });
     assert_eq!(dropped.load(SeqCst), 2);
+    assert!(runtime.shutdown().is_clean());
 }
 
 #[test]
@@ -512,6 +519,7 @@ fn a_blocking_scope_may_be_opened_by_a_drop_during_a_panic() {
     }));
     assert!(caught.map(|(): ()| ()).is_err());
     assert_eq!(count.load(SeqCst), 1);
+    assert!(runtime.shutdown().is_clean());
 }
 
 #[test]
@@ -530,6 +538,7 @@ fn a_blocking_scope_is_cancelled_with_the_root_and_refused_after() {
     assert_eq!(local.load(SeqCst), 1);
     let caught = catch_unwind(AssertUnwindSafe(|| runtime.scope_blocking(|_| ())));
     assert!(caught.unwrap_err().downcast_ref::<&str>().unwrap().contains("root scope has been cancelled"));
+    assert!(runtime.shutdown().is_clean());
 }
 
 #[test]
@@ -550,6 +559,7 @@ fn blocking_scopes_under_load_leave_nothing_behind() {
         });
         assert!(counts.iter().all(|count| count.load(SeqCst) == 1));
     }
+    assert!(runtime.shutdown().is_clean());
 }
 
 /// As [`WriteOnDrop`], at once.

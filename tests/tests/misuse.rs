@@ -226,7 +226,7 @@ fn sockets_and_sleeps_that_outlive_their_runtime_are_harmless() {
         assert!(futures::poll!(&mut sleep).is_pending());
         (listener, sleep)
     });
-    drop(runtime);
+    assert!(runtime.shutdown().is_clean());
     let mut sleep = sleep;
     let mut cx = Context::from_waker(Waker::noop());
     assert!(sleep.as_mut().poll(&mut cx).is_pending());

@@ -1985,6 +1985,8 @@ fn a_scope_that_goes_on_after_its_first_task_is_in_the_second() {
         first.await.unwrap().expect("it was polled once").await;
         assert_eq!(dropped.load(SeqCst), 1, "the scope waited for what was dropped in its body");
     });
+    // A scope that moved away counts as forgotten.
+    assert_eq!(runtime.shutdown().leaked(), 0);
 }
 
 #[leakfree::test(workers = 2)]
@@ -2151,4 +2153,5 @@ fn a_scope_that_is_awaited_below_itself_says_so() {
         leakfree::spawn_blocking(move || hears.recv_timeout(Duration::from_secs(5))).await.unwrap()
     });
     assert!(ended.unwrap().unwrap().starts_with("waiting for this scope would never end"));
+    assert!(runtime.shutdown().is_clean());
 }

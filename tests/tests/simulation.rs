@@ -254,11 +254,13 @@ fn what_comes_from_outside_is_waited_for() {
     assert_eq!(got, 7);
     let trace = runtime.handle().trace().unwrap();
     assert!(trace.steps.iter().any(|step| step.event == Event::Wait), "and the trace says so");
+    assert!(runtime.shutdown().is_clean());
 }
 
 #[test]
 fn a_socket_works_in_a_simulation() {
-    let said = simulation(2, 5).block_on(async {
+    let runtime = simulation(2, 5);
+    let said = runtime.block_on(async {
         let listener = leakfree::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let client = leakfree::spawn(async move {
@@ -272,6 +274,7 @@ fn a_socket_works_in_a_simulation() {
         said
     });
     assert_eq!(said, "hello");
+    assert!(runtime.shutdown().is_clean());
 }
 
 #[test]

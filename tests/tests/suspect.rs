@@ -151,6 +151,7 @@ fn a_difference_names_spawn_and_wait() {
     assert_eq!(before.diff(&now).last().map(|change| (change.before, change.now)), Some((3, 0)));
     assert_eq!(now.diff(&now), []);
     drop(senders);
+    assert!(runtime.shutdown().is_clean());
 }
 
 #[test]
@@ -211,5 +212,5 @@ fn a_watch_tells_and_ends_when_it_is_dropped() {
         }
     });
     grow.join().unwrap();
-    let _ = runtime.shutdown();
+    assert!(!runtime.shutdown().is_clean(), "what grew is still there");
 }

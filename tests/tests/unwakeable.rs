@@ -103,6 +103,7 @@ fn waits_of_our_own_are_no_leak_while_they_last() {
         drop(tx);
     });
     assert_eq!(runtime.handle().unwakeable_total(), 0);
+    assert_eq!(runtime.shutdown().leaked(), 2, "they outlived main; the oneshot's task ended");
 }
 
 #[test]

@@ -99,7 +99,8 @@ mod linux {
 
     impl Fine {
         pub(super) fn new() -> Fine {
-            Fine { events: Vec::with_capacity(EVENTS_MAX), unsupported: false }
+            // Miri does not know the call, and says so by ending.
+            Fine { events: Vec::with_capacity(EVENTS_MAX), unsupported: cfg!(miri) }
         }
 
         /// `None` if the kernel does not know the call.

@@ -11,6 +11,7 @@ use super::shared::Shared;
 use crate::loom::sync::{Condvar, Mutex, MutexGuard};
 use crate::loom::thread;
 use crate::task::frame;
+use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::runnable::Runnable;
 
 /// How long a thread without work stays.
@@ -89,9 +90,21 @@ pub(crate) fn push(shared: &Arc<Shared>, task: Runnable) {
     if let Err(error) = spawned {
         let mut state = pool.lock();
         state.threads -= 1;
-        // With another thread alive the task waits its turn; else it would wait for ever.
-        assert!(
-            state.threads > 0,
+        if state.threads > 0 {
+            // The call waits its turn.
+            return;
+        }
+        let queued = std::mem::take(&mut state.queue);
+        drop(state);
+        // Nobody is there to run what is queued: a worker drops it, for it is cancelled.
+        for task in queued {
+            let reason = CancelReason::of(CancelKind::Aborted).at(super::shared::now_ms(&shared.driver));
+            // It is queued already: the cancel only flags it.
+            task.task_ref().cancel(reason);
+            shared.schedule_from_outside(task);
+            shared.driver.let_go();
+        }
+        panic!(
             "leakfree could not start a thread for a blocking call: {error}. Raise the thread limit, or \
              lower `Builder::blocking_threads_max`"
         );

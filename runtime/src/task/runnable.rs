@@ -50,11 +50,17 @@ impl Runnable {
         unsafe { schedule(self.into_raw(), cause) }
     }
 
+    /// A reference that looks and cancels.
+    pub(crate) fn task_ref(&self) -> TaskRef {
+        // SAFETY: (I1) a task with a `Runnable` is alive.
+        unsafe { TaskRef::new(self.0) }
+    }
+
     /// Tells the owner that the task is unwakeable.
     pub(crate) fn report_unwakeable(&self) {
-        // SAFETY: (I1) the task is alive, (I2) and its owner with it.
+        let task = self.task_ref();
+        // SAFETY: (I2) the task is alive, and its owner with it.
         unsafe {
-            let task = TaskRef::new(self.0);
             let owner = (self.header().vtable.owner)(self.0);
             (*owner).unwakeable(task);
         }

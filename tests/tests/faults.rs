@@ -1,0 +1,777 @@
+//! What may go wrong around a runtime: panics in every place, wakes for nothing, a system that gives no thread and no descriptor, signals,
+//! a process that is stopped, small stacks, and being started and stopped over and over.
+//!
+//! `LEAKFREE_CYCLES=n` starts and stops n runtimes (1000), `LEAKFREE_WAKES=n` wakes one task n times for nothing (1,000,000).
+
+use std::cell::Cell;
+use std::future::{Future, pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+use std::time::{Duration, Instant};
+
+use leakfree::net::{TcpListener, TcpStream};
+use leakfree::report::snapshot::Phase;
+use leakfree::runtime::{Builder, Handle};
+use leakfree::{JoinHandle, scope, yield_now};
+use leakfree_tests::{Drops, again, panic_message, parked, runtime, until};
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+// ---- panics -------------------------------------------------------------------------------------
+
+/// Where one task panics.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Where {
+    Nowhere,
+    Poll,
+    FutureDrop,
+    OutputDrop,
+    PollAndFutureDrop,
+    FutureAndOutputDrop,
+    /// In a child that it waits for in a scope.
+    Child,
+    ScopeBody,
+}
+
+const EVERYWHERE: [Where; 8] = [
+    Where::Nowhere,
+    Where::Poll,
+    Where::FutureDrop,
+    Where::OutputDrop,
+    Where::PollAndFutureDrop,
+    Where::FutureAndOutputDrop,
+    Where::Child,
+    Where::ScopeBody,
+];
+
+/// At which of its polls it ends or panics.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum When {
+    First,
+    Second,
+    /// Never by itself: only a cancel ends it.
+    Parked,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Keeps {
+    Awaited,
+    /// Until the task has ended, and then dropped.
+    Late,
+    DroppedAtOnce,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Cancelled {
+    Not,
+    AtOnce,
+    OnceItRan,
+}
+
+/// Counted, and panics in its drop if it is told to.
+struct Bomb {
+    armed: Cell<bool>,
+    alive: Arc<AtomicUsize>,
+}
+
+impl Bomb {
+    fn new(armed: bool, alive: &Arc<AtomicUsize>) -> Bomb {
+        alive.fetch_add(1, SeqCst);
+        Bomb { armed: Cell::new(armed), alive: Arc::clone(alive) }
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, SeqCst);
+        // While another panic unwinds, a second one would abort: that is the language's rule, and no runtime's.
+        if self.armed.replace(false) && !std::thread::panicking() {
+            panic!("on purpose: a drop");
+        }
+    }
+}
+
+struct Subject {
+    place: Where,
+    when: When,
+    polls: u32,
+    ran: Arc<AtomicBool>,
+    alive: Arc<AtomicUsize>,
+    inner: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    _bomb: Bomb,
+}
+
+impl Future for Subject {
+    type Output = Bomb;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Bomb> {
+        self.ran.store(true, SeqCst);
+        self.polls += 1;
+        if self.when == When::Second && self.polls == 1 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.when == When::Parked {
+            return Poll::Pending;
+        }
+        if matches!(self.place, Where::Poll | Where::PollAndFutureDrop) {
+            panic!("on purpose: a poll");
+        }
+        if matches!(self.place, Where::Child | Where::ScopeBody) {
+            let (place, bomb) = (self.place, Bomb::new(false, &self.alive));
+            let inner = self.inner.get_or_insert_with(|| {
+                Box::pin(scope(async move |s| {
+                    s.spawn(async move {
+                        let _bomb = bomb;
+                        yield_now().await;
+                        assert!(place != Where::Child, "on purpose: a child");
+                        pending::<()>().await;
+                    });
+                    yield_now().await;
+                    assert!(place != Where::ScopeBody, "on purpose: a scope's body");
+                }))
+            });
+            std::task::ready!(inner.as_mut().poll(cx));
+        }
+        let armed = matches!(self.place, Where::OutputDrop | Where::FutureAndOutputDrop);
+        Poll::Ready(Bomb::new(armed, &self.alive))
+    }
+}
+
+/// Every place x when x handle x cancel, on so many workers: nothing aborts, nothing is left, and others go on.
+fn panics(workers: usize) -> usize {
+    let runtime = runtime(workers);
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut cases = 0;
+    runtime.block_on(async {
+        for place in EVERYWHERE {
+            for when in [When::First, When::Second, When::Parked] {
+                for keeps in [Keeps::Awaited, Keeps::Late, Keeps::DroppedAtOnce] {
+                    for cancelled in [Cancelled::Not, Cancelled::AtOnce, Cancelled::OnceItRan] {
+                        if when == When::Parked && cancelled == Cancelled::Not {
+                            continue;
+                        }
+                        cases += 1;
+                        let case = format!("{place:?}, {when:?}, {keeps:?}, {cancelled:?} on {workers} workers");
+                        one_panic(place, when, keeps, cancelled, &alive, &case).await;
+                        assert_eq!(alive.load(SeqCst), 0, "{case}: something was not dropped");
+                        assert_eq!(leakfree::spawn(async { 5 }).await.ok(), Some(5), "{case}: others go on");
+                    }
+                }
+            }
+        }
+    });
+    let report = runtime.shutdown();
+    assert!(report.is_clean(), "{report}");
+    cases
+}
+
+async fn one_panic(
+    place: Where,
+    when: When,
+    keeps: Keeps,
+    cancelled: Cancelled,
+    alive: &Arc<AtomicUsize>,
+    case: &str,
+) {
+    let ran = Arc::new(AtomicBool::new(false));
+    let armed = matches!(place, Where::FutureDrop | Where::PollAndFutureDrop | Where::FutureAndOutputDrop);
+    let subject = Subject {
+        place,
+        when,
+        polls: 0,
+        ran: Arc::clone(&ran),
+        alive: Arc::clone(alive),
+        inner: None,
+        _bomb: Bomb::new(armed, alive),
+    };
+    let mut handle: Option<JoinHandle<Bomb>> = Some(leakfree::spawn(subject));
+    let abort = handle.as_ref().map(JoinHandle::abort_handle).expect("just spawned");
+    if keeps == Keeps::DroppedAtOnce {
+        // What a task gives that nobody takes is dropped by the runner, whose panic stays there.
+        drop(handle.take());
+    }
+    match cancelled {
+        Cancelled::Not => {}
+        Cancelled::AtOnce => abort.abort(),
+        Cancelled::OnceItRan => {
+            until(|| ran.load(SeqCst)).await;
+            abort.abort();
+        }
+    }
+    until(|| abort.is_finished()).await;
+    match (keeps, handle) {
+        (Keeps::Awaited, Some(handle)) => match handle.await {
+            // The output is ours: so is the panic of its drop.
+            Ok(output) => _ = catch_unwind(AssertUnwindSafe(|| drop(output))),
+            Err(error) => {
+                let may_be_cancelled = cancelled != Cancelled::Not;
+                assert!(error.is_panic() || may_be_cancelled && error.is_cancelled(), "{case}: {error}");
+                assert!(!error.is_panic() || place != Where::Nowhere, "{case}: {error}");
+            }
+        },
+        // A dropped handle drops the output, and its panic must not come out of there but as the panic of that drop.
+        (_, handle) => _ = catch_unwind(AssertUnwindSafe(|| drop(handle))),
+    }
+    until(|| alive.load(SeqCst) == 0).await;
+}
+
+#[test]
+fn a_panic_anywhere_stays_where_it_is() {
+    let cases = panics(1) + panics(2);
+    assert_eq!(cases, 2 * 8 * 3 * (3 + 3 + 2));
+}
+
+/// A waker whose wake, or whose drop, panics.
+fn panicking_waker(in_drop: bool) -> Waker {
+    const WAKE: RawWakerVTable = RawWakerVTable::new(
+        |data| RawWaker::new(data, &WAKE),
+        |_| panic!("on purpose: a wake"),
+        |_| panic!("on purpose: a wake by reference"),
+        |_| {},
+    );
+    const DROP: RawWakerVTable =
+        RawWakerVTable::new(|data| RawWaker::new(data, &DROP), |_| {}, |_| {}, |_| panic!("on purpose: a drop"));
+    let vtable = if in_drop { &DROP } else { &WAKE };
+    // SAFETY: the functions use no data.
+    unsafe { Waker::new(std::ptr::null(), vtable) }
+}
+
+/// A join polled with a bad waker, and then the task ends in each way.
+#[test]
+fn a_joiners_bad_waker_harms_nobody_however_the_task_ends() {
+    for workers in [1, 2] {
+        let runtime = runtime(workers);
+        runtime.block_on(async {
+            for in_drop in [false, true] {
+                for end in 0..4 {
+                    let (tx, rx) = leakfree::sync::oneshot::channel::<bool>();
+                    let mut handle = Box::pin(leakfree::spawn(async move {
+                        let panics = rx.await.unwrap_or(false);
+                        assert!(!panics, "on purpose: a poll");
+                    }));
+                    let waker = std::mem::ManuallyDrop::new(panicking_waker(in_drop));
+                    assert!(handle.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+                    match end {
+                        0 => _ = tx.send(false),
+                        1 => _ = tx.send(true),
+                        2 => drop(tx),
+                        _ => handle.abort(),
+                    }
+                    until(|| handle.is_finished()).await;
+                    let outcome = handle.await;
+                    assert_eq!(outcome.is_err_and(|error| error.is_panic()), end == 1);
+                    assert_eq!(leakfree::spawn(async { 6 }).await.ok(), Some(6));
+                }
+            }
+        });
+        assert!(runtime.shutdown().is_clean());
+    }
+}
+
+// ---- wakes for nothing, and wakers that outlive everything -----------------------------------------
+
+#[leakfree::test(workers = 2)]
+async fn a_million_wakes_for_nothing_cost_at_most_a_poll_each() {
+    let wakes = number("LEAKFREE_WAKES", 1_000_000);
+    let (polls, kept) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None::<Waker>)));
+    let (counted, keeps) = (Arc::clone(&polls), Arc::clone(&kept));
+    let handle = leakfree::spawn(poll_fn(move |cx| {
+        counted.fetch_add(1, SeqCst);
+        keeps.lock().unwrap().get_or_insert_with(|| cx.waker().clone());
+        Poll::<()>::Pending
+    }));
+    until(|| kept.lock().unwrap().is_some()).await;
+    let waker = kept.lock().unwrap().take().unwrap();
+    // From two threads outside and from here; by reference and by value.
+    let outside: Vec<_> = (0..2)
+        .map(|_| {
+            let waker = waker.clone();
+            std::thread::spawn(move || {
+                for n in 0..wakes / 3 {
+                    if n % 2 == 0 { waker.wake_by_ref() } else { waker.clone().wake() }
+                }
+            })
+        })
+        .collect();
+    for n in 0..wakes / 3 {
+        waker.wake_by_ref();
+        if n % 1024 == 0 {
+            yield_now().await;
+        }
+    }
+    outside.into_iter().for_each(|thread| thread.join().unwrap());
+    handle.abort();
+    assert!(handle.await.unwrap_err().is_cancelled());
+    let seen = polls.load(SeqCst);
+    assert!(seen <= 1 + wakes, "{seen} polls for {wakes} wakes");
+    for _ in 0..1000 {
+        waker.wake_by_ref();
+    }
+    yield_now().await;
+    assert_eq!(polls.load(SeqCst), seen, "none after its end");
+}
+
+#[test]
+fn wakers_kept_past_everything_do_nothing_on_any_thread() {
+    let kept: Arc<Mutex<Vec<Waker>>> = Arc::default();
+    let drops = Drops::new();
+    let runtime = runtime(2);
+    runtime.block_on(async {
+        for n in 0..64 {
+            let (theirs, guard) = (Arc::clone(&kept), drops.guard());
+            let keep = poll_fn(move |cx| {
+                let _guard = &guard;
+                theirs.lock().unwrap().extend([cx.waker().clone(), cx.waker().clone()]);
+                // Finished, panicked, aborted or left to the shutdown.
+                match n % 4 {
+                    0 => Poll::Ready(()),
+                    1 => panic!("on purpose: a poll"),
+                    _ => Poll::Pending,
+                }
+            });
+            let handle = leakfree::spawn(keep);
+            if n % 4 < 2 {
+                let _ = handle.await;
+            } else if n % 4 == 2 {
+                handle.abort();
+                let _ = handle.await;
+            }
+        }
+        // But for those that were aborted before they ran.
+        until(|| kept.lock().unwrap().len() >= 96).await;
+        // Past their tasks' end, while the runtime runs.
+        for waker in kept.lock().unwrap().iter() {
+            waker.wake_by_ref();
+        }
+    });
+    assert_eq!(runtime.shutdown().leaked(), 16, "those that were left to it");
+    assert_eq!(drops.count(), 64);
+    let wakers = std::mem::take(&mut *kept.lock().unwrap());
+    std::thread::scope(|s| {
+        for waker in wakers {
+            s.spawn(move || {
+                waker.wake_by_ref();
+                waker.clone().wake();
+                drop(waker);
+            });
+        }
+    });
+}
+
+// ---- no threads ------------------------------------------------------------------------------------
+
+/// Lets this process have no thread beyond `more`. False, and loudly so, if that cannot be done here: a user without
+/// any thread is needed, and who may become one.
+fn allow_threads(more: u64) -> bool {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    // A user that nobody is, so that no other process counts.
+    let nobody = 3_000_000_000 + std::process::id();
+    // The limit binds only who is not root.
+    let become_nobody = rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(nobody));
+    let limit = Some(1 + more);
+    if become_nobody.is_err() || setrlimit(Resource::Nproc, Rlimit { current: limit, maximum: limit }).is_err() {
+        eprintln!("!!! SKIPPED: no thread can be had: needs root, to become a user that has none");
+        return false;
+    }
+    true
+}
+
+#[test]
+fn without_threads_a_runtime_says_so_and_does_not_start() {
+    if !again("without_threads_a_runtime_says_so_and_does_not_start") || !allow_threads(2) {
+        return;
+    }
+    let error = Builder::new().workers(4).build().expect_err("two threads are not four");
+    assert!(error.to_string().contains("could not start worker 2 of 4"), "{error}");
+    assert!(error.to_string().contains("Raise the limit of threads"), "{error}");
+    // Those that had started have ended: there is room for two again.
+    let runtime = runtime(1);
+    runtime.block_on(async {
+        // One is left for blocking calls: those beyond wait their turn.
+        let calls: Vec<_> = (0..8).map(|n| leakfree::spawn_blocking(move || n)).collect();
+        for (n, call) in calls.into_iter().enumerate() {
+            assert_eq!(call.await.ok(), Some(n));
+        }
+    });
+    assert!(runtime.shutdown().is_clean());
+}
+
+#[test]
+fn a_blocking_call_without_a_thread_panics_clearly_and_leaves_nothing() {
+    if !again("a_blocking_call_without_a_thread_panics_clearly_and_leaves_nothing") || !allow_threads(1) {
+        return;
+    }
+    let runtime = runtime(1);
+    let drops = Drops::new();
+    runtime.block_on(async {
+        let guard = drops.guard();
+        let message = panic_message(|| drop(leakfree::spawn_blocking(move || drop(guard))));
+        assert!(message.contains("could not start a thread for a blocking call"), "{message}");
+        // In a task of its own the panic is that task's.
+        let error = leakfree::spawn(async { leakfree::spawn_blocking(|| ()).await }).await.unwrap_err();
+        assert!(error.is_panic());
+        // What runs inside a worker's thread needs none.
+        assert_eq!(leakfree::spawn(async { 4 }).await.ok(), Some(4));
+    });
+    let began = Instant::now();
+    let report = runtime.shutdown();
+    assert!(report.is_clean(), "{report}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(drops.count(), 1, "the call that could not be made was dropped");
+}
+
+#[test]
+fn a_runtime_dropped_in_async_context_without_threads_says_so() {
+    if !again("a_runtime_dropped_in_async_context_without_threads_says_so") || !allow_threads(2) {
+        return;
+    }
+    let outer = runtime(1);
+    let inner = runtime(1);
+    // Its shutdown would need a third.
+    outer.block_on(async move { drop(inner) });
+    assert!(outer.shutdown().is_clean());
+}
+
+// ---- no descriptors --------------------------------------------------------------------------------
+
+/// What this process has used of a CPU; from its open `stat`.
+fn cpu(stat: &std::fs::File) -> Duration {
+    // utime and stime, in ticks of 10 ms; the second field may have spaces in it.
+    let mut text = [0; 1024];
+    let read = std::os::unix::fs::FileExt::read_at(stat, &mut text, 0).expect("it is open");
+    let text = String::from_utf8_lossy(&text[..read]);
+    let fields: Vec<&str> = text.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+    Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
+}
+
+#[test]
+fn a_listener_without_descriptors_waits_and_is_back_within_a_second() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    if !again("a_listener_without_descriptors_waits_and_is_back_within_a_second") {
+        return;
+    }
+    let runtime = runtime(2);
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        // Both ends of the client's sockets are ours: they are opened before there is none left.
+        let clients: Vec<_> = (0..3).map(|_| leakfree::net::TcpSocket::new_v4().unwrap()).collect();
+        // Opened once, so that what looking at the clock of this process needs is there.
+        let stat = std::fs::File::open("/proc/self/stat").expect("Linux");
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: before.maximum }).unwrap();
+        assert!(std::fs::File::open("/dev/null").is_err(), "there is none left");
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&accepted);
+        let server = leakfree::spawn(async move {
+            let mut streams: Vec<TcpStream> = Vec::new();
+            while streams.len() < 3 {
+                let (stream, _) = listener.accept().await.expect("a shortage is waited for");
+                counted.fetch_add(1, SeqCst);
+                streams.push(stream);
+            }
+        });
+        let mut connected = Vec::new();
+        for client in clients {
+            connected.push(client.connect(addr).await.expect("the kernel accepts for us"));
+        }
+        let (wall, spent) = (Instant::now(), cpu(&stat));
+        leakfree::time::sleep(Duration::from_millis(1500)).await;
+        let used = (cpu(&stat) - spent).as_secs_f64() / wall.elapsed().as_secs_f64();
+        assert_eq!(accepted.load(SeqCst), 0);
+        assert!(used < 0.10, "{:.1} % of a CPU while there was no descriptor", used * 100.0);
+        setrlimit(Resource::Nofile, before).unwrap();
+        let again = Instant::now();
+        server.await.unwrap();
+        let took = again.elapsed();
+        println!("{:.1} % CPU without descriptors, back after {took:?}", used * 100.0);
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        drop(connected);
+    });
+    assert!(runtime.shutdown().is_clean());
+}
+
+// ---- signals, stop and continue, clocks ---------------------------------------------------------------
+
+#[test]
+fn a_process_that_was_stopped_fires_each_timer_once() {
+    const CHILD: &str = "LEAKFREE_TEST_STOPPED";
+    if std::env::var_os(CHILD).is_some() {
+        let runtime = runtime(2);
+        runtime.block_on(async {
+            let start = Instant::now();
+            println!("ready");
+            let fired: Vec<_> = (0..100_u64)
+                .map(|n| {
+                    leakfree::spawn(async move {
+                        leakfree::time::sleep(Duration::from_millis(50 + 5 * n)).await;
+                        start.elapsed() >= Duration::from_millis(50 + 5 * n)
+                    })
+                })
+                .collect();
+            let mut ticks = leakfree::time::interval(Duration::from_millis(100));
+            ticks.set_missed_tick_behavior(leakfree::time::MissedTickBehavior::Skip);
+            let mut seen = 0;
+            while start.elapsed() < Duration::from_millis(1500) {
+                ticks.tick().await;
+                seen += 1;
+            }
+            let mut in_time = 0;
+            for handle in fired {
+                in_time += usize::from(handle.await.expect("each fires, and once"));
+            }
+            println!("fired {in_time} ticks {seen}");
+        });
+        assert!(runtime.shutdown().is_clean());
+        return;
+    }
+    use std::io::{BufRead, BufReader};
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_process_that_was_stopped_fires_each_timer_once", "--nocapture"])
+        .env(CHILD, "1")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let kill = |signal| rustix::process::kill_process(pid, signal).unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.ends_with("ready")));
+    // Stopped over most of its deadlines, and hit by signals that nobody listens to.
+    std::thread::sleep(Duration::from_millis(100));
+    kill(rustix::process::Signal::STOP);
+    std::thread::sleep(Duration::from_millis(900));
+    for _ in 0..100 {
+        kill(rustix::process::Signal::WINCH);
+        kill(rustix::process::Signal::CHILD);
+    }
+    kill(rustix::process::Signal::CONT);
+    let said: Vec<String> = lines.collect();
+    assert!(child.wait().unwrap().success(), "{said:?}");
+    let line = said.iter().find_map(|line| line.split_once("fired ")).expect("it ended").1;
+    let (fired, ticks) = line.split_once(" ticks ").unwrap();
+    assert_eq!(fired, "100");
+    // 16 without the stop; what was missed is skipped.
+    let ticks: u32 = ticks.parse().unwrap();
+    assert!((3..=16).contains(&ticks), "{ticks}");
+}
+
+/// The wall clock may jump, for nothing reads it: what is measured is measured by the monotonic one.
+#[test]
+fn the_wall_clock_is_read_nowhere() {
+    fn look(dir: &std::path::Path, files: &mut usize) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                look(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                *files += 1;
+                let text = std::fs::read_to_string(&path).unwrap();
+                for word in ["SystemTime", "UNIX_EPOCH", "ClockId::Realtime", "gettimeofday"] {
+                    assert!(!text.contains(word), "{} reads the wall clock: {word}", path.display());
+                }
+            }
+        }
+    }
+    let mut files = 0;
+    look(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/src"), &mut files);
+    assert!(files > 100, "{files}");
+}
+
+// ---- who never yields, and the end -----------------------------------------------------------------------
+
+#[test]
+fn a_task_that_never_yields_is_seen_with_its_spawn_site_while_it_runs() {
+    let runtime = runtime(2);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (theirs, running) = (Arc::clone(&stop), Arc::new(AtomicBool::new(false)));
+    let runs = Arc::clone(&running);
+    runtime.block_on(async {
+        let line = line!() + 1;
+        let handle = leakfree::scope::current().task().name("spins").spawn(async move {
+            // Parked once: until then a task is counted as newborn, and not known by name.
+            leakfree::time::sleep(Duration::from_millis(1)).await;
+            runs.store(true, SeqCst);
+            while !theirs.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+        });
+        until(|| running.load(SeqCst)).await;
+        let mut found = None;
+        until(|| {
+            found = Handle::current().snapshot().tasks.into_iter().find(|task| {
+                task.name.as_deref() == Some("spins")
+                    && task.running.as_ref().is_some_and(|running| running.since > Duration::from_millis(20))
+            });
+            found.is_some()
+        })
+        .await;
+        let task = found.expect("found");
+        assert_eq!(task.phase, Phase::Running);
+        assert_eq!((task.spawned_at.file, task.spawned_at.line), (file!(), line));
+        stop.store(true, SeqCst);
+        handle.await.unwrap();
+    });
+    assert!(runtime.shutdown().is_clean());
+}
+
+#[test]
+fn a_shutdown_ends_in_time_whatever_the_tasks_do() {
+    const GRACE: Duration = Duration::from_millis(50);
+    let mut worst = Duration::ZERO;
+    // Nobody; who waits; who spins; who blocks its worker; who yields for ever; who never lets go behind a shield; who panics; a blocking
+    // call.
+    for kind in 0..8 {
+        let runtime = Builder::new().workers(2).grace(GRACE).settle(Duration::ZERO).build().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let running = Arc::new(AtomicBool::new(false));
+        let (theirs, runs) = (Arc::clone(&stop), Arc::clone(&running));
+        runtime.block_on(async {
+            let shout = move || runs.store(true, SeqCst);
+            match kind {
+                0 => shout(),
+                1 => drop(leakfree::spawn(async move {
+                    shout();
+                    pending::<()>().await;
+                })),
+                2 => drop(leakfree::spawn(async move {
+                    shout();
+                    while !theirs.load(SeqCst) {
+                        std::hint::spin_loop();
+                    }
+                })),
+                3 => drop(leakfree::spawn(async move {
+                    shout();
+                    while !theirs.load(SeqCst) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                })),
+                4 => drop(leakfree::spawn(async move {
+                    shout();
+                    loop {
+                        yield_now().await;
+                    }
+                })),
+                5 => drop(leakfree::spawn(leakfree::shield(async move {
+                    shout();
+                    pending::<()>().await;
+                }))),
+                6 => drop(leakfree::spawn(async move {
+                    struct Panics;
+                    impl Drop for Panics {
+                        fn drop(&mut self) {
+                            panic!("on purpose: a drop");
+                        }
+                    }
+                    let _panics = Panics;
+                    shout();
+                    pending::<()>().await;
+                })),
+                _ => drop(leakfree::spawn_blocking(move || {
+                    shout();
+                    while !theirs.load(SeqCst) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                })),
+            }
+            until(|| running.load(SeqCst)).await;
+        });
+        let start = Instant::now();
+        let report = runtime.shutdown();
+        let took = start.elapsed();
+        assert_eq!(report.is_clean(), kind == 0, "{report}");
+        stop.store(true, SeqCst);
+        println!("kind {kind}: {took:?}");
+        worst = worst.max(took);
+    }
+    println!("grace {GRACE:?}, the longest shutdown {worst:?}");
+    // The promise is grace + 100 ms; the rest is for machines under load.
+    assert!(worst < GRACE + Duration::from_millis(1000), "{worst:?}");
+}
+
+fn threads_and_descriptors() -> (usize, usize) {
+    let count = |dir: &str| std::fs::read_dir(dir).expect("Linux").count();
+    (count("/proc/self/task"), count("/proc/self/fd"))
+}
+
+#[test]
+fn starting_and_stopping_leaves_no_thread_and_no_descriptor() {
+    if !again("starting_and_stopping_leaves_no_thread_and_no_descriptor") {
+        return;
+    }
+    let before = threads_and_descriptors();
+    let cycles = number("LEAKFREE_CYCLES", 1000);
+    for n in 0..cycles {
+        let runtime = runtime(1 + (n % 3) as usize);
+        match n % 4 {
+            0 => {}
+            1 => runtime.block_on(async { leakfree::spawn(yield_now()).await.unwrap() }),
+            2 => drop(runtime.spawn(pending::<()>())),
+            _ => assert_eq!(runtime.block_on(runtime.spawn_blocking(|| 3)).ok(), Some(3)),
+        }
+        assert_eq!(runtime.shutdown().leaked(), u64::from(n % 4 == 2));
+    }
+    let patience = Instant::now() + Duration::from_secs(10);
+    while threads_and_descriptors() != before && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let after = threads_and_descriptors();
+    assert_eq!(after, before, "threads and descriptors, after {cycles} cycles and before");
+}
+
+// ---- small stacks ------------------------------------------------------------------------------------------
+
+/// The standard library reads the size of new threads' stacks from this variable, in bytes.
+#[test]
+fn deep_trees_need_little_stack() {
+    const STACK: &str = "RUST_MIN_STACK";
+    if std::env::var_os(STACK).is_none() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "deep_trees_need_little_stack", "--nocapture"])
+            .env(STACK, (256 << 10).to_string())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        return assert!(output.status.success(), "{said}");
+    }
+    let depth = number("LEAKFREE_DEPTH", 100_000);
+    // A task below a task below a task; the bottom reports, and the top is cancelled.
+    fn nest(depth: u64, bottom: Arc<AtomicBool>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            if depth == 0 {
+                bottom.store(true, SeqCst);
+                return pending().await;
+            }
+            scope(async |s| _ = s.spawn(nest(depth - 1, bottom))).await;
+        })
+    }
+    let run = move || {
+        let runtime = runtime(2);
+        let drops = Drops::new();
+        let guard = drops.guard();
+        runtime.block_on(async {
+            let bottom = Arc::new(AtomicBool::new(false));
+            let handle = leakfree::scope::current().task().name("top").spawn({
+                let bottom = Arc::clone(&bottom);
+                async move {
+                    let _guard = guard;
+                    nest(depth, bottom).await;
+                }
+            });
+            until(|| bottom.load(SeqCst)).await;
+            parked("top").await;
+            let start = Instant::now();
+            handle.abort();
+            assert!(handle.await.unwrap_err().is_cancelled());
+            println!("a tree {depth} deep, cancelled in {:?}", start.elapsed());
+        });
+        assert_eq!(drops.count(), 1);
+        assert!(runtime.shutdown().is_clean());
+    };
+    std::thread::Builder::new().stack_size(256 << 10).spawn(run).unwrap().join().unwrap();
+}
