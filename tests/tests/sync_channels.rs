@@ -494,3 +494,20 @@ fn a_broadcast_ends_from_both_sides() {
     assert!(weak.upgrade().is_none());
     assert_eq!((rx.sender_strong_count(), weak.weak_count()), (0, 1));
 }
+
+/// A future that is dropped takes out the waker that it left, not one that a poll function left before it.
+#[leakfree::test(workers = 1)]
+async fn a_receive_that_is_given_up_leaves_the_waker_of_a_poll_function() {
+    let (tx, mut rx) = mpsc::channel::<u8>(1);
+    let receives =
+        leakfree::scope::current().task().name("receives").spawn(std::future::poll_fn(move |cx| {
+            let polled = rx.poll_recv(cx);
+            if polled.is_pending() {
+                assert!(std::pin::pin!(rx.recv()).poll(cx).is_pending());
+            }
+            polled
+        }));
+    leakfree_tests::parked("receives").await;
+    tx.send(1).await.unwrap();
+    assert_eq!(receives.await.unwrap(), Some(1));
+}

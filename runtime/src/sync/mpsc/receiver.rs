@@ -63,7 +63,7 @@ impl<T> Receiver<T> {
         match self.shared.take_one(Location::caller(), None) {
             Taken::Some(value) => Ok(value),
             Taken::Over => Err(TryRecvError::Disconnected),
-            Taken::Nothing(_) => Err(TryRecvError::Empty),
+            Taken::Nothing { .. } => Err(TryRecvError::Empty),
         }
     }
 
@@ -115,7 +115,7 @@ impl<T> Receiver<T> {
         some: impl FnOnce(R) -> O,
     ) -> Poll<O> {
         let output = match taken {
-            Taken::Nothing(object) => {
+            Taken::Nothing { object, .. } => {
                 frame::give_back();
                 Leaf::new(WaitReason::MpscRecv, object).pending_detached(cx);
                 return Poll::Pending;
@@ -289,7 +289,7 @@ impl<T> UnboundedReceiver<T> {
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Recv<'a, T> {
     shared: &'a Shared<T>,
-    /// Its last poll was pending: its waker is in the channel.
+    /// Its last poll was pending, and a waker that it left is in the channel.
     waits: bool,
     leaf: Leaf,
 }
@@ -300,7 +300,7 @@ impl<T> Future for Recv<'_, T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         ready!(self.leaf.proceed(cx));
         let taken = self.shared.take_one(self.leaf.location(), Some(cx));
-        self.waits = matches!(taken, Taken::Nothing(_));
+        self.waits = taken.waits(self.waits);
         poll_taken(&mut self.leaf, taken, cx)
     }
 }
@@ -351,7 +351,7 @@ impl<T> Future for RecvMany<'_, T> {
         }
         ready!(this.leaf.proceed(cx));
         let taken = this.shared.take_many(this.buffer, this.limit, this.leaf.location(), cx);
-        this.waits = matches!(taken, Taken::Nothing(_));
+        this.waits = taken.waits(this.waits);
         poll_taken(&mut this.leaf, taken, cx).map(|n| n.unwrap_or(0))
     }
 }
@@ -364,10 +364,17 @@ impl<T> Drop for RecvMany<'_, T> {
     }
 }
 
+impl<R> Taken<R> {
+    /// Whether a future, which did or did not before, has a waker of its own in the channel. One that a poll function left is not its to take out.
+    fn waits(&self, before: bool) -> bool {
+        matches!(self, Taken::Nothing { registered, .. } if before || *registered)
+    }
+}
+
 #[inline]
 fn poll_taken<R>(leaf: &mut Leaf, taken: Taken<R>, cx: &Context<'_>) -> Poll<Option<R>> {
     match taken {
-        Taken::Nothing(object) => {
+        Taken::Nothing { object, .. } => {
             leaf.set_object(object);
             leaf.pending(cx);
             Poll::Pending

@@ -257,15 +257,13 @@ impl<T> Shared<T> {
         if state.is_over() {
             return Taken::Over;
         }
-        let Some(cx) = cx else { return Taken::Nothing(Object::None) };
+        let Some(cx) = cx else { return Taken::Nothing { object: Object::None, registered: false } };
         let object = self.parked(&mut state);
-        let old = match &state.receiver {
-            Some(waker) if waker::will_wake(waker, cx) => None,
-            _ => state.receiver.replace(waker::register(cx)),
-        };
+        let registered = !state.receiver.as_ref().is_some_and(|waker| waker::will_wake(waker, cx));
+        let old = if registered { state.receiver.replace(waker::register(cx)) } else { None };
         drop(state);
         drop(old);
-        Taken::Nothing(object)
+        Taken::Nothing { object, registered }
     }
 
     pub(super) fn forget_receivers_waker(&self) {
@@ -301,8 +299,11 @@ impl<T> Shared<T> {
 /// What the receiver found.
 pub(super) enum Taken<R> {
     Some(R),
-    /// Nothing now.
-    Nothing(Object),
+    /// Nothing now. `registered`: a waker that was not there before.
+    Nothing {
+        object: Object,
+        registered: bool,
+    },
     /// Nothing, ever.
     Over,
 }
