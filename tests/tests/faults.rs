@@ -782,3 +782,56 @@ fn deep_trees_need_little_stack() {
     };
     std::thread::Builder::new().stack_size(256 << 10).spawn(run).unwrap().join().unwrap();
 }
+
+// ---- many at once ------------------------------------------------------------------------------------------
+
+#[test]
+fn a_hundred_thousand_children_are_cancelled_while_others_go_on() {
+    const CHILDREN: usize = 100_000;
+    let runtime = runtime(2);
+    let drops = Drops::new();
+    runtime.block_on(async {
+        let (cancel, cancelled) = leakfree::sync::oneshot::channel::<()>();
+        let (parked, all) = (Arc::new(AtomicUsize::new(0)), drops.clone());
+        let arrived = Arc::clone(&parked);
+        let crowd = leakfree::spawn(scope(async move |s| {
+            for _ in 0..CHILDREN {
+                let (guard, arrived) = (all.guard(), Arc::clone(&arrived));
+                s.spawn(async move {
+                    let _guard = guard;
+                    arrived.fetch_add(1, SeqCst);
+                    pending::<()>().await;
+                });
+            }
+            let _ = cancelled.await;
+            s.cancel("enough");
+        }));
+        until(|| parked.load(SeqCst) == CHILDREN).await;
+        // Another, which the cancel has nothing to do with: how long it waits for its turns.
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let other = leakfree::spawn(async move {
+            let mut waits = Vec::new();
+            while !stopped.load(SeqCst) {
+                let start = Instant::now();
+                yield_now().await;
+                waits.push(start.elapsed());
+            }
+            waits
+        });
+        let start = Instant::now();
+        cancel.send(()).unwrap();
+        crowd.await.unwrap();
+        let took = start.elapsed();
+        stop.store(true, SeqCst);
+        let mut waits = other.await.unwrap();
+        waits.sort_unstable();
+        let p99 = waits.get(waits.len() * 99 / 100).copied().unwrap_or_default();
+        let worst = waits.last().copied().unwrap_or_default();
+        println!("{CHILDREN} children cancelled in {took:?}; another's {} turns: p99 {p99:?}, longest {worst:?}", waits.len());
+        assert_eq!(drops.count(), CHILDREN);
+        // The promise is 100 ms and 1 ms; the rest is for debug builds and machines under load.
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    });
+    assert!(runtime.shutdown().is_clean());
+}
