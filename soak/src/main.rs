@@ -115,7 +115,8 @@ fn soak(options: &Options) -> Result<(), String> {
         .grace(Duration::ZERO)
         .build()
         .map_err(|error| error.to_string())?;
-    let watchdog = watchdog::start(Arc::clone(&world), runtime.handle(), Duration::from_secs(options.patience));
+    let watchdog =
+        watchdog::start(Arc::clone(&world), runtime.handle(), Duration::from_secs(options.patience));
     let outside = work::outside(&world, &runtime.handle(), options.seed);
 
     let memory = runtime.block_on(async {

@@ -20,7 +20,9 @@ impl Memory {
     fn means(&self) -> Option<(f64, f64)> {
         let quarter = self.looks.len() / 4;
         let mean = |looks: &[u64]| looks.iter().sum::<u64>() as f64 / looks.len() as f64;
-        (quarter > 0).then(|| (mean(&self.looks[quarter..2 * quarter]), mean(&self.looks[self.looks.len() - quarter..])))
+        (quarter > 0).then(|| {
+            (mean(&self.looks[quarter..2 * quarter]), mean(&self.looks[self.looks.len() - quarter..]))
+        })
     }
 
     /// By how many percent it grew; zero if there were too few looks, or none could be taken.

@@ -43,7 +43,8 @@ pub(crate) fn start(world: Arc<World>, handle: Handle, patience: Duration) -> Wa
             std::thread::sleep(INTERVAL);
         }
     };
-    let thread = std::thread::Builder::new().name("watchdog".into()).spawn(watch).expect("a watchdog is needed");
+    let thread =
+        std::thread::Builder::new().name("watchdog".into()).spawn(watch).expect("a watchdog is needed");
     Watchdog { stop, thread }
 }
 

@@ -24,7 +24,8 @@ fn a_short_soak_leaves_nothing_behind() {
         .args(["--seconds", "2", "--drift-max", "1000"])
         .output()
         .expect("the soak starts");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
     for kind in ["bursts", "trees", "pipes", "foreign", "blocking"] {
         assert!(said.contains(kind), "{said}");

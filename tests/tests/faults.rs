@@ -157,7 +157,8 @@ fn panics(workers: usize) -> usize {
                             continue;
                         }
                         cases += 1;
-                        let case = format!("{place:?}, {when:?}, {keeps:?}, {cancelled:?} on {workers} workers");
+                        let case =
+                            format!("{place:?}, {when:?}, {keeps:?}, {cancelled:?} on {workers} workers");
                         one_panic(place, when, keeps, cancelled, &alive, &case).await;
                         assert_eq!(alive.load(SeqCst), 0, "{case}: something was not dropped");
                         assert_eq!(leakfree::spawn(async { 5 }).await.ok(), Some(5), "{case}: others go on");
@@ -235,8 +236,12 @@ fn panicking_waker(in_drop: bool) -> Waker {
         |_| panic!("on purpose: a wake by reference"),
         |_| {},
     );
-    const DROP: RawWakerVTable =
-        RawWakerVTable::new(|data| RawWaker::new(data, &DROP), |_| {}, |_| {}, |_| panic!("on purpose: a drop"));
+    const DROP: RawWakerVTable = RawWakerVTable::new(
+        |data| RawWaker::new(data, &DROP),
+        |_| {},
+        |_| {},
+        |_| panic!("on purpose: a drop"),
+    );
     let vtable = if in_drop { &DROP } else { &WAKE };
     // SAFETY: the functions use no data.
     unsafe { Waker::new(std::ptr::null(), vtable) }
@@ -375,7 +380,9 @@ fn allow_threads(more: u64) -> bool {
     // The limit binds only who is not root.
     let become_nobody = rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(nobody));
     let limit = Some(1 + more);
-    if become_nobody.is_err() || setrlimit(Resource::Nproc, Rlimit { current: limit, maximum: limit }).is_err() {
+    if become_nobody.is_err()
+        || setrlimit(Resource::Nproc, Rlimit { current: limit, maximum: limit }).is_err()
+    {
         eprintln!("!!! SKIPPED: no thread can be had: needs root, to become a user that has none");
         return false;
     }
@@ -821,7 +828,10 @@ fn a_hundred_thousand_children_are_cancelled_while_others_go_on() {
         waits.sort_unstable();
         let p99 = waits.get(waits.len() * 99 / 100).copied().unwrap_or_default();
         let worst = waits.last().copied().unwrap_or_default();
-        println!("{CHILDREN} children cancelled in {took:?}; another's {} turns: p99 {p99:?}, longest {worst:?}", waits.len());
+        println!(
+            "{CHILDREN} children cancelled in {took:?}; another's {} turns: p99 {p99:?}, longest {worst:?}",
+            waits.len()
+        );
         assert_eq!(drops.count(), CHILDREN);
         // The promise is 100 ms and 1 ms; the rest is for debug builds and machines under load.
         assert!(took < Duration::from_secs(5), "{took:?}");

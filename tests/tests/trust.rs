@@ -36,7 +36,8 @@ fn functions(text: &str) -> Vec<(&str, &str)> {
     let mut found = Vec::new();
     let mut at = 0;
     for line in text.split_inclusive('\n') {
-        let signature = ["pub ", "async "].iter().fold(line, |line, word| line.strip_prefix(word).unwrap_or(line));
+        let signature =
+            ["pub ", "async "].iter().fold(line, |line, word| line.strip_prefix(word).unwrap_or(line));
         if let Some(name) = signature.strip_prefix("fn ") {
             let name = name.split(['(', '<']).next().expect("a name");
             let rest = &text[at..];
@@ -50,17 +51,37 @@ fn functions(text: &str) -> Vec<(&str, &str)> {
 /// Functions that build a runtime and do not look at its report, each with the reason why that is right.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("backtrace", "child", "prints its report, and the test reads it there"),
-    ("block_in_place", "a_hook_on_a_worker_may_not", "its hook holds the worker's channel until the runtime is dropped"),
-    ("borrowing", "scopes_with_data_are_dropped_by_a_shutdown", "leaves twenty tasks to the shutdown, and counts their drops"),
+    (
+        "block_in_place",
+        "a_hook_on_a_worker_may_not",
+        "its hook holds the worker's channel until the runtime is dropped",
+    ),
+    (
+        "borrowing",
+        "scopes_with_data_are_dropped_by_a_shutdown",
+        "leaves twenty tasks to the shutdown, and counts their drops",
+    ),
     ("misuse", "zero_workers_are_refused", "no runtime starts"),
-    ("outputs", "a_test_with_a_baseline_passes_with_exactly_its_leaks", "`run_test` compares the report with the baseline"),
-    ("paused", "tasks_in_the_grace_may_sleep", "its task outlives main, and ends in the grace: that is what it is about"),
+    (
+        "outputs",
+        "a_test_with_a_baseline_passes_with_exactly_its_leaks",
+        "`run_test` compares the report with the baseline",
+    ),
+    (
+        "paused",
+        "tasks_in_the_grace_may_sleep",
+        "its task outlives main, and ends in the grace: that is what it is about",
+    ),
     (
         "programs",
         "the_grace_of_what_is_forgotten_in_a_body_ends_though_the_scope_has_ended",
         "forgets scopes for good, with what they hold",
     ),
-    ("simulation", "timers_of_one_moment_are_told_in_any_order", "500 schedules of one scope, which has ended"),
+    (
+        "simulation",
+        "timers_of_one_moment_are_told_in_any_order",
+        "500 schedules of one scope, which has ended",
+    ),
     ("simulation", "a_test_without_an_end_fails_after_so_many_steps", "`run_test` looks"),
     ("time", "advance_needs_a_paused_clock", "a panic is expected"),
     ("tokio_compat", "a_test_that_hangs_is_still_found_out_when_tokio_is_idle", "`run_test` looks"),
@@ -83,7 +104,8 @@ fn whoever_builds_a_runtime_looks_at_its_report() {
         "-> Runtime",
     ];
     let mut wrong = Vec::new();
-    let mut unused: BTreeSet<(&str, &str)> = EXCEPTIONS.iter().map(|(file, name, _)| (*file, *name)).collect();
+    let mut unused: BTreeSet<(&str, &str)> =
+        EXCEPTIONS.iter().map(|(file, name, _)| (*file, *name)).collect();
     let mut builders = 0;
     for path in sources("tests/tests") {
         let file = path.strip_prefix(root().join("tests/tests")).expect("below").with_extension("");
@@ -105,7 +127,10 @@ fn whoever_builds_a_runtime_looks_at_its_report() {
                 unused.retain(|exception| *exception != (file, name));
             }
             if looks == excepted {
-                wrong.push(format!("{file}::{name}: {}", if looks { "is no exception" } else { "looks at no report" }));
+                wrong.push(format!(
+                    "{file}::{name}: {}",
+                    if looks { "is no exception" } else { "looks at no report" }
+                ));
             }
         }
     }
@@ -133,7 +158,9 @@ fn named(text: &str) -> Vec<String> {
 /// What of `name` does not exist; `None` if all does, or if it is no name of ours.
 fn missing(name: &str, all_sources: &str) -> Option<String> {
     let root = root();
-    let is_name = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let is_name = |word: &str| {
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
     // A test by its file and name.
     if let Some((file, test)) = name.split_once("::") {
         if is_name(file) && is_name(test) {
@@ -145,7 +172,9 @@ fn missing(name: &str, all_sources: &str) -> Option<String> {
     }
     let words: Vec<&str> = name.split_whitespace().collect();
     let is_path = |word: &str| {
-        ["ci/", ".ci/", "loom-tests/", "docs/", "tests/", "soak/", "benches/"].iter().any(|dir| word.starts_with(dir))
+        ["ci/", ".ci/", "loom-tests/", "docs/", "tests/", "soak/", "benches/"]
+            .iter()
+            .any(|dir| word.starts_with(dir))
     };
     for word in &words {
         if is_path(word) && !word.contains("::") && !root.join(word).exists() {
@@ -164,7 +193,10 @@ fn missing(name: &str, all_sources: &str) -> Option<String> {
         let there = match pair[0] {
             "--test" => exists(&["tests/tests", "soak/tests", "loom-tests/tests"]),
             "--bench" => exists(&["benches/benches"]),
-            "-p" => ["leakfree", "leakfree-tests", "leakfree-soak", "leakfree-benches", "leakfree-loom-tests"].contains(&pair[1]),
+            "-p" => {
+                ["leakfree", "leakfree-tests", "leakfree-soak", "leakfree-benches", "leakfree-loom-tests"]
+                    .contains(&pair[1])
+            }
             _ => true,
         };
         if !there {
@@ -190,7 +222,12 @@ fn what_the_documents_name_exists() {
         assert!(wrong.is_empty(), "{document}:\n{}", wrong.join("\n"));
     }
     // And it finds out.
-    for wrong in ["faults::there_is_no_such_test", "ci/nothing 3", "LEAKFREE_NOTHING=1 cargo test", "cargo test --test nothing"] {
+    for wrong in [
+        "faults::there_is_no_such_test",
+        "ci/nothing 3",
+        "LEAKFREE_NOTHING=1 cargo test",
+        "cargo test --test nothing",
+    ] {
         assert!(missing(wrong, &all_sources).is_some(), "{wrong}");
     }
 }
@@ -199,12 +236,16 @@ fn what_the_documents_name_exists() {
 #[test]
 fn every_row_of_trust_has_a_figure_a_command_and_a_date() {
     let text = read(&root().join("docs/TRUST.md"));
-    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise")).collect();
+    let rows: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise")).collect();
     assert!(rows.len() >= 15, "{} rows", rows.len());
     for row in rows {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
         let [_, promised, measured, command, date] = cells[..] else { panic!("five cells: {row}") };
-        assert!(!promised.is_empty() && measured.bytes().any(|byte| byte.is_ascii_digit()), "no figure: {row}");
+        assert!(
+            !promised.is_empty() && measured.bytes().any(|byte| byte.is_ascii_digit()),
+            "no figure: {row}"
+        );
         assert!(command.contains('`'), "no command: {row}");
         let is_date = date.len() == 10 && date.split('-').count() == 3;
         assert!(is_date || date == "not run", "no date: {row}");
