@@ -81,7 +81,7 @@ fn native_stacks() {
     };
     for task in tasks.flatten() {
         let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
-        eprintln!("thread {} {}: {}", task.file_name().display(), read("comm").trim(), read("wchan"));
+        eprintln!("thread {} {}: {}", task.file_name().to_string_lossy(), read("comm").trim(), read("wchan"));
         eprint!("{}", read("stack"));
     }
 }

@@ -195,7 +195,7 @@ mod tests {
     fn a_walk_in_batches_sees_each_element_that_stays_once() {
         let mut list = List::default();
         let nodes: Vec<_> = (0..10).map(node).collect();
-        // SAFETY: leaked nodes live for ever; removed ones are in the list.
+        // SAFETY: leaked nodes live until they are freed at the end; removed ones are in the list.
         unsafe {
             for &n in &nodes {
                 list.push_front(n);
@@ -207,12 +207,17 @@ mod tests {
             assert_eq!(seen_a, [9, 8, 7]);
             list.remove(nodes[8]);
             list.remove(nodes[5]);
-            list.push_front(node(99));
+            let late = node(99);
+            list.push_front(late);
             while list.walk(&mut a, 2, |n| seen_a.push(value(n))) {}
             while list.walk(&mut b, 1, |n| seen_b.push(value(n))) {}
             assert_eq!(seen_a, [9, 8, 7, 6, 4, 3, 2, 1, 0]);
             assert_eq!(seen_b, [9, 8, 7, 6, 4, 3, 2, 1, 0]);
             assert_eq!(list.len(), 9);
+            drop(list);
+            for node in nodes.into_iter().chain([late]) {
+                drop(Box::from_raw(node.cast::<Node>().as_ptr()));
+            }
         }
     }
 }
