@@ -20,7 +20,8 @@ const WAITS_MAX: usize = 16;
 
 /// Poll numbers leave room for the place of a wait.
 const POLL: u64 = WAITS_MAX as u64;
-/// A thread takes poll numbers in ranges of two to the power of this: some hours of polls. After 65,536 ranges they begin anew.
+/// A thread takes poll numbers in ranges of two to the power of this, of [`POLL`] numbers a poll: days of polls. After 65,536 ranges they
+/// begin anew.
 const RANGE: u32 = 48;
 
 /// How many operations of ours may be ready at once in one poll, before the task has to let others run.

@@ -1,7 +1,7 @@
 //! The record of a task: what a report will want to know, in words that the scheduler writes anyway.
 //!
-//! Everything that `--cfg leakfree_norecord` removes is removed in this file, so that the price of
-//! recording, footprint included, can be measured. Only benchmarks set it.
+//! `--cfg leakfree_norecord` removes it, so that the price of recording, footprint included, can be measured; with it go the notes
+//! of waits (`frame`), the holders of locks (`facts`) and the users of channels (`channel_facts`). Only benchmarks set it.
 //!
 //! **Who writes.** The runner alone, with plain stores, but for `id`, `spawned_at` and `born`, which never
 //! change. **Who reads.** A snapshot, at any time: [`Record::read`] is the reader's half of a seqlock whose
