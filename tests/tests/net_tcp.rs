@@ -54,6 +54,50 @@ async fn a_half_open_connection_still_works_the_other_way() {
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
 }
 
+/// A read that fills a part of its buffer has taken all there was, and the next one waits without asking: neither what comes meanwhile
+/// nor the end may be missed.
+#[leakfree::test(workers = 2)]
+async fn after_a_short_read_nothing_is_missed() {
+    leakfree::scope(async |s| {
+        for connection in 0..64_usize {
+            let (a, b) = pair().await;
+            let sizes = (0..200).map(move |n| 1 + (n * 37 + connection * 101) % 1500);
+            let total: usize = sizes.clone().sum();
+            s.spawn(async move {
+                for (n, size) in sizes.enumerate() {
+                    b.write_all(&vec![n as u8; size]).await.unwrap();
+                    if (n + connection) % 3 == 0 {
+                        leakfree::task::yield_now().await;
+                    }
+                }
+                // The end comes together with the last bytes, or right behind them.
+            });
+            s.spawn(async move {
+                let mut room = vec![0; 4096];
+                let mut got = 0;
+                loop {
+                    // Now this way, now that; the whole buffer is never there at once.
+                    let n = match got % 3 {
+                        0 => a.read(&mut room).await.unwrap(),
+                        1 => a.read_vectored(&mut [IoSliceMut::new(&mut room)]).await.unwrap(),
+                        _ if total - got >= 100 => {
+                            a.read_exact(&mut room[..100]).await.unwrap();
+                            100
+                        }
+                        _ => a.read(&mut room).await.unwrap(),
+                    };
+                    if n == 0 {
+                        break;
+                    }
+                    got += n;
+                }
+                assert_eq!(got, total);
+            });
+        }
+    })
+    .await;
+}
+
 #[leakfree::test(workers = 2)]
 async fn a_reset_is_an_error_for_who_reads_and_who_writes() {
     let (a, b) = pair().await;

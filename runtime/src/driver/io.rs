@@ -66,7 +66,8 @@ impl ScheduledIo {
     }
 
     /// Tries `operation`; if it would block, registers the waker that `register` makes, unless the source became
-    /// ready meanwhile.
+    /// ready meanwhile. An operation that is done may say that it has drained the source: that nothing is left in that direction until
+    /// the kernel reports more.
     pub(crate) fn poll<T>(
         &self,
         cx: &Context<'_>,
@@ -74,17 +75,21 @@ impl ScheduledIo {
         place: &mut Place,
         register: fn(&Context<'_>) -> Waker,
         will_wake: fn(&Waker, &Context<'_>) -> bool,
-        mut operation: impl FnMut() -> io::Result<T>,
+        mut operation: impl FnMut(&mut bool) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         loop {
             let seen = self.readiness.load();
             if seen.is_ready(direction) {
-                match operation() {
+                let mut drained = false;
+                match operation(&mut drained) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.readiness.clear(seen, direction);
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     done => {
+                        if drained {
+                            self.readiness.clear(seen, direction);
+                        }
                         self.release(direction, place);
                         return Poll::Ready(done);
                     }

@@ -7,7 +7,7 @@
 //! | event                         | bits            | tick |
 //! |-------------------------------|-----------------|------|
 //! | the kernel reports readiness  | those reported are set | + 1 |
-//! | an operation met `WouldBlock` | its own is cleared, if the tick is the one it read before the operation | same |
+//! | an operation met `WouldBlock`, or took the last there was | its own is cleared, if the tick is the one it read before the operation | same |
 //!
 //! Registration is edge-triggered: an edge that comes between the operation and the clearing must not be
 //! cleared away, and the tick tells. Closed bits are never cleared.
@@ -83,7 +83,7 @@ impl Readiness {
         let _ = self.0.fetch_update(AcqRel, Acquire, |word| Some((word | bits).wrapping_add(TICK)));
     }
 
-    /// The operation met `WouldBlock` after it had seen `seen`.
+    /// The operation met `WouldBlock`, or took the last there was, after it had seen `seen`.
     pub(crate) fn clear(&self, seen: Seen, direction: Direction) {
         let _ = self.0.fetch_update(AcqRel, Acquire, |word| {
             (word / TICK == seen.0 / TICK).then_some(word & !direction.clearable())

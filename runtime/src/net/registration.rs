@@ -71,7 +71,7 @@ impl<S: Source> Registration<S> {
         cx: &Context<'_>,
         direction: Direction,
         place: &mut Place,
-        operation: impl FnMut() -> io::Result<T>,
+        operation: impl FnMut(&mut bool) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         self.io.poll(cx, direction, place, waker::register, waker::will_wake, operation)
     }
@@ -84,11 +84,22 @@ impl<S: Source> Registration<S> {
         reason: WaitReason,
         mut operation: impl FnMut(&S) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
+        self.poll_draining(cx, reason, |source, _| operation(source))
+    }
+
+    /// The same; the operation may say that it has drained the source.
+    #[track_caller]
+    pub(crate) fn poll_draining<T>(
+        &self,
+        cx: &Context<'_>,
+        reason: WaitReason,
+        mut operation: impl FnMut(&S, &mut bool) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
         ready!(wait::proceed_detached(cx));
         let direction = direction(reason);
         let mut places = self.polled.lock().unwrap_or_else(|e| e.into_inner());
         let place = &mut places[usize::from(direction == Direction::Write)];
-        let polled = self.poll(cx, direction, place, || operation(&self.source));
+        let polled = self.poll(cx, direction, place, |drained| operation(&self.source, drained));
         drop(places);
         match polled {
             Poll::Pending => {
@@ -107,7 +118,7 @@ impl<S: Source> Registration<S> {
         mut operation: impl FnMut(&S) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         let mut places = self.polled.lock().unwrap_or_else(|e| e.into_inner());
-        self.poll(cx, Direction::Write, &mut places[1], || operation(&self.source))
+        self.poll(cx, Direction::Write, &mut places[1], |_| operation(&self.source))
     }
 
     /// Tries `operation` once, without waiting. If it would block, who waits for readiness next waits for news of it.
@@ -147,11 +158,24 @@ impl<S: Source> Registration<S> {
 
     /// A future that tries `operation` until it does not block, at the caller's location.
     #[track_caller]
-    pub(crate) fn operation<T, F>(&self, reason: WaitReason, operation: F) -> Operation<'_, S, F>
+    pub(crate) fn operation<T, F>(
+        &self,
+        reason: WaitReason,
+        operation: F,
+    ) -> Operation<'_, S, impl FnMut(&S, &mut bool) -> io::Result<T> + use<T, S, F>>
     where
         F: FnMut(&S) -> io::Result<T>,
     {
         self.operation_at(reason, Location::caller(), operation)
+    }
+
+    /// The same; the operation may say that it has drained the source.
+    #[track_caller]
+    pub(crate) fn draining<T, F>(&self, reason: WaitReason, operation: F) -> Operation<'_, S, F>
+    where
+        F: FnMut(&S, &mut bool) -> io::Result<T>,
+    {
+        Operation { waiting: self.wait(reason), operation }
     }
 
     /// The same, at a location found elsewhere.
@@ -159,12 +183,15 @@ impl<S: Source> Registration<S> {
         &self,
         reason: WaitReason,
         site: &'static Location<'static>,
-        operation: F,
-    ) -> Operation<'_, S, F>
+        mut operation: F,
+    ) -> Operation<'_, S, impl FnMut(&S, &mut bool) -> io::Result<T> + use<T, S, F>>
     where
         F: FnMut(&S) -> io::Result<T>,
     {
-        Operation { waiting: self.wait_at(reason, site), operation }
+        Operation {
+            waiting: self.wait_at(reason, site),
+            operation: move |source: &S, _: &mut bool| operation(source),
+        }
     }
 }
 
@@ -212,10 +239,20 @@ impl<'a, S: Source> Waiting<'a, S> {
         cx: &Context<'_>,
         mut operation: impl FnMut(&S) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
+        self.poll_draining(cx, |source, _| operation(source))
+    }
+
+    /// The same; the operation may say that it has drained the source.
+    fn poll_draining<T>(
+        &mut self,
+        cx: &Context<'_>,
+        mut operation: impl FnMut(&S, &mut bool) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
         ready!(self.leaf.proceed(cx));
         let direction = direction(self.leaf.reason());
         let source = &self.registration.source;
-        let polled = self.registration.poll(cx, direction, &mut self.place, || operation(source));
+        let polled =
+            self.registration.poll(cx, direction, &mut self.place, |drained| operation(source, drained));
         match polled {
             Poll::Ready(_) => self.leaf.ready(),
             Poll::Pending => self.leaf.pending(cx),
@@ -244,12 +281,12 @@ pub(crate) struct Operation<'a, S: Source, F> {
 
 impl<S: Source, F> Unpin for Operation<'_, S, F> {}
 
-impl<T, S: Source, F: FnMut(&S) -> io::Result<T>> Future for Operation<'_, S, F> {
+impl<T, S: Source, F: FnMut(&S, &mut bool) -> io::Result<T>> Future for Operation<'_, S, F> {
     type Output = io::Result<T>;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let Operation { waiting, operation } = &mut *self;
-        waiting.poll(cx, operation)
+        waiting.poll_draining(cx, operation)
     }
 }

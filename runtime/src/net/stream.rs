@@ -4,12 +4,47 @@
 
 use std::io::{self, Read, Write};
 
+/// A socket that can be read.
+pub(super) trait Socket {
+    /// Whether a read that fills only a part of its buffer has taken all there was, so that asking for more would be a system call for
+    /// nothing (epoll(7), "Questions and answers", 9). Not so of a Unix socket: a read ends where descriptors were sent along.
+    const SHORT_DRAINS: bool;
+}
+
+impl Socket for mio::net::TcpStream {
+    const SHORT_DRAINS: bool = true;
+}
+
+impl Socket for mio::net::UnixStream {
+    const SHORT_DRAINS: bool = false;
+}
+
+/// One read, into room for so many bytes.
+pub(super) fn read_once<S: Socket>(
+    socket: &S,
+    room: usize,
+    drained: &mut bool,
+    read: impl FnOnce(&S) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let n = read(socket)?;
+    *drained = S::SHORT_DRAINS && 0 < n && n < room;
+    Ok(n)
+}
+
 /// Reads until the buffer is full; what has been read is counted in `filled`.
-pub(super) fn read_full(mut from: impl Read, buf: &mut [u8], filled: &mut usize) -> io::Result<()> {
+pub(super) fn read_full<S: Socket>(socket: &S, buf: &mut [u8], filled: &mut usize) -> io::Result<()>
+where
+    for<'a> &'a S: Read,
+{
     while *filled < buf.len() {
-        match from.read(&mut buf[*filled..])? {
+        let rest = &mut buf[*filled..];
+        let (room, mut drained) = (rest.len(), false);
+        match read_once(socket, room, &mut drained, |mut socket| socket.read(rest))? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             n => *filled += n,
+        }
+        if drained {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
     }
     Ok(())
@@ -39,7 +74,7 @@ macro_rules! stream {
         use crate::io::traits::{PollRead, PollWrite, impl_async_read, impl_async_write};
         use crate::net::ready::{Interest, Ready, ready_methods};
         use crate::net::registration::Registration;
-        use crate::net::stream::{read_full, write_full};
+        use crate::net::stream::{read_full, read_once, write_full};
         use crate::task::wait::WaitReason;
 
         impl $stream {
@@ -79,7 +114,9 @@ macro_rules! stream {
             /// Cancel safe: dropped before it is ready, it has read nothing.
             #[track_caller]
             pub fn read<'a>(&'a self, buf: &'a mut [u8]) -> impl Future<Output = io::Result<usize>> + Send + 'a {
-                self.registration.operation(WaitReason::$read, |mut socket| socket.read(buf))
+                self.registration.draining(WaitReason::$read, |socket, drained| {
+                    read_once(socket, buf.len(), drained, |mut socket| socket.read(buf))
+                })
             }
 
             /// As [`read`](Self::read), into one buffer after the other.
@@ -94,7 +131,10 @@ macro_rules! stream {
                 &'a self,
                 bufs: &'a mut [IoSliceMut<'a>],
             ) -> impl Future<Output = io::Result<usize>> + Send + 'a {
-                self.registration.operation(WaitReason::$read, |mut socket| socket.read_vectored(bufs))
+                self.registration.draining(WaitReason::$read, |socket, drained| {
+                    let room = bufs.iter().map(|buf| buf.len()).sum();
+                    read_once(socket, room, drained, |mut socket| socket.read_vectored(bufs))
+                })
             }
 
             /// Reads as many bytes as `buf` holds.
@@ -196,7 +236,9 @@ macro_rules! stream {
 
             #[track_caller]
             fn poll_read_one(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-                self.registration.poll_shared(cx, WaitReason::$read, |mut socket| socket.read(buf))
+                self.registration.poll_draining(cx, WaitReason::$read, |socket, drained| {
+                    read_once(socket, buf.len(), drained, |mut socket| socket.read(buf))
+                })
             }
 
             #[track_caller]
@@ -205,7 +247,10 @@ macro_rules! stream {
                 cx: &mut Context<'_>,
                 bufs: &mut [IoSliceMut<'_>],
             ) -> Poll<io::Result<usize>> {
-                self.registration.poll_shared(cx, WaitReason::$read, |mut socket| socket.read_vectored(bufs))
+                self.registration.poll_draining(cx, WaitReason::$read, |socket, drained| {
+                    let room = bufs.iter().map(|buf| buf.len()).sum();
+                    read_once(socket, room, drained, |mut socket| socket.read_vectored(bufs))
+                })
             }
 
             #[track_caller]

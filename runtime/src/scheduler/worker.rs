@@ -319,18 +319,19 @@ impl Worker {
         if searching.is_none() {
             self.fetch_events();
         }
-        let found = self.has_own()
-            || self.steal_injected().or_else(|| self.search(searching)).is_some_and(|task| {
-                self.queue.push(task);
-                true
-            });
-        if !found {
+        let has_own = self.has_own();
+        let taken = if has_own { None } else { self.steal_injected().or_else(|| self.search(searching)) };
+        if !has_own && taken.is_none() {
             return Look::Nothing;
         }
         if let Some(searching) = searching.take() {
+            // What is in our hands is no backlog: we run it next.
             if self.shared.idle.end_search(searching) && self.shared.has_backlog() {
                 self.wake_another();
             }
+        }
+        if let Some(task) = taken {
+            self.queue.push(task);
         }
         Look::Work
     }
