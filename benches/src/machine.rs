@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -10,6 +11,12 @@ use nix::unistd::{SysconfVar, sysconf};
 /// The kernel's process clock counts nanoseconds, where `getrusage` may count ticks.
 pub fn process_cpu() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// How often a thread of this process has gone to sleep so far: for want of work, or for a lock that another one had.
+pub fn sleeps() -> u64 {
+    let usage = getrusage(UsageWho::RUSAGE_SELF);
+    usage.map_or(0, |usage| u64::try_from(usage.voluntary_context_switches()).unwrap_or(0))
 }
 
 /// Bytes of this process in memory; 0 where there is no `/proc`.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::counting::allocated;
-use crate::machine::process_cpu;
+use crate::machine::{self, process_cpu};
 
 /// How a workload is to be run.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -35,7 +35,8 @@ pub enum Extent {
 /// Steps before those that are counted.
 pub const WARM_STEPS: u64 = 3;
 
-/// What is measured, with its heading. `wall`, `cpu`, `allocs` and `bytes` are per operation.
+/// What is measured, with its heading. `wall`, `cpu`, `allocs` and `bytes` are per operation; `ops` has no
+/// heading: how many there were.
 pub const FIGURES: &[(&str, &str)] = &[
     ("wall", "Wall time, ns per operation"),
     ("cpu", "CPU time of all threads, ns per operation"),
@@ -46,6 +47,7 @@ pub const FIGURES: &[(&str, &str)] = &[
     ("retained", "Heap bytes still in use per task that has ended"),
     ("allocs", "Allocations per operation"),
     ("bytes", "Bytes allocated per operation"),
+    ("switches", "Times a thread went to sleep, per 1,000 operations"),
 ];
 
 /// What a child has measured: figures by name, see [`FIGURES`].
@@ -69,17 +71,20 @@ pub fn measure_after(plan: &Plan, ops: usize, mut step: impl FnMut(), warm: impl
         steps += 1;
     }
     warm();
-    let (memory, cpu, start) = (allocated(), process_cpu(), Instant::now());
+    let (memory, sleeps, cpu, start) = (allocated(), machine::sleeps(), process_cpu(), Instant::now());
     let mut steps = 0;
     while steps == 0 || !enough(steps, start, plan.extent, false) {
         step();
         steps += 1;
     }
     let (wall, cpu, later) = (start.elapsed(), process_cpu().saturating_sub(cpu), allocated());
+    let slept = machine::sleeps().saturating_sub(sleeps);
     let ops = (steps * ops as u64) as f64;
     let mut measured = Measured::default();
     measured.set("wall", wall.as_nanos() as f64 / ops);
     measured.set("cpu", cpu.as_nanos() as f64 / ops);
+    measured.set("switches", slept as f64 * 1_000.0 / ops);
+    measured.set("ops", ops);
     if later.calls > 0 {
         measured.set("allocs", (later.calls - memory.calls) as f64 / ops);
         measured.set("bytes", (later.bytes - memory.bytes) as f64 / ops);

@@ -69,7 +69,7 @@ impl Row {
     }
 
     /// The line of a table; `None` if nobody has such a figure.
-    fn line(&self, figure: &str) -> Option<String> {
+    fn line(&self, figure: &str, names: &[&str]) -> Option<String> {
         let spreads: Vec<Option<Spread>> =
             self.results.iter().map(|results| results.spread(figure)).collect();
         spreads.iter().flatten().next()?;
@@ -82,7 +82,15 @@ impl Row {
             };
             let _ = write!(line, " | {text}");
         }
-        let _ = writeln!(line, " | {} |", self.to_best(figure, &spreads).unwrap_or_default());
+        let _ = write!(line, " | {}", self.to_best(figure, &spreads).unwrap_or_default());
+        if names.iter().any(|name| !distributes(name)) {
+            let mut spreads = spreads;
+            for (spread, name) in spreads.iter_mut().zip(names) {
+                *spread = spread.filter(|_| distributes(name));
+            }
+            let _ = write!(line, " | {}", self.to_best(figure, &spreads).unwrap_or_default());
+        }
+        line.push_str(" |\n");
         Some(line)
     }
 
@@ -96,6 +104,11 @@ impl Row {
         }
         Some(format!("{:.2} ({:.2} .. {:.2})", ratio.median, ratio.min, ratio.max))
     }
+}
+
+/// As the peer says; a contender that is no peer is one of ours.
+fn distributes(name: &str) -> bool {
+    peers::find(name).is_none_or(|peer| peer.distributes)
 }
 
 fn number(value: f64) -> String {
@@ -146,14 +159,18 @@ impl Report<'_> {
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::new();
         for (figure, heading) in FIGURES {
-            let lines: Vec<String> = self.rows.iter().filter_map(|row| row.line(figure)).collect();
+            let lines: Vec<String> =
+                self.rows.iter().filter_map(|row| row.line(figure, self.names)).collect();
             if lines.is_empty() {
                 continue;
             }
             let columns = self.names.join(" | ");
-            let _ =
-                writeln!(text, "### {heading}\n\n| workload | {columns} | {} / best other |", self.names[0]);
-            let _ = writeln!(text, "|---|{}---|", "---|".repeat(self.names.len()));
+            let mut ratios = vec![format!("{} / best other", self.names[0])];
+            if self.names.iter().any(|name| !distributes(name)) {
+                ratios.push("/ best that wakes siblings".to_string());
+            }
+            let _ = writeln!(text, "### {heading}\n\n| workload | {columns} | {} |", ratios.join(" | "));
+            let _ = writeln!(text, "|---|{}", "---|".repeat(self.names.len() + ratios.len()));
             let _ = writeln!(text, "{}", lines.concat());
         }
         text + &self.notes()

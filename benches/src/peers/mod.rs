@@ -31,6 +31,8 @@ pub struct Peer {
     pub note: &'static str,
     /// Whether it runs without being named.
     pub default: bool,
+    /// Whether a task that a worker makes runnable can bring a sleeping sibling to its help.
+    pub distributes: bool,
     /// Runs a workload; `None` if this peer has no such one.
     pub run: fn(workload: &str, plan: &Plan) -> Option<Measured>,
 }
@@ -38,15 +40,28 @@ pub struct Peer {
 /// The first is the one that the others are compared with.
 pub const ALL: &[Peer] = &[
     #[cfg(feature = "leakfree")]
-    Peer { name: "leakfree", note: "everything recorded", default: true, run: leakfree::workloads::run },
+    Peer {
+        name: "leakfree",
+        note: "everything recorded",
+        default: true,
+        distributes: true,
+        run: leakfree::workloads::run,
+    },
     #[cfg(feature = "tokio")]
-    Peer { name: "tokio", note: "multi-thread", default: true, run: tokio::workloads::run },
+    Peer {
+        name: "tokio",
+        note: "multi-thread",
+        default: true,
+        distributes: true,
+        run: tokio::workloads::run,
+    },
     #[cfg(feature = "smol")]
     Peer {
         name: "smol",
         note: "async_executor::Executor, run by threads in async_io::block_on; async-net, async-channel, async-lock; \
                oneshot of futures",
         default: true,
+        distributes: true,
         run: smol::workloads::run,
     },
     #[cfg(feature = "smol")]
@@ -54,6 +69,7 @@ pub const ALL: &[Peer] = &[
         name: "smol-static",
         note: "async_executor::StaticExecutor, else as smol; keeps no registry of tasks",
         default: true,
+        distributes: true,
         run: smol_static::workloads::run,
     },
     #[cfg(feature = "smol")]
@@ -62,6 +78,7 @@ pub const ALL: &[Peer] = &[
         note: "has no channels, locks, timers or sockets of its own: those of smol; a push does not wake a sibling worker; \
                no registry; one worker per core",
         default: true,
+        distributes: false,
         run: smolscale::workloads::run,
     },
     #[cfg(feature = "instruments")]
@@ -69,6 +86,7 @@ pub const ALL: &[Peer] = &[
         name: "tokio-metrics",
         note: "tokio, each task under a TaskMonitor",
         default: false,
+        distributes: true,
         run: tokio_metrics::workloads::run,
     },
     #[cfg(feature = "instruments")]
@@ -76,6 +94,7 @@ pub const ALL: &[Peer] = &[
         name: "await-tree",
         note: "tokio, each task a registered tree, a span around each join and yield",
         default: false,
+        distributes: true,
         run: await_tree::workloads::run,
     },
 ];

@@ -10,13 +10,13 @@ use leakfree_benches::peers;
 use crate::deterministic;
 
 /// Steps of the shorter and of the longer run; what start and end take is in both.
-const STEPS: (u64, u64) = (1, 3);
+pub(crate) const STEPS: (u64, u64) = (1, 3);
 
 /// Operations in a step are told by the ratio of the figures: a step's wall time is none of ours.
-struct Subject {
-    name: String,
-    program: PathBuf,
-    peer: &'static str,
+pub(crate) struct Subject {
+    pub(crate) name: String,
+    pub(crate) program: PathBuf,
+    pub(crate) peer: &'static str,
 }
 
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-fn parse(args: &[String]) -> Result<(Vec<Subject>, Vec<String>), String> {
+pub(crate) fn parse(args: &[String]) -> Result<(Vec<Subject>, Vec<String>), String> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     let (mut names, mut only, mut against) = (vec!["leakfree".to_string()], Vec::new(), None);
     let mut args = args.iter();

@@ -4,11 +4,13 @@
 //! - `counts gate`: compares leakfree with `gate.txt`, and fails if it costs more than is said there. `counts gate --bless` writes it.
 //! - `counts instructions [--peers A,B] [--only WORKLOAD]... [--against PROGRAM]`: a table of instructions per operation; `PROGRAM` is
 //!   this program, built in another way.
+//! - `counts locked`, with the same options: locked instructions per operation, and where they are.
 //!
 //! `cargo run --release -p leakfree-benches --bin counts -- gate`
 
 mod gate;
 mod instructions;
+mod locked;
 
 use std::process::ExitCode;
 
@@ -28,7 +30,9 @@ fn main() -> ExitCode {
     let result = match args.split_first() {
         Some((mode, rest)) if mode == "gate" => gate::run(rest),
         Some((mode, rest)) if mode == "instructions" => instructions::run(rest),
-        _ => Err("counts gate [--bless], or counts instructions [OPTIONS]; see src/bin/counts".to_string()),
+        Some((mode, rest)) if mode == "locked" => locked::run(rest),
+        _ => Err("counts gate [--bless], counts instructions [OPTIONS], counts locked [OPTIONS]; see src/bin/counts"
+            .to_string()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
