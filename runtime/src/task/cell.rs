@@ -24,6 +24,7 @@ use super::state::{OnComplete, OnPollEnd, PollStart};
 use super::trace::{self, Traced};
 use super::wait::Wait;
 use super::waker::{self, PackedWaker};
+use crate::loom::sync::atomic::Ordering::Relaxed;
 use crate::report::snapshot::TaskKind;
 
 /// The file whose locations are the runtime's own: it polls the futures that were spawned.
@@ -218,6 +219,9 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
                 // Polled behind a shield that is gone now: dropped in the next turn.
                 Ok(Poll::Pending) if entered.yielded() || start.drop && !is_shielded(header) => {
                     trace::parks(header);
+                    if entered.registered() {
+                        header.state.count_spare();
+                    }
                     drop(entered);
                     // (I2) no wake was taken away, so the `Runnable` is still ours to hand on.
                     // SAFETY: as said.
@@ -252,6 +256,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
         header.record.start_poll();
         return park::<O>(ptr, owner, start, entered);
     }
+    let registered = entered.registered();
     drop(entered);
     // SAFETY: (I2) the output is stored.
     let outcome = match unsafe { &*(*slot).output } {
@@ -267,7 +272,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
         owner.unlink(ptr);
     }
     // SAFETY: (I2) given up here.
-    let joiner = unsafe { complete(ptr) };
+    let joiner = unsafe { complete(ptr, registered) };
     owner.leave(outcome);
     // Last, for it may be code of the user's, which takes its time or panics; the task has completed all the same.
     let _ = catch(|| joiner.map(PackedWaker::wake_joiner));
@@ -326,12 +331,13 @@ fn park<O: Owner>(ptr: NonNull<Header>, owner: O, start: PollStart, entered: fra
         frame::Waits::One(wait) => header.record.park(frame::now_ms(), wait, usize::from(wait.is_some())),
         frame::Waits::Several => park_in_several(header, entered.waits()),
     }
+    let registered = entered.registered();
     drop(entered);
     if !header.is_linked() {
         heed(header, owner.link(ptr));
     }
     trace::parks(header);
-    match header.state.end_poll(start) {
+    match header.state.end_poll(start, registered) {
         OnPollEnd::Idle => {}
         OnPollEnd::Reschedule => {
             // SAFETY: (I2) `Reschedule` leaves us the `Runnable`.
@@ -360,26 +366,30 @@ fn park_in_several(header: &Header, waits: Vec<Wait>) {
 
 /// # Safety
 /// (I2) The caller gives its `Runnable` up; the output is stored. Returns the joiner to wake.
-unsafe fn complete(ptr: NonNull<Header>) -> Option<PackedWaker> {
+unsafe fn complete(ptr: NonNull<Header>, registered: bool) -> Option<PackedWaker> {
     // SAFETY: (I2) alive at least until the word is told.
     let header = unsafe { ptr.as_ref() };
     let mut has_output = true;
+    let mut joiner = ptr::null_mut();
     loop {
-        match header.state.complete(has_output) {
+        // Relaxed: the handle filled the slot before the word said so, which is acquired.
+        match header.state.complete(has_output, registered, || joiner = header.joiner.load(Relaxed)) {
             OnComplete::DropOutput => {
                 // SAFETY: (I3) no join handle: the output is the runner's.
                 let _ = catch(|| unsafe { (header.vtable.drop_output)(ptr) });
                 has_output = false;
             }
             OnComplete::Complete => return None,
+            // SAFETY: (I7) `JOINER` was set at completion, and what was seen is what the slot held then.
+            OnComplete::WakeSeen => return Some(unsafe { PackedWaker::from_raw(joiner) }),
             OnComplete::WakeJoiner => {
                 // SAFETY: (I7) `JOINER` was set at completion: the slot is ours.
-                let joiner = unsafe { (*header.joiner.get()).take() };
+                let joiner = unsafe { PackedWaker::from_raw(header.joiner.load(Relaxed)) };
                 if header.state.ref_dec() {
                     // SAFETY: (I4) the state word said so.
                     unsafe { raw::free(ptr) };
                 }
-                return joiner;
+                return Some(joiner);
             }
             OnComplete::Free => {
                 // SAFETY: (I4) as above.

@@ -37,6 +37,8 @@ pub(crate) struct Frame {
     /// The runtime clock of this thread's last turn, in milliseconds.
     now_ms: Cell<u64>,
     yielded: Cell<bool>,
+    /// The registration that is counted for the poll is taken: see `state`.
+    registered: Cell<bool>,
     /// Operations left in this poll.
     budget: Cell<u8>,
     /// The innermost scope whose body is being polled; owned and read by `scope`.
@@ -62,6 +64,7 @@ impl Frame {
             last_poll: Cell::new(0),
             now_ms: Cell::new(0),
             yielded: Cell::new(false),
+            registered: Cell::new(false),
             budget: Cell::new(UNCONSTRAINED),
             scope: Cell::new(ptr::null()),
             shielded: Cell::new(false),
@@ -132,6 +135,18 @@ pub(crate) fn set_now_ms(now_ms: u64) {
 /// The current poll yields: its task goes to the back of the run queue when it returns `Pending`.
 pub(crate) fn set_yielded() {
     with(|frame| frame.yielded.set(true));
+}
+
+/// Takes the registration that is counted for the current poll. False if it is taken.
+#[inline]
+pub(crate) fn take_registration() -> bool {
+    with(|frame| !frame.registered.replace(true)).unwrap_or(false)
+}
+
+/// A registration was given up by the current poll's task: it is the poll's again. False if the poll has one.
+#[inline]
+pub(crate) fn give_registration_back() -> bool {
+    with(|frame| frame.registered.replace(false)).unwrap_or(false)
 }
 
 /// Takes one operation off the poll's budget. False if nothing is left.
@@ -373,6 +388,7 @@ struct Outer {
     locals: usize,
     base: usize,
     yielded: bool,
+    registered: bool,
     budget: u8,
 }
 
@@ -384,6 +400,7 @@ pub(crate) fn enter(header: NonNull<Header>) -> Entered {
         frame.header.set(header.as_ptr());
         frame.poll.set(next_poll(frame));
         frame.yielded.set(false);
+        frame.registered.set(false);
         frame.budget.set(BUDGET);
         Entered { outer }
     })
@@ -413,6 +430,7 @@ impl Frame {
             locals: self.locals.replace(0),
             base: self.base.replace(self.len.get()),
             yielded: self.yielded.get(),
+            registered: self.registered.get(),
             budget: self.budget.get(),
         })
     }
@@ -426,6 +444,7 @@ impl Frame {
         self.arm.set(outer.arm);
         self.locals.set(outer.locals);
         self.yielded.set(outer.yielded);
+        self.registered.set(outer.registered);
         self.budget.set(outer.budget);
         self.base.set(outer.base);
     }
@@ -436,6 +455,12 @@ impl Entered {
     #[inline]
     pub(crate) fn yielded(&self) -> bool {
         with(|frame| frame.yielded.get()).unwrap_or(false)
+    }
+
+    /// The poll took the registration that was counted for it.
+    #[inline]
+    pub(crate) fn registered(&self) -> bool {
+        with(|frame| frame.registered.get()).unwrap_or(false)
     }
 
     /// The one wait that the poll left, if it left no more.

@@ -1,6 +1,5 @@
 //! The untyped front of every task.
 
-use std::cell::UnsafeCell;
 use std::panic::Location;
 use std::ptr;
 use std::sync::Arc;
@@ -15,7 +14,6 @@ use super::raw::{TaskRef, Vtable};
 use super::reason::CancelReason;
 use super::state::State;
 use super::wait::Wait;
-use super::waker::PackedWaker;
 use crate::loom::sync::atomic::AtomicPtr;
 use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire};
 use crate::loom::sync::{Mutex, MutexGuard};
@@ -83,8 +81,8 @@ pub(crate) struct Header {
     pub(crate) vtable: &'static Vtable,
     /// Place in the scope's list of children, under the list's lock.
     pub(crate) links: Links,
-    /// Owned as `state`'s `JOINER` flag says.
-    pub(crate) joiner: UnsafeCell<Option<PackedWaker>>,
+    /// A packed waker, or null. Owned as `state`'s `JOINER` flag says; written by the join handle alone.
+    pub(crate) joiner: AtomicPtr<u8>,
     extra: AtomicPtr<Mutex<Extra>>,
     /// The record, and the runner's note in it: `[list: 16 | 6 | has locals: 1 | linked: 1 | stage: 4 | kind: 4]`.
     pub(crate) record: Record,
@@ -105,7 +103,7 @@ impl Header {
             state: State::new(),
             vtable,
             links: Links::new(),
-            joiner: UnsafeCell::new(None),
+            joiner: AtomicPtr::new(ptr::null_mut()),
             extra: AtomicPtr::new(ptr::null_mut()),
             record: Record::new(spawned_at, now_ms, kind as u32),
         };

@@ -18,6 +18,7 @@ use super::reason::{CancelKind, CancelReason};
 use super::state::OnHandleDrop;
 use super::wait::{Leaf, Object, WaitReason};
 use super::waker::{self, PackedWaker};
+use crate::loom::sync::atomic::Ordering::Relaxed;
 
 /// Owns a task's result: await it to get that.
 ///
@@ -99,28 +100,31 @@ impl<T> JoinHandle<T> {
     /// Whether the task is complete; if not, it wakes `cx` when it is.
     #[inline]
     pub(crate) fn tell_end(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.header().state.load().is_complete() {
+        let state = self.header().state.load();
+        if state.is_complete() {
             return true;
         }
-        let waker = match self.take_joiner().map(PackedWaker::into_waker) {
-            Some(waker) if waker::will_wake(&waker, cx) => waker,
-            _ => waker::register(cx),
-        };
-        // SAFETY: (I7) `JOINER` is clear: we took it back, or it was never set, or the task is complete
-        // and then `set_joiner` says no. Only a completion under `JOINER` touches the slot.
-        unsafe {
-            let slot = self.header().joiner.get();
-            if self.header().state.load().is_complete() {
-                drop(waker);
-                true
-            } else {
-                *slot = Some(PackedWaker::new(waker));
-                !self.header().state.set_joiner() && {
-                    drop((*slot).take().map(PackedWaker::into_waker));
-                    true
-                }
+        let waker = if state.has_joiner() {
+            // Ours, and looked at only: the task may complete and fire it meanwhile.
+            if PackedWaker::is_of(self.header().joiner.load(Relaxed), cx) {
+                return false;
             }
+            match self.take_joiner().map(PackedWaker::into_waker) {
+                Some(waker) if waker::will_wake(&waker, cx) => waker,
+                _ => waker::register(cx),
+            }
+        } else {
+            waker::register(cx)
+        };
+        // (I7) `JOINER` is clear: we took it back, or it was never set, or the task is complete and then `set_joiner` says no.
+        let joiner = PackedWaker::new(waker).into_raw();
+        self.header().joiner.store(joiner, Relaxed);
+        if self.header().state.set_joiner() {
+            return false;
         }
+        // SAFETY: (I7) the slot stays ours, and nobody reads it any more.
+        drop(unsafe { PackedWaker::from_raw(joiner) }.into_waker());
+        true
     }
 
     #[inline]
@@ -149,8 +153,8 @@ impl<T> JoinHandle<T> {
         if !self.header().state.take_joiner() {
             return None;
         }
-        // SAFETY: (I7) `take_joiner` said yes.
-        unsafe { (*self.header().joiner.get()).take() }
+        // SAFETY: (I7) `take_joiner` said yes: the slot is filled, and ours.
+        Some(unsafe { PackedWaker::from_raw(self.header().joiner.load(Relaxed)) })
     }
 }
 
@@ -192,7 +196,7 @@ impl<T> Drop for JoinHandle<T> {
                 }
                 OnHandleDrop::DropJoiner => {
                     // SAFETY: (I7) the transition cleared `JOINER`, and (I1) gave us a reference.
-                    drop(unsafe { (*self.header().joiner.get()).take() }.map(PackedWaker::into_waker));
+                    drop(unsafe { PackedWaker::from_raw(self.header().joiner.load(Relaxed)) }.into_waker());
                     if self.header().state.ref_dec() {
                         // SAFETY: (I4) the state word said so.
                         unsafe { raw::free(self.header) };

@@ -21,7 +21,7 @@
 // | reference | counted in the state word as | may |
 // |---|---|---|
 // | `Runnable` | wakes > 0 | poll, drop the future, complete |
-// | `Waker`, registered in a queue of ours | own | wake |
+// | `Waker`, registered in a queue of ours | own, which has a spare one for the next poll | wake |
 // | `Waker`, any other | foreign | wake |
 // | `JoinHandle` | `JOIN_HANDLE` | take the output, abort |
 // | `TaskRef` | refs | look, cancel |
@@ -39,8 +39,8 @@
 // - **I5** `extra` is set at most once and lives as long as the header.
 // - **I6** The words of a record are written by the runner only, and a location word is null or a
 //   `&'static Location`.
-// - **I7** The joiner slot belongs to the join handle while `JOINER` is clear or after a `take_joiner`
-//   that said yes, and to the runner that completes the task while it is set.
+// - **I7** The joiner slot is written by the join handle, and only while `JOINER` is clear. What it holds belongs to the handle
+//   while `JOINER` is clear or after a `take_joiner` that said yes, and to the runner that completes the task while it is set.
 //
 // The task module knows no scheduler, scope or driver; it calls up through `hooks.rs`.
 

@@ -1,7 +1,7 @@
 //! The state word of a task: flags, references and both waker counts in one atomic `u64`.
 //!
 //! ```text
-//!  63        48 47        32 31      20 19      7 6        0
+//!  63        48 47        32 31      20 19      8 7        0
 //! |   wakes    |  foreign   |   own    |  refs   |  flags   |
 //! ```
 //!
@@ -21,7 +21,11 @@
 //! handle is the flag `JOIN_HANDLE`. The tree holds no reference: a task is unlinked before `COMPLETE`
 //! is set, and nothing frees a task that is not complete.
 //!
-//! **Unwakeable** is read off one load: not complete, not cancelled, wakes = own = foreign = 0. It becomes
+//! *own* is one more than there are registrations, until the task is complete: that one is in the hands of the next poll, whose first
+//! registration is counted already. The poll's end, which writes the word at any rate, puts another in its place. So *own* is exact
+//! whenever the task is idle, and a poll that registers once, as nearly all do that park, pays nothing for it.
+//!
+//! **Unwakeable** is read off one load: not complete, not cancelled, and no wakes, registrations or foreign wakers. It becomes
 //! true on two edges, [`State::end_poll`] and [`State::drop_waker`], and both *keep one wake* while the
 //! event is written down ([`OnPollEnd::Unwakeable`], [`OnWakerDrop::Unwakeable`]): the recorder is then in
 //! the place of a runner, so the task and its scope cannot go away under it. [`State::end_record`] gives
@@ -53,8 +57,10 @@ const STUCK: u64 = 1 << 5;
 /// An own registration was given up elsewhere than in a poll of the task, and not by a wake: its wait entry may still
 /// stand, so entries and registrations need not match any more. Never cleared.
 const ASTRAY: u64 = 1 << 6;
+/// The handle has taken a joiner back at least once. Never cleared.
+const REJOINED: u64 = 1 << 7;
 
-const REF: u64 = 1 << 7;
+const REF: u64 = 1 << 8;
 const OWN: u64 = 1 << 20;
 const FOREIGN: u64 = 1 << 32;
 const WAKE: u64 = 1 << 48;
@@ -153,7 +159,9 @@ pub(crate) enum OnComplete {
     DropOutput,
     /// Complete; others keep the memory. The runner must not touch the task again.
     Complete,
-    /// Complete, and the runner holds a reference: take the joiner, fire it, give the reference up.
+    /// Complete, and the joiner that was seen is the runner's to fire. The runner must not touch the task again.
+    WakeSeen,
+    /// Complete, and the runner holds a reference: take the joiner, give the reference up, fire the joiner.
     WakeJoiner,
     /// Complete and nothing keeps the memory: free it.
     Free,
@@ -190,8 +198,9 @@ impl Bits {
     pub(crate) fn is_dropping(self) -> bool {
         self.0 & DROP != 0
     }
+    /// Registrations, of an idle task.
     pub(crate) fn own(self) -> u32 {
-        ((self.0 & OWNS) / OWN) as u32
+        (((self.0 & OWNS) / OWN) as u32).saturating_sub(1)
     }
     pub(crate) fn foreign(self) -> u32 {
         ((self.0 & FOREIGNS) / FOREIGN) as u32
@@ -199,13 +208,18 @@ impl Bits {
     /// The theorem: parked, not cancelled, and no waker exists anywhere.
     #[inline]
     pub(crate) fn is_unwakeable(self) -> bool {
-        self.0 & (COMPLETE | CANCELLED | STUCK | WAKES | OWNS | FOREIGNS) == 0
+        self.0 & (COMPLETE | CANCELLED | STUCK | WAKES | OWNS | FOREIGNS) == OWN
     }
     /// The same of a task that was asked to end, while its grace runs.
     #[inline]
     fn is_stuck(self) -> bool {
         let word = self.0 & (COMPLETE | CANCELLED | DROP | STUCK | WAKES | OWNS | FOREIGNS);
-        word == CANCELLED
+        word == CANCELLED | OWN
+    }
+    /// The joiner slot is filled, and was when the task completed if it has.
+    #[inline]
+    pub(crate) fn has_joiner(self) -> bool {
+        self.0 & JOINER != 0
     }
     /// Entries and registrations need not match; see `ASTRAY`.
     pub(crate) fn is_astray(self) -> bool {
@@ -215,6 +229,11 @@ impl Bits {
     #[inline]
     fn is_free(self) -> bool {
         self.0 & COMPLETE != 0 && self.is_alone()
+    }
+    /// With a registration more, for the next poll. Where counts are void they are left as they are.
+    #[inline]
+    fn with_spare(self) -> u64 {
+        if self.0 & STUCK == 0 { self.0 + OWN } else { self.0 }
     }
     #[inline]
     fn is_alone(self) -> bool {
@@ -232,6 +251,7 @@ impl fmt::Debug for Bits {
             (JOINER, "joiner"),
             (STUCK, "stuck"),
             (ASTRAY, "astray"),
+            (REJOINED, "rejoined"),
         ]
         .into_iter()
         .filter_map(|(bit, name)| (self.0 & bit != 0).then_some(name))
@@ -254,7 +274,7 @@ impl State {
     /// A task that is scheduled and has a join handle.
     #[inline]
     pub(crate) fn new() -> State {
-        State(AtomicU64::new(WAKE | JOIN_HANDLE))
+        State(AtomicU64::new(WAKE | OWN | JOIN_HANDLE))
     }
 
     /// Acquire: pairs with the release of whoever made the state that is seen.
@@ -299,12 +319,13 @@ impl State {
         PollStart { wakes: bits & WAKES, drop: bits & DROP != 0 }
     }
 
-    /// A poll that began with `start` ended `Pending`.
+    /// A poll that began with `start` ended `Pending`. `registered`: it used up the registration that was counted for it.
     ///
     /// Release: the next runner, who acquires in `start_poll`, sees what this poll wrote.
     #[inline]
-    pub(crate) fn end_poll(&self, start: PollStart) -> OnPollEnd {
+    pub(crate) fn end_poll(&self, start: PollStart, registered: bool) -> OnPollEnd {
         self.update(|bits| {
+            let bits = if registered { Bits(bits).with_spare() } else { bits };
             let new = bits - start.wakes;
             if new & WAKES != 0 {
                 (OnPollEnd::Reschedule, Some(new))
@@ -318,6 +339,12 @@ impl State {
         })
     }
 
+    /// As the end of a poll does that `registered`, for one after which the runner keeps the `Runnable`.
+    #[cold]
+    pub(crate) fn count_spare(&self) {
+        self.update(|bits| ((), Some(Bits(bits).with_spare())));
+    }
+
     /// Gives back the wake that an `Unwakeable` edge kept. True if the task was cancelled meanwhile: the
     /// caller then owns the `Runnable` and must enqueue it.
     #[must_use]
@@ -326,19 +353,33 @@ impl State {
         prev & WAKES != WAKE
     }
 
-    /// The output is stored (or there is none to take); see [`OnComplete`].
+    /// The output is stored (or there is none to take); see [`OnComplete`]. `registered`: as in `end_poll`. `see_joiner` is
+    /// called to look into the joiner slot, and has seen the joiner if the answer is `WakeSeen`.
+    ///
+    /// The slot is looked into before the word is told, for the handle may free the task as soon as it is. The handle may
+    /// take the joiner back meanwhile, and even leave another; but then the word is never again what it was.
     #[inline]
-    pub(crate) fn complete(&self, has_output: bool) -> OnComplete {
+    pub(crate) fn complete(
+        &self,
+        has_output: bool,
+        registered: bool,
+        mut see_joiner: impl FnMut(),
+    ) -> OnComplete {
         self.update(|bits| {
             if bits & JOIN_HANDLE == 0 && has_output {
                 return (OnComplete::DropOutput, None);
             }
+            let bits = if registered || bits & STUCK != 0 { bits } else { bits - OWN };
             if Bits(bits).is_alone() {
                 // Unlinked, unowned, without wakers: nobody else can reach the word any more.
                 return (OnComplete::Free, None);
             }
             let new = bits | COMPLETE;
             if bits & JOINER != 0 {
+                if bits & REJOINED == 0 {
+                    see_joiner();
+                    return (OnComplete::WakeSeen, Some(new));
+                }
                 (OnComplete::WakeJoiner, Some(new + REF))
             } else {
                 (OnComplete::Complete, Some(new))
@@ -525,7 +566,7 @@ impl State {
             if bits & COMPLETE != 0 || bits & JOINER == 0 {
                 (false, None)
             } else {
-                (true, Some(bits & !JOINER))
+                (true, Some((bits & !JOINER) | REJOINED))
             }
         })
     }
@@ -565,7 +606,7 @@ mod tests {
         let state = State::new();
         let start = state.start_poll();
         state.clone_waker(Count::Foreign);
-        assert_eq!(state.end_poll(start), OnPollEnd::Idle);
+        assert_eq!(state.end_poll(start, false), OnPollEnd::Idle);
         assert_eq!(state.load().foreign(), 1);
         assert_eq!(state.wake(Count::Foreign), OnWake::Enqueue);
         assert_eq!(state.load().foreign(), 0);
@@ -576,7 +617,7 @@ mod tests {
     fn a_poll_that_registers_nothing_is_unwakeable_at_once() {
         let state = State::new();
         let start = state.start_poll();
-        assert_eq!(state.end_poll(start), OnPollEnd::Unwakeable);
+        assert_eq!(state.end_poll(start, false), OnPollEnd::Unwakeable);
         assert!(!state.end_record());
         assert!(state.load().is_unwakeable());
         assert_eq!(state.cancel(true), OnWake::Enqueue);
@@ -589,14 +630,14 @@ mod tests {
         let start = state.start_poll();
         assert_eq!(state.cancel(false), OnWake::Nothing);
         state.clone_waker(Count::Foreign);
-        assert_eq!(state.end_poll(start), OnPollEnd::Reschedule, "the cancel is a wake");
+        assert_eq!(state.end_poll(start, false), OnPollEnd::Reschedule, "the cancel is a wake");
         let start = state.start_poll();
-        assert_eq!(state.end_poll(start), OnPollEnd::Idle);
+        assert_eq!(state.end_poll(start, false), OnPollEnd::Idle);
         assert_eq!(state.drop_waker(Count::Foreign, true), OnWakerDrop::Stuck);
         assert_eq!(state.cancel(true), OnWake::Nothing, "the edge kept a wake");
         let start = state.start_poll();
         assert!(start.drop);
-        assert_eq!(state.end_poll(start), OnPollEnd::Idle, "said once: the grace is over");
+        assert_eq!(state.end_poll(start, false), OnPollEnd::Idle, "said once: the grace is over");
     }
 
     #[test]
@@ -608,9 +649,9 @@ mod tests {
             assert_eq!(state.wake_by_ref(), OnWake::Nothing);
         }
         assert_eq!(state.load().foreign(), 1);
-        assert_eq!(state.end_poll(start), OnPollEnd::Reschedule);
+        assert_eq!(state.end_poll(start, false), OnPollEnd::Reschedule);
         let start = state.start_poll();
-        assert_eq!(state.end_poll(start), OnPollEnd::Idle);
+        assert_eq!(state.end_poll(start, false), OnPollEnd::Idle);
     }
 
     #[test]
@@ -637,9 +678,9 @@ mod tests {
             assert_eq!(state.wake(Count::Own), OnWake::Nothing);
         }
         assert_eq!((state.load().own(), state.load().foreign()), (0, 0));
-        assert_eq!(state.end_poll(start), OnPollEnd::Reschedule);
+        assert_eq!(state.end_poll(start, false), OnPollEnd::Reschedule);
         let start = state.start_poll();
-        assert_eq!(state.end_poll(start), OnPollEnd::Unwakeable, "all of them are answered");
+        assert_eq!(state.end_poll(start, false), OnPollEnd::Unwakeable, "all of them are answered");
     }
 
     #[test]
@@ -649,7 +690,7 @@ mod tests {
             state.clone_waker(Count::Foreign);
         }
         let start = state.start_poll();
-        assert_eq!(state.end_poll(start), OnPollEnd::Idle);
+        assert_eq!(state.end_poll(start, false), OnPollEnd::Idle);
         for _ in 0..200_000 {
             assert_eq!(state.drop_waker(Count::Foreign, true), OnWakerDrop::Nothing);
         }

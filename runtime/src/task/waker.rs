@@ -98,6 +98,9 @@ fn free(data: *const ()) {
 
 fn drop_waker(data: *const (), count: Count) {
     let elsewhere = !std::ptr::eq(data.cast(), frame::header());
+    if count == Count::Own && !elsewhere && frame::give_registration_back() {
+        return;
+    }
     match header(data).state.drop_waker(count, elsewhere) {
         OnWakerDrop::Nothing => {}
         OnWakerDrop::Free => free(data),
@@ -142,7 +145,10 @@ pub(crate) fn register(cx: &Context<'_>) -> Waker {
     let waker = cx.waker();
     if is_polled_task(cx) {
         let data = waker.data();
-        header(data).state.clone_waker(Count::Own);
+        // The poll's first is counted already: see `state`.
+        if !frame::take_registration() {
+            header(data).state.clone_waker(Count::Own);
+        }
         backtrace::waker_made(header(data));
         // SAFETY: the vtable's functions fit the data pointer, and the count just taken is the waker's.
         unsafe { Waker::new(data, &OWN) }
@@ -228,6 +234,29 @@ const TAG_BOXED: usize = 3;
 const TAGS: usize = 3;
 
 impl PackedWaker {
+    /// Whether it would wake the task that `cx` polls. False for one that is not ours, which is in a box: whoever asks may share the
+    /// word with who takes it.
+    #[inline]
+    pub(crate) fn is_of(address: *mut u8, cx: &Context<'_>) -> bool {
+        let waker = cx.waker();
+        let (data, tag) = (address.map_addr(|addr| addr & !TAGS), address.addr() & TAGS);
+        tag != TAG_BOXED && std::ptr::eq(data.cast(), waker.data()) && count_of(waker).is_some()
+    }
+
+    /// As one word, which owns what the waker did.
+    #[inline]
+    pub(crate) fn into_raw(self) -> *mut u8 {
+        self.0.as_ptr()
+    }
+
+    /// # Safety
+    /// The word came from `into_raw`, and nobody else takes it.
+    #[inline]
+    pub(crate) unsafe fn from_raw(word: *mut u8) -> PackedWaker {
+        // SAFETY: `into_raw` gave a word that is not null.
+        PackedWaker(unsafe { NonNull::new_unchecked(word) })
+    }
+
     #[inline]
     pub(crate) fn new(waker: Waker) -> PackedWaker {
         let (data, tag) = match count_of(&waker) {
