@@ -132,11 +132,15 @@ fn bounded(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 5_000;
     builder.preemption_bound = builder.preemption_bound.map(|bound| bound.min(preemptions));
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let named = name.clone();
     builder.check(move || {
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let n = counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        if n.is_multiple_of(1_000_000) {
+            eprintln!("{named}: {n} executions so far, {:.0} s", begin.elapsed().as_secs_f32());
+        }
         f();
     });
-    let name = std::thread::current().name().unwrap_or_default().to_owned();
     let count = count.load(std::sync::atomic::Ordering::Relaxed);
     eprintln!("{name}: {count} executions in {:.1} s", begin.elapsed().as_secs_f32());
 }

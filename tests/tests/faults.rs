@@ -19,7 +19,7 @@ use leakfree::net::{TcpListener, TcpStream};
 use leakfree::report::snapshot::Phase;
 use leakfree::runtime::{Builder, Handle};
 use leakfree::{JoinHandle, scope, yield_now};
-use leakfree_tests::{Drops, again, panic_message, parked, runtime, until};
+use leakfree_tests::{Drops, again, panic_message, parked, ready, runtime, until};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
@@ -277,6 +277,148 @@ fn a_joiners_bad_waker_harms_nobody_however_the_task_ends() {
                     assert_eq!(leakfree::spawn(async { 6 }).await.ok(), Some(6));
                 }
             }
+        });
+        assert!(runtime.shutdown().is_clean());
+    }
+}
+
+/// Polled once with a waker that panics when it is woken; the future waits.
+fn with_bad_waker<F: Future + Unpin>(mut future: F) -> F {
+    let waker = std::mem::ManuallyDrop::new(panicking_waker(false));
+    assert!(Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending());
+    future
+}
+
+#[test]
+fn bad_wakers_of_others_lose_no_value_of_a_channel() {
+    use leakfree::sync::{broadcast, mpsc, oneshot, watch};
+
+    // Two at once: were the first panic to unwind, the second would abort.
+    let (tx, mut rx) = mpsc::channel(2);
+    tx.try_send(0).unwrap();
+    tx.try_send(1).unwrap();
+    let (two, three) = (with_bad_waker(Box::pin(tx.send(2))), with_bad_waker(Box::pin(tx.send(3))));
+    let mut got = Vec::new();
+    assert_eq!(ready(rx.recv_many(&mut got, 8)), 2);
+    assert_eq!((ready(two), ready(three)), (Ok(()), Ok(())));
+    assert_eq!((rx.try_recv(), rx.try_recv()), (Ok(2), Ok(3)));
+    let mut recv = with_bad_waker(Box::pin(rx.recv()));
+    tx.try_send(4).unwrap();
+    assert_eq!(ready(recv.as_mut()), Some(4));
+    drop(recv);
+    let permits = ready(tx.reserve_many(2)).unwrap();
+    let waits = with_bad_waker(Box::pin(tx.reserve()));
+    drop(permits);
+    ready(waits).unwrap().send(5);
+    // A receiver's waker whose drop panics: what was received meanwhile is the caller's.
+    assert_eq!(rx.try_recv(), Ok(5));
+    {
+        let waker = std::mem::ManuallyDrop::new(panicking_waker(true));
+        let mut recv = Box::pin(rx.recv());
+        assert!(recv.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    let waits = [with_bad_waker(Box::pin(tx.closed())), with_bad_waker(Box::pin(tx.closed()))];
+    drop(rx);
+    waits.into_iter().for_each(ready);
+
+    let (tx, rx) = oneshot::channel();
+    let rx = with_bad_waker(rx);
+    tx.send("kept").unwrap();
+    assert_eq!(ready(rx), Ok("kept"));
+
+    let (tx, mut one) = watch::channel(0);
+    let mut two = tx.subscribe();
+    {
+        let waits = [with_bad_waker(Box::pin(one.changed())), with_bad_waker(Box::pin(two.changed()))];
+        assert_eq!(tx.send_replace(1), 0, "the old value is the caller's");
+        assert_eq!(waits.map(ready), [Ok(()), Ok(())]);
+    }
+    assert_eq!((*one.borrow(), *two.borrow()), (1, 1));
+
+    let (tx, mut one) = broadcast::channel(1);
+    let mut two = tx.subscribe();
+    let waits = (with_bad_waker(Box::pin(one.recv())), with_bad_waker(Box::pin(two.recv())));
+    assert_eq!(tx.send(6), Ok(2));
+    assert_eq!((ready(waits.0), ready(waits.1)), (Ok(6), Ok(6)));
+}
+
+#[test]
+fn bad_wakers_of_others_lose_no_lock_and_no_permit() {
+    use leakfree::sync::{Barrier, Mutex, Notify, RwLock, Semaphore};
+
+    let semaphore = Semaphore::new(2);
+    let both = semaphore.try_acquire_many(2).unwrap();
+    let waits =
+        [with_bad_waker(Box::pin(semaphore.acquire())), with_bad_waker(Box::pin(semaphore.acquire()))];
+    drop(both);
+    let given = waits.map(|wait| ready(wait).unwrap());
+    assert_eq!(semaphore.available_permits(), 0);
+    // Given, and dropped without a look at it: it goes on to the next with a bad waker.
+    let waits =
+        [with_bad_waker(Box::pin(semaphore.acquire())), with_bad_waker(Box::pin(semaphore.acquire()))];
+    drop(given);
+    let last = with_bad_waker(Box::pin(semaphore.acquire_many(2)));
+    drop(waits);
+    assert_eq!(ready(last).unwrap().num_permits(), 2);
+    assert_eq!(semaphore.available_permits(), 2);
+
+    let lock = RwLock::new(0);
+    let write = lock.try_write().unwrap();
+    let waits = [with_bad_waker(Box::pin(lock.read())), with_bad_waker(Box::pin(lock.read()))];
+    drop(write);
+    assert_eq!(waits.map(|wait| *ready(wait)), [0, 0]);
+    assert!(lock.try_write().is_ok());
+
+    let lock = Mutex::new(1);
+    let guard = lock.try_lock().unwrap();
+    let wait = with_bad_waker(Box::pin(lock.lock()));
+    drop(guard);
+    assert_eq!(*ready(wait), 1);
+    assert!(lock.try_lock().is_ok());
+
+    let notify = Notify::new();
+    let waits = [with_bad_waker(Box::pin(notify.notified())), with_bad_waker(Box::pin(notify.notified()))];
+    notify.notify_waiters();
+    waits.into_iter().for_each(ready);
+
+    let barrier = Barrier::new(3);
+    let waits = [with_bad_waker(Box::pin(barrier.wait())), with_bad_waker(Box::pin(barrier.wait()))];
+    assert!(ready(barrier.wait()).is_leader());
+    waits.into_iter().for_each(|wait| assert!(!ready(wait).is_leader()));
+}
+
+/// Who waits for a scope, for a place under its bound, or for the next child to end, with a waker that panics on the worker that wakes it.
+#[test]
+fn bad_wakers_of_others_keep_no_scope_open() {
+    for workers in [1, 2] {
+        let runtime = runtime(workers);
+        runtime.block_on(async {
+            let (tx, rx) = leakfree::sync::oneshot::channel::<()>();
+            let mut waits = Box::pin(scope(async |s| {
+                s.spawn(rx);
+            }));
+            // Not `pending` at once: the body is over after its first poll, and the child waits.
+            waits = with_bad_waker(waits);
+            tx.send(()).unwrap();
+            waits.await;
+
+            leakfree::Scope::builder()
+                .max_concurrent(1)
+                .scope(async |s: leakfree::Scope| {
+                    let (tx, rx) = leakfree::sync::oneshot::channel::<()>();
+                    s.spawn(rx);
+                    let next = with_bad_waker(Box::pin(s.spawn_when_free(async { 7 })));
+                    tx.send(()).unwrap();
+                    assert_eq!(next.await.await.unwrap(), 7);
+
+                    let mut children = s.children();
+                    let (tx, rx) = leakfree::sync::oneshot::channel::<()>();
+                    children.spawn(rx);
+                    let next = with_bad_waker(Box::pin(children.join_next()));
+                    tx.send(()).unwrap();
+                    assert!(next.await.is_some());
+                })
+                .await;
         });
         assert!(runtime.shutdown().is_clean());
     }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once};
 
 use leakfree::sync::oneshot;
-use leakfree::{Scope, scope};
-use leakfree_tests::{Holding, parked, until};
+use leakfree::{Scope, scope, supervisor_scope};
+use leakfree_tests::{Drops, Holding, panic_message, parked, until};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
@@ -42,7 +42,12 @@ thread_local! {
     static ENTERED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     /// This thread's wish to have no spans of tasks.
     static NO_TASKS: Cell<bool> = const { Cell::new(false) };
+    /// This thread's wish that a new span panics.
+    static BAD_SPANS: Cell<bool> = const { Cell::new(false) };
 }
+
+/// Whoever enters this span panics.
+static NOT_TO_ENTER: AtomicU64 = AtomicU64::new(0);
 
 struct Collector(AtomicU64);
 
@@ -76,6 +81,7 @@ impl Subscriber for Collector {
     }
 
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        assert!(!BAD_SPANS.get(), "on purpose: a new span");
         let id = self.0.fetch_add(1, Ordering::Relaxed);
         let mut fields = Fields::new();
         attributes.record(&mut Collect(&mut fields));
@@ -100,6 +106,7 @@ impl Subscriber for Collector {
     }
 
     fn enter(&self, span: &Id) {
+        assert_ne!(NOT_TO_ENTER.load(Ordering::Relaxed), span.into_u64(), "on purpose: enter");
         ENTERED.with_borrow_mut(|entered| entered.push(span.into_u64()));
     }
 
@@ -263,6 +270,61 @@ async fn a_parked_task_has_one_waker_and_one_that_nothing_can_wake_has_none() {
         until(|| ops(span, "waker.drop") == 1).await;
         assert_eq!((ops(span, "waker.clone"), ops(span, "waker.wake")), (1, 0));
         s.cancel("the test");
+    })
+    .await;
+}
+
+/// A spawn that panics in the subscriber: the child is counted out again, its place is free, and what it held is dropped.
+#[leakfree::test(workers = 2)]
+async fn a_subscriber_that_panics_in_a_spawn_leaves_nothing_behind() {
+    trace();
+    let drops = Drops::new();
+    let bad = |spawn: &dyn Fn()| {
+        BAD_SPANS.set(true);
+        let message = panic_message(spawn);
+        BAD_SPANS.set(false);
+        assert!(message.contains("on purpose: a new span"), "{message}");
+    };
+    scope(async |s: Scope| {
+        bad(&|| drop(s.spawn(Holding(drops.guard()))));
+        bad(&|| drop(s.task().name("with a name").spawn_blocking(|| {})));
+        bad(&|| drop(s.spawn_daemon(Holding(drops.guard()))));
+        assert_eq!(s.spawn(async { 1 }).await.unwrap(), 1);
+    })
+    .await;
+    Scope::builder()
+        .max_concurrent(1)
+        .scope(async |s: Scope| {
+            for _ in 0..3 {
+                bad(&|| drop(s.spawn(Holding(drops.guard()))));
+            }
+            assert_eq!(s.spawn(async { 2 }).await.unwrap(), 2);
+            let mut when_free = Box::pin(s.spawn_when_free(Holding(drops.guard())));
+            BAD_SPANS.set(true);
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            let message = panic_message(|| _ = std::future::Future::poll(when_free.as_mut(), &mut cx));
+            BAD_SPANS.set(false);
+            assert!(message.contains("on purpose"), "{message}");
+            assert_eq!(s.spawn_when_free(async { 3 }).await.await.unwrap(), 3);
+            // After a cancel a spawn is refused, in a task of its own.
+            s.cancel("the test");
+            bad(&|| drop(s.spawn(Holding(drops.guard()))));
+        })
+        .await;
+    assert_eq!(drops.count(), 7);
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_subscriber_that_panics_when_a_task_is_dropped_does_not_keep_it() {
+    trace();
+    let drops = Drops::new();
+    supervisor_scope(async |s: Scope| {
+        let task = s.task().name("not to enter").spawn(Holding(drops.guard()));
+        parked("not to enter").await;
+        NOT_TO_ENTER.store(task_span("not to enter").0, Ordering::Relaxed);
+        task.abort();
+        assert!(task.await.unwrap_err().is_panic());
+        assert_eq!(drops.count(), 1);
     })
     .await;
 }

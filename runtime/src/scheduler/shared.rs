@@ -26,7 +26,7 @@ use crate::task::hooks::Cause;
 use crate::task::meta::TaskId;
 use crate::task::raw::TaskRef;
 use crate::task::runnable::Runnable;
-use crate::task::trace;
+use crate::task::{trace, waker};
 
 /// One worker as the others see it.
 pub(crate) struct Remote {
@@ -310,7 +310,7 @@ pub(crate) unsafe fn schedule(shared: *const Shared, task: Runnable, cause: Caus
 /// Wakes what came out of a driver's turn, and forgives wakers that panic.
 pub(crate) fn wake_all(woken: &mut Vec<Waker>) {
     for waker in woken.drain(..) {
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+        waker::forgive(|| waker.wake());
     }
 }
 

@@ -111,7 +111,7 @@ impl<T> Line<T> {
         if let Some(place) = state.places.pop_front() {
             let old = state.waiting.take();
             drop(state);
-            drop(old);
+            waker::discard(old);
             return Poll::Ready(Some(self.handles.remove(place)));
         }
         let old = match &state.waiting {

@@ -202,10 +202,8 @@ fn aside<T>(spawn: impl FnOnce(&Scope) -> T) -> Option<T> {
     let mut next = nearest();
     while let Some(scope) = next {
         if scope.enter() {
-            let spawned = spawn(&Scope::from_inner(scope.side(Side::Cleanups)));
-            // SAFETY: (S1) counted in above.
-            unsafe { ScopeInner::leave(std::ptr::NonNull::from(&*scope)) };
-            return Some(spawned);
+            let _counted = super::CountedIn { scope: &scope, granted: false };
+            return Some(spawn(&Scope::from_inner(scope.side(Side::Cleanups))));
         }
         next = scope.enclosing();
     }

@@ -23,7 +23,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -67,6 +67,23 @@ pub(crate) use self::count::ChildCount;
 pub struct Scope<E = Infallible> {
     inner: Arc<ScopeInner>,
     error: PhantomData<fn(E)>,
+}
+
+/// Somebody who was counted in, and leaves when this is dropped. A child is this until it is a task: making one may panic, for it
+/// calls the subscriber of `tracing`.
+struct CountedIn<'a> {
+    scope: &'a Arc<ScopeInner>,
+    granted: bool,
+}
+
+impl Drop for CountedIn<'_> {
+    fn drop(&mut self) {
+        if let (true, Some(limit)) = (self.granted, &self.scope.options.limit) {
+            limit.leave();
+        }
+        // SAFETY: (S1) counted in by whoever made this, and no task leaves for it.
+        unsafe { ScopeInner::leave(NonNull::from(&**self.scope)) };
+    }
 }
 
 impl<E> Clone for Scope<E> {
@@ -175,16 +192,19 @@ impl<E> Scope<E> {
         granted: bool,
     ) -> JoinHandle<F::Output> {
         if self.inner.bound() != Bound::Open || !self.inner.enter() {
-            // SAFETY: run at once, on this thread, and completed by it.
-            let (task, handle) = unsafe { cell::new(spawn, Refused::new(&self.inner), future) };
-            task.run();
             if let (true, Some(limit)) = (granted, &self.inner.options.limit) {
                 limit.leave();
             }
+            // SAFETY: run at once, on this thread, and completed by it.
+            let (task, handle) = unsafe { cell::new(spawn, Refused::new(&self.inner), future) };
+            task.run();
             return handle;
         }
+        let counted = CountedIn { scope: &self.inner, granted };
         // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
         let (task, handle) = unsafe { cell::new(spawn, owner(&self.inner), future) };
+        // From here on it is the task that leaves.
+        mem::forget(counted);
         match &self.inner.options.limit {
             None => task.schedule(Cause::Spawned),
             Some(limit) => limit.admit(task, granted),
@@ -244,11 +264,9 @@ impl<E> Scope<E> {
             // Refused by the scope itself.
             return self.spawn_task(TaskKind::Async, spawned_at, name, future);
         }
+        let _counted = CountedIn { scope: &self.inner, granted: false };
         let daemons = Scope::<Infallible>::from_inner(self.inner.side(Side::Daemons));
-        let handle = daemons.spawn_task(TaskKind::Async, spawned_at, name, future);
-        // SAFETY: (S1) counted in above.
-        unsafe { ScopeInner::leave(NonNull::from(&*self.inner)) };
-        handle
+        daemons.spawn_task(TaskKind::Async, spawned_at, name, future)
     }
 
     /// [`Scope::spawn_daemon`] on behalf of a place in the user's code.

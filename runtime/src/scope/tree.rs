@@ -911,7 +911,7 @@ impl ScopeInner {
     pub(super) fn nudge_owner(&self) {
         let body = lock(&self.end).body_waker.take();
         if let Some(body) = body {
-            body.wake();
+            waker::wake_foreign(body);
         }
         let owner = lock(&self.place).owner.clone();
         if let Some(owner) = owner {

@@ -15,6 +15,7 @@ use super::blocking;
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
+use crate::task::waker;
 
 /// The errors of this channel.
 pub mod error {
@@ -464,7 +465,7 @@ impl<T: Clone> Future for Recv<'_, T> {
             old = state.waiting.leave(place);
         }
         drop(state);
-        drop(old);
+        waker::discard(old);
         let output = match taken {
             Taken::Empty => {
                 this.leaf.pending(cx);
@@ -483,7 +484,7 @@ impl<T> Drop for Recv<'_, T> {
     fn drop(&mut self) {
         if let Some(place) = self.place {
             let waker = self.shared.state().waiting.leave(place);
-            drop(waker);
+            waker::discard(waker);
         }
     }
 }

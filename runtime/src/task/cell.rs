@@ -68,14 +68,32 @@ pub(crate) unsafe fn new<F: Future, O: Owner>(
     let vtable = const { &vtable::<Traced<F>, O>() };
     let header = cell.cast::<Header>();
     // SAFETY: fresh memory of the right layout, whose fields are written one after the other, in place. Should `traced` panic,
-    // which calls the user's subscriber, the memory is leaked, and whatever the header holds with it.
+    // which calls the user's subscriber, there is no more than the header, and nobody knows of it.
     unsafe {
         header.write(Header::new(vtable, kind, spawned_at, now_ms, name, locals));
+        let half_made = HalfMade { header, layout: Layout::new::<Cell<Traced<F>, O>>() };
         let future = trace::traced(future, header.as_ref());
+        std::mem::forget(half_made);
         (&raw mut (*cell.as_ptr()).owner).write(owner);
         (&raw mut (*cell.as_ptr()).slot).write(UnsafeCell::new(Slot { future: ManuallyDrop::new(future) }));
         // (I2) a new state word counts one wake and a join handle: these are they.
         (Runnable::from_raw(header), JoinHandle::from_raw(header))
+    }
+}
+
+/// A task of which there is only the header: it goes again if the rest cannot be made.
+struct HalfMade {
+    header: NonNull<Header>,
+    layout: Layout,
+}
+
+impl Drop for HalfMade {
+    fn drop(&mut self) {
+        // SAFETY: the header was written by `new`, which has not given it to anybody; the layout is that of the block.
+        unsafe {
+            ptr::drop_in_place(self.header.as_ptr());
+            block::dealloc(self.header.cast(), self.layout);
+        }
     }
 }
 

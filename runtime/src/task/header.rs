@@ -14,6 +14,7 @@ use super::raw::{TaskRef, Vtable};
 use super::reason::CancelReason;
 use super::state::State;
 use super::wait::Wait;
+use super::waker;
 use crate::loom::sync::atomic::AtomicPtr;
 use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire};
 use crate::loom::sync::{Mutex, MutexGuard};
@@ -192,7 +193,7 @@ impl Header {
             Some(mut extra) if !extra.reminders.is_empty() => std::mem::take(&mut extra.reminders),
             _ => return,
         };
-        reminders.into_iter().for_each(|(_, waker)| waker.wake());
+        reminders.into_iter().for_each(|(_, waker)| waker::wake_foreign(waker));
     }
 
     /// The out-of-line part, made at first use.

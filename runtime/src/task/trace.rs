@@ -91,9 +91,19 @@ mod with_tracing {
 
     impl<F> Drop for Traced<F> {
         fn drop(&mut self) {
+            // A subscriber may panic: the future is dropped all the same.
+            let future = DropInPlace(&mut self.future);
             let _entered = self.span.enter();
-            // SAFETY: dropped once, here, and not touched after.
-            unsafe { ManuallyDrop::drop(&mut self.future) };
+            drop(future);
+        }
+    }
+
+    struct DropInPlace<'a, F>(&'a mut ManuallyDrop<F>);
+
+    impl<F> Drop for DropInPlace<'_, F> {
+        fn drop(&mut self) {
+            // SAFETY: made once, by the drop of what holds it, and not touched after.
+            unsafe { ManuallyDrop::drop(self.0) };
         }
     }
 

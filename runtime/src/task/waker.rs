@@ -5,6 +5,7 @@
 //! makes a foreign one; only [`register`] makes own ones.
 
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
@@ -217,7 +218,35 @@ impl Drop for Woken {
         match std::mem::replace(&mut self.0, Landing::Nothing) {
             Landing::Nothing => {}
             Landing::Run(task) => task.schedule(Cause::Woken),
-            Landing::Wake(waker) => waker.wake(),
+            Landing::Wake(waker) => wake_foreign(waker),
+        }
+    }
+}
+
+/// Wakes by a waker of somebody else's, and forgives it if it panics: who wakes may have a value in hand, or others to wake.
+#[cold]
+pub(crate) fn wake_foreign(waker: Waker) {
+    forgive(|| waker.wake());
+}
+
+/// Drops a waker that was taken out of a queue, where a value or a place is in hand that must not be lost if its drop panics.
+#[inline]
+pub(crate) fn discard(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        match count_of(&waker) {
+            Some(_) => drop(waker),
+            None => forgive(|| drop(waker)),
+        }
+    }
+}
+
+/// A panic of the user's code is printed by the hook, and ends here.
+#[inline]
+pub(crate) fn forgive(f: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+        // A payload's own drop may panic; what that one throws is given up.
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(second);
         }
     }
 }

@@ -268,7 +268,7 @@ impl<T> Shared<T> {
 
     pub(super) fn forget_receivers_waker(&self) {
         let old = self.lock().receiver.take();
-        drop(old);
+        waker::discard(old);
     }
 
     pub(super) fn close(&self) {
