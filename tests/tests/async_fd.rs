@@ -1,7 +1,7 @@
 //! `io::unix::AsyncFd`: readiness of descriptors that the crate knows nothing of.
 
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use leakfree::io::unix::{AsyncFd, TryIoError};
@@ -168,4 +168,39 @@ async fn an_eventfd_counts_across_tasks() {
         assert_eq!(total, 1000);
     })
     .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn guards_lead_to_their_descriptor_and_an_operation_may_change_it() {
+    let (mut fd, mut other) = pair();
+    let raw = fd.as_raw_fd();
+    assert_eq!(fd.as_fd().as_raw_fd(), raw);
+    assert!(format!("{fd:?}").starts_with("AsyncFd"), "{fd:?}");
+    other.write_all(b"ab").unwrap();
+    let guard = fd.readable().await.unwrap();
+    assert_eq!((guard.get_ref().as_raw_fd(), guard.get_inner().as_raw_fd()), (raw, raw));
+    assert!(format!("{guard:?}").contains("ready"), "{guard:?}");
+    drop(guard);
+    let mut guard = fd.readable_mut().await.unwrap();
+    assert_eq!((guard.get_ref().as_raw_fd(), guard.get_inner().as_raw_fd()), (raw, raw));
+    assert_eq!((guard.get_mut().as_raw_fd(), guard.get_inner_mut().as_raw_fd()), (raw, raw));
+    drop(guard);
+    // It says "not yet" once, although there is something: it is tried again when more has come.
+    let mut times = 0;
+    let read = fd.async_io_mut(Interest::READABLE, |fd| {
+        times += 1;
+        let mut buf = [0; 8];
+        if times == 1 { Err(ErrorKind::WouldBlock.into()) } else { fd.read(&mut buf) }
+    });
+    let more = async { other.write_all(b"c").unwrap() };
+    assert_eq!(leakfree::join!(biased; read, more).0.unwrap(), 3);
+    assert_eq!(times, 2);
+    drop(fd);
+
+    let (ours, _other) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let fd = AsyncFd::with_interest(ours, Interest::WRITABLE).unwrap();
+    assert!(fd.writable().await.unwrap().ready().is_writable());
+    let ready = fd.writable().await.unwrap().ready();
+    assert!(!ready.is_write_closed() && !ready.is_empty());
 }

@@ -1,10 +1,12 @@
 //! Files and directories.
 
 use std::io::{ErrorKind, SeekFrom};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use leakfree::fs::{self, File, OpenOptions};
 use leakfree::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
-use leakfree_tests::{TempDir, parked, polled_once, until};
+use leakfree_tests::{TempDir, parked, polled_once, ready, until};
 
 #[leakfree::test(workers = 2)]
 async fn whole_files_and_directories() {
@@ -199,4 +201,55 @@ async fn a_paused_clock_stands_still_while_a_call_is_made() {
     let write = async { fs::write(dir.path().join("x"), vec![0; 1 << 20]).await.unwrap() };
     leakfree::time::timeout(long, write).await.unwrap();
     assert_eq!(begun.elapsed(), std::time::Duration::ZERO);
+}
+
+#[leakfree::test(workers = 2)]
+async fn options_of_files_and_directories_are_those_of_the_system() {
+    let dir = TempDir::new();
+    let secret = dir.path().join("secret");
+    let mut file =
+        OpenOptions::default().write(true).create_new(true).mode(0o600).open(&secret).await.unwrap();
+    file.write_all(b"text").await.unwrap();
+    file.flush().await.unwrap();
+    let mode = async |path: &Path| fs::metadata(path).await.unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&secret).await, 0o600);
+    let read_only = OpenOptions::new().read(true).write(true).create_new(true).open(&secret).await;
+    assert_eq!(read_only.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let directory = rustix::fs::OFlags::DIRECTORY.bits() as i32;
+    let no_directory = OpenOptions::new().read(true).custom_flags(directory).open(&secret).await;
+    assert_eq!(no_directory.unwrap_err().kind(), ErrorKind::NotADirectory);
+    let mut theirs = std::fs::OpenOptions::new();
+    theirs.read(true);
+    let mut file = OpenOptions::from(theirs).open(&secret).await.unwrap();
+    let refused = file.write_all(b"x").await.and(file.flush().await).unwrap_err();
+    assert_eq!(
+        refused.raw_os_error(),
+        Some(rustix::io::Errno::BADF.raw_os_error()),
+        "it is open for reading only"
+    );
+    let mut file = File::from(std::fs::File::open(&secret).unwrap());
+    assert_eq!(file.read(&mut []).await.unwrap(), 0, "no room, nothing read");
+    let mut text = String::new();
+    file.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "text");
+
+    let deep = dir.path().join("a/b/c");
+    assert_eq!(fs::DirBuilder::new().create(&deep).await.unwrap_err().kind(), ErrorKind::NotFound);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&deep).await.unwrap();
+    fs::DirBuilder::new().recursive(true).create(&deep).await.unwrap();
+    assert_eq!(mode(&deep).await, 0o700);
+    let entry = fs::read_dir(dir.path().join("a/b")).await.unwrap().next_entry().await.unwrap().unwrap();
+    assert_eq!(entry.path(), deep);
+    assert!(entry.metadata().await.unwrap().is_dir());
+    // A directory cannot be read as a file; told as an error, and again.
+    let mut file = File::open(&deep).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(file.read(&mut [0; 8]).await.unwrap_err().kind(), ErrorKind::IsADirectory);
+    }
+}
+
+#[test]
+fn a_file_outside_a_runtime_is_an_error() {
+    let error = ready(fs::read("/etc/hostname")).unwrap_err();
+    assert!(error.to_string().contains("outside a running leakfree runtime"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! Child processes: their ends, their pipes, and that none is left behind.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice, IoSliceMut};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 
@@ -130,4 +130,50 @@ fn a_child_that_outlives_its_runtime_is_reaped_later() {
             assert!(sh("exit 0").status().await.unwrap().success());
         }
     });
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_commands_options_reach_the_child() {
+    let mut command = sh("echo $A$B$C; id -u; id -g; echo err >&2; ps -o pgid= -p $$ | tr -d ' '; echo $$");
+    command.envs([("A", "a"), ("B", "b"), ("C", "c")]).env_remove("B").process_group(0);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    if rustix::process::geteuid().is_root() {
+        command.uid(65_534).gid(65_533);
+    }
+    assert_eq!(command.as_std().get_program(), "sh");
+    command.as_std_mut().arg("ignored");
+    assert_eq!(command.as_std().get_args().count(), 3);
+    assert!(format!("{command:?}").contains("ignored"), "{command:?}");
+    let output = command.output().await.unwrap();
+    let lines: Vec<&str> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
+    let [vars, uid, gid, group, id] = lines[..] else { panic!("{lines:?}") };
+    assert_eq!((vars, group), ("ac", id), "it leads its own group");
+    if rustix::process::geteuid().is_root() {
+        assert_eq!((uid, gid), ("65534", "65533"));
+    }
+    assert_eq!(output.stderr, b"err\n");
+    let mut std = command.into_std();
+    assert!(std.status().unwrap().success(), "it is one of the standard library's again");
+}
+
+#[leakfree::test(workers = 2)]
+async fn pipes_take_several_buffers_and_can_be_handed_to_another_child() {
+    let mut first = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let stdout = first.stdout.take().unwrap();
+    // The second reads what the first writes.
+    let mut second =
+        Command::new("cat").stdin(Stdio::try_from(stdout).unwrap()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = first.stdin.take().unwrap();
+    assert_eq!(stdin.write_vectored(&[IoSlice::new(b"one "), IoSlice::new(b"two")]).await.unwrap(), 7);
+    let mut out = second.stdout.take().unwrap();
+    let (mut a, mut b) = ([0; 4], [0; 8]);
+    let mut n = out.read_vectored(&mut [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)]).await.unwrap();
+    while n < 7 {
+        n += out.read(&mut b[n - 4..]).await.unwrap();
+    }
+    assert_eq!((&a, &b[..3]), (b"one ", &b"two"[..]));
+    // The third writes into the first's input.
+    let third = Command::new("true").stdout(Stdio::try_from(stdin).unwrap()).status().await.unwrap();
+    assert!(third.success());
+    assert!(first.wait().await.unwrap().success() && second.wait().await.unwrap().success());
 }

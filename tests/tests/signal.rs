@@ -70,3 +70,15 @@ fn ctrl_c_is_heard_from_the_call_on_in_every_runtime() {
         assert!(runtime.shutdown().is_clean());
     }
 }
+
+#[test]
+fn a_kind_is_its_number() {
+    for kind in [SignalKind::terminate(), SignalKind::hangup(), SignalKind::window_change()] {
+        let number = kind.as_raw_value();
+        assert_eq!(
+            (i32::from(kind), SignalKind::from(number), SignalKind::from_raw(number)),
+            (number, kind, kind)
+        );
+    }
+    assert_eq!(SignalKind::interrupt().as_raw_value(), Signal::INT.as_raw());
+}

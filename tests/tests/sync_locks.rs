@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use leakfree::sync::{
-    AcquireError, MutexGuard, OnceCell, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock,
-    RwLockReadGuard, RwLockWriteGuard,
+    AcquireError, MappedMutexGuard, MutexGuard, OnceCell, OwnedMutexGuard, OwnedRwLockMappedWriteGuard,
+    OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, RwLockMappedWriteGuard, RwLockReadGuard,
+    RwLockWriteGuard,
 };
 use leakfree::sync::{Mutex, Semaphore, TryAcquireError};
 use leakfree_tests::{ByHand, panic_message, ready};
@@ -334,10 +335,10 @@ fn owned_guards_wait_in_the_same_line() {
 fn guards_of_parts_of_a_mutex_hold_it() {
     let lock = Arc::new(Mutex::new((1, [2, 3])));
     let part = MutexGuard::map(lock.try_lock().unwrap(), |pair| &mut pair.1);
-    let mut part = leakfree::sync::MappedMutexGuard::map(part, |array| &mut array[1]);
+    let mut part = MappedMutexGuard::map(part, |array| &mut array[1]);
     *part += 1;
     assert!(lock.try_lock().is_err());
-    let part = leakfree::sync::MappedMutexGuard::try_map(part, |_| None::<&mut u8>).unwrap_err();
+    let part = MappedMutexGuard::try_map(part, |_| None::<&mut u8>).unwrap_err();
     drop(part);
     let guard = MutexGuard::try_map(lock.try_lock().unwrap(), |_| None::<&mut u8>).unwrap_err();
     assert_eq!(*guard, (1, [2, 4]));
@@ -387,4 +388,90 @@ fn a_forgotten_guard_holds_for_ever() {
     assert!(making.poll().is_pending());
     std::mem::forget(making);
     let _ = ByHand::pending(cell.get_or_init(|| async { 1 }));
+}
+
+/// What is mapped is mapped on, or comes back; each guard of a part holds the whole lock until it is gone.
+#[test]
+fn guards_of_parts_of_parts_hold_the_whole_and_can_tell_their_lock() {
+    let lock = Arc::new(RwLock::const_with_max_readers((1, [2, 3]), 3));
+    let is_free = || lock.try_write().is_ok();
+
+    let read = RwLockReadGuard::try_map(lock.try_read().unwrap(), |pair| pair.1.first()).unwrap();
+    assert_eq!((*read, is_free()), (2, false));
+    drop(read);
+    let write = RwLockWriteGuard::try_map(lock.try_write().unwrap(), |pair| Some(&mut pair.1)).unwrap();
+    let write = RwLockMappedWriteGuard::try_map(write, |_| None::<&mut u8>).unwrap_err();
+    let write = RwLockMappedWriteGuard::try_map(write, |array| array.last_mut()).unwrap();
+    let mut write = RwLockMappedWriteGuard::map(write, |last| last);
+    *write += 1;
+    assert!(lock.try_read().is_err());
+    assert_eq!(format!("{write} {write:?}"), "4 4");
+    drop(write);
+    let read = RwLockWriteGuard::try_downgrade_map(lock.try_write().unwrap(), |pair| pair.1.last()).unwrap();
+    assert_eq!((*read, lock.try_read().is_ok(), is_free()), (4, true, false));
+    drop(read);
+    assert!(is_free());
+
+    let (read, write) = (|| Arc::clone(&lock).try_read_owned(), || Arc::clone(&lock).try_write_owned());
+    let part = OwnedRwLockReadGuard::try_map(read().unwrap(), |pair| pair.1.get(7)).unwrap_err();
+    let part = OwnedRwLockReadGuard::try_map(part, |pair| pair.1.first()).unwrap();
+    assert_eq!((*part, is_free()), (2, false));
+    assert!(Arc::ptr_eq(OwnedRwLockReadGuard::rwlock(&part), &lock));
+    drop(part);
+    let whole = OwnedRwLockWriteGuard::try_map(write().unwrap(), |_| None::<&mut u8>).unwrap_err();
+    assert!(Arc::ptr_eq(OwnedRwLockWriteGuard::rwlock(&whole), &lock));
+    let part = OwnedRwLockWriteGuard::try_map(whole, |pair| Some(&mut pair.1)).unwrap();
+    assert!(Arc::ptr_eq(OwnedRwLockMappedWriteGuard::rwlock(&part), &lock));
+    let part = OwnedRwLockMappedWriteGuard::try_map(part, |_| None::<&mut u8>).unwrap_err();
+    let part = OwnedRwLockMappedWriteGuard::try_map(part, |array| array.first_mut()).unwrap();
+    let mut part = OwnedRwLockMappedWriteGuard::map(part, |first| first);
+    *part *= 10;
+    assert!(lock.try_read().is_err());
+    drop(part);
+    let mut mapped = OwnedRwLockWriteGuard::into_mapped(write().unwrap());
+    mapped.0 += 1;
+    drop(mapped);
+    let whole = OwnedRwLockWriteGuard::try_downgrade_map(write().unwrap(), |_| None::<&u8>).unwrap_err();
+    assert!(lock.try_read().is_err(), "it writes still");
+    let read = OwnedRwLockWriteGuard::try_downgrade_map(whole, |pair| Some(&pair.1)).unwrap();
+    assert_eq!((*read, lock.try_read().is_ok(), is_free()), ([20, 4], true, false));
+    drop(read);
+    assert_eq!(Arc::into_inner(lock).unwrap().into_inner(), (2, [20, 4]));
+    assert_eq!(RwLock::<u8>::default().into_inner(), 0);
+
+    let mutex = Arc::new(Mutex::const_new((1, Some(2))));
+    let part = MutexGuard::try_map(mutex.try_lock().unwrap(), |pair| Some(&mut pair.1)).unwrap();
+    assert_eq!(*part, Some(2));
+    let mut part = MappedMutexGuard::try_map(part, Option::as_mut).unwrap();
+    *part += 1;
+    assert!(mutex.try_lock().is_err());
+    drop(part);
+    let owned = Arc::clone(&mutex).try_lock_owned().unwrap();
+    assert_eq!(*owned, (1, Some(3)));
+    let owned = OwnedMutexGuard::try_map(owned, |pair| pair.1.as_mut()).unwrap();
+    assert_eq!((*owned, mutex.try_lock().is_err()), (3, true));
+    drop(owned);
+    assert!(mutex.try_lock().is_ok());
+}
+
+#[test]
+fn permits_that_are_all_given_away_leave_an_empty_guard() {
+    let semaphore = Arc::new(Semaphore::new(4));
+    let mut a = semaphore.try_acquire_many(3).unwrap();
+    assert!(a.split(4).is_none());
+    let none = a.split(0).unwrap();
+    let mut all = a.split(3).unwrap();
+    assert_eq!((a.num_permits(), none.num_permits(), all.num_permits()), (0, 0, 3));
+    drop((a, none));
+    assert_eq!(semaphore.available_permits(), 1, "the three are held still");
+    let mut empty = semaphore.try_acquire_many(0).unwrap();
+    empty.merge(all.split(1).unwrap());
+    assert_eq!((empty.num_permits(), all.num_permits()), (1, 2));
+    all.merge(empty);
+    assert_eq!(all.num_permits(), 3);
+    drop(all);
+    assert_eq!(semaphore.available_permits(), 4);
+    semaphore.try_acquire_many(0).unwrap().forget();
+    semaphore.try_acquire().unwrap().forget();
+    assert_eq!(semaphore.available_permits(), 3);
 }

@@ -226,3 +226,27 @@ async fn advance_moves_the_clock_and_timers_on_the_way_fire() {
 fn advance_needs_a_paused_clock() {
     runtime(1).block_on(async { time::advance(SECOND).await });
 }
+
+#[leakfree::test(paused)]
+async fn moments_are_added_and_taken_from_each_other_and_never_below_zero() {
+    let start = Instant::now();
+    let mut later = start;
+    later += 3 * SECOND;
+    assert_eq!((later - start, start - later), (3 * SECOND, Duration::ZERO));
+    assert_eq!(later.saturating_duration_since(start), 3 * SECOND);
+    assert_eq!(later.checked_duration_since(start), Some(3 * SECOND));
+    assert_eq!(start.checked_duration_since(later), None);
+    later -= SECOND;
+    assert_eq!(later, start + 2 * SECOND);
+    assert_eq!(later.checked_sub(2 * SECOND), Some(start));
+    assert_eq!(start.checked_add(Duration::MAX), None);
+    let theirs: std::time::Instant = later.into();
+    assert_eq!((Instant::from(theirs), Instant::from_std(theirs), later.into_std()), (later, later, theirs));
+}
+
+#[leakfree::test(paused)]
+async fn a_timeout_gives_its_future_back() {
+    let mut timeout = timeout(SECOND, Box::pin(async { 7 }));
+    assert!(std::ptr::eq(timeout.get_ref(), &*timeout.get_mut()));
+    assert_eq!(timeout.into_inner().await, 7);
+}

@@ -379,3 +379,359 @@ fn what_a_look_keeps_of_a_task_is_small() {
     let one = size_of::<TaskInfo>() + size_of::<WaitInfo>() + size_of::<ChannelInfo>();
     assert!(one <= 284, "{one} bytes, and 16 for the first pass");
 }
+
+// ---- every shape ---------------------------------------------------------------------------------
+
+/// A report of one finding, and its JSON.
+fn told(snapshot: Snapshot, occasion: Occasion) -> (String, serde_json::Value) {
+    let report = judge(snapshot, occasion);
+    (report.to_string(), serde_json::from_str(&report.to_json()).unwrap())
+}
+
+#[track_caller]
+fn has(text: &str, words: &[&str]) {
+    for words in words {
+        assert!(text.contains(words), "{words:?} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn each_phase_and_kind_is_told() {
+    let running = |worker| Some(Box::new(RunningInfo { worker, since: Duration::from_millis(40) }));
+    let one = |task: TaskInfo| told(snapshot(vec![task]), Occasion::TestEnd);
+    let at_rest = TaskInfo { parked: None, ..task(4) };
+    for (task, kind, phase, words) in [
+        (
+            TaskInfo { phase: Phase::Running, running: running(3), ..at_rest.clone() },
+            "async",
+            "running",
+            "running on worker 3 for 40 ms at most",
+        ),
+        (
+            TaskInfo { phase: Phase::Running, ..at_rest.clone() },
+            "async",
+            "running",
+            "running, or about to run",
+        ),
+        (TaskInfo { phase: Phase::Scheduled, ..at_rest.clone() }, "async", "scheduled", "in a run queue"),
+        (
+            TaskInfo { phase: Phase::Ending, ..at_rest.clone() },
+            "async",
+            "ending",
+            "ended; it waits for the tasks below it",
+        ),
+        (
+            TaskInfo { phase: Phase::Ending, ..task(4) },
+            "async",
+            "ending",
+            "ended 2.9 s ago; it waits for the tasks below it",
+        ),
+        (
+            TaskInfo { kind: TaskKind::Blocking, phase: Phase::Running, ..at_rest.clone() },
+            "blocking",
+            "running",
+            "running on a thread of the blocking pool",
+        ),
+    ] {
+        let (text, json) = one(task);
+        has(&text, &[words, "OUTLIVED the test", "alive when the test's body had returned."]);
+        let finding = &json["findings"][0];
+        assert_eq!((finding["kind"].as_str(), finding["phase"].as_str()), (Some(kind), Some(phase)));
+        assert_eq!(json["occasion"], "test_end");
+        assert_eq!(finding["running"]["worker"].as_u64(), text.contains("worker 3").then_some(3));
+    }
+    let (text, json) =
+        told(snapshot(vec![TaskInfo { kind: TaskKind::Main, ..unwakeable(None) }]), Occasion::Live);
+    has(&text, &["main task 7", " now (", "who dropped the last one was not recorded"]);
+    assert_eq!(
+        (json["findings"][0]["kind"].as_str(), json["occasion"].as_str()),
+        (Some("main"), Some("live"))
+    );
+}
+
+#[test]
+fn who_dropped_the_last_waker_is_told() {
+    let by_task = |last_wait| LastWaker::DroppedByTask { id: 5, spawned_at: MADE, last_wait };
+    for (last, how, words) in [
+        (LastWaker::NeverRegistered, "never_registered", "left none behind"),
+        (LastWaker::DroppedByThread, "dropped_by_thread", "dropped by a thread outside any task"),
+        (by_task(None), "dropped_by_task", "dropped by task 5, spawned src/conn.rs:80:5. Only"),
+        (by_task(Some(WAIT)), "dropped_by_task", "which had waited at src/conn.rs:97:22 before"),
+    ] {
+        let (text, json) = told(snapshot(vec![unwakeable(Some(last))]), Occasion::Live);
+        has(&text, &[words]);
+        let last = &json["findings"][0]["last_waker"];
+        assert_eq!(last["how"], how);
+        if how == "dropped_by_task" {
+            assert_eq!(
+                (last["task"].as_u64(), last["spawned_at"].as_str()),
+                (Some(5), Some("src/conn.rs:80:5"))
+            );
+            assert_eq!(last["last_wait"].is_null(), !text.contains("before"));
+        }
+    }
+}
+
+#[test]
+fn cancels_shields_and_what_does_not_respond_are_told() {
+    let cancelled = Some(Box::new(CancelInfo {
+        reason: "shutdown".to_owned(),
+        site: Some(SCOPE),
+        since: Duration::from_millis(300),
+    }));
+    let shields = vec![ShieldInfo { site: MADE, since: Duration::from_millis(200) }].into_boxed_slice();
+    let shielded = TaskInfo { cancelled: cancelled.clone(), shields, ..task(1) };
+    let mut in_place = TaskInfo { phase: Phase::Running, ..waits(WaitReason::BlockInPlace) };
+    in_place.id = 2;
+    let blocking = TaskInfo { kind: TaskKind::Blocking, phase: Phase::Running, parked: None, ..task(3) };
+    let running = TaskInfo { phase: Phase::Running, parked: None, ..task(4) };
+    let below = TaskInfo { cancelled, ..task(5) };
+    let mut report = judge(snapshot(vec![]), Occasion::Shutdown);
+    report.add_unresponsive(&snapshot(vec![shielded, in_place, blocking, running, below]));
+    assert_eq!((report.leaked(), report.findings.len()), (5, 5));
+    let text = report.to_string();
+    has(
+        &text,
+        &[
+            "cancelled 300 ms ago: shutdown",
+            "shielded for 200 ms at src/conn.rs:80:5",
+            "the shield holds its drop off as long as it is pending",
+            "the task goes no further before it ends",
+            "a blocking call cannot be stopped from outside; its thread was left behind",
+            "it has been inside one poll since before the cancel",
+            "it was cancelled, and something below it has not ended.",
+        ],
+    );
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+    let findings = json["findings"].as_array().unwrap();
+    assert!(findings.iter().all(|finding| finding["verdict"] == "unresponsive"));
+    let shielded = findings.iter().find(|finding| finding["ids"][0] == 1).unwrap();
+    assert_eq!(
+        (&shielded["shields"][0]["since_ms"], &shielded["shields"][0]["site"]),
+        (&200.into(), &"src/conn.rs:80:5".into())
+    );
+    let cancel = &shielded["cancelled"];
+    assert_eq!((&cancel["reason"], &cancel["site"]), (&"shutdown".into(), &"src/main.rs:19:5".into()));
+    assert_eq!(cancel["since_ms"], 300);
+}
+
+#[test]
+fn incidents_and_who_never_parked_are_told() {
+    let incident =
+        |kind, site: Option<Site>, message: &str| Incident { kind, site, message: message.to_owned() };
+    let mut many = snapshot(vec![]);
+    many.newborn = 5;
+    many.tokio_tasks = 2;
+    many.scopes[1].held_back = 3;
+    many.incidents = vec![
+        incident(IncidentKind::SparePanic, Some(SPAWN), "out of paper"),
+        incident(IncidentKind::ScopeForgotten, Some(SCOPE), "2 children"),
+        incident(IncidentKind::CleanupCut, None, "it had 1 s"),
+    ];
+    let (text, json) = told(many.clone(), Occasion::Shutdown);
+    has(
+        &text,
+        &[
+            "5 leaked tasks",
+            "2 tasks were spawned and never parked",
+            "3 tasks are held back by the bound on its scope's children",
+            "2 tasks are alive in the tokio runtime",
+            "SECOND PANIC in a task spawned src/conn.rs:90:9: out of paper",
+            "FORGOTTEN SCOPE opened src/main.rs:19:5, with 2 children",
+            "CLEANUP CUT OFF, deferred an unknown place: it had 1 s",
+        ],
+    );
+    let kinds: Vec<_> =
+        json["incidents"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["spare_panic", "scope_forgotten", "cleanup_cut"]);
+    assert_eq!(
+        (&json["incidents"][0]["site"], &json["incidents"][2]["site"]),
+        (&"src/conn.rs:90:9".into(), &serde_json::Value::Null)
+    );
+    assert_eq!((json["newborn"].as_u64(), json["tokio_tasks"].as_u64()), (Some(5), Some(2)));
+
+    // A forgotten scope is a leak without a task; a panic that had to stand back is none.
+    let only =
+        |at: usize| Snapshot { newborn: 0, incidents: vec![many.incidents[at].clone()], ..many.clone() };
+    for (at, is_clean) in [(0, true), (1, false), (2, true)] {
+        let report = judge(only(at), Occasion::Shutdown);
+        assert_eq!((report.is_clean(), report.is_empty(), report.leaked()), (is_clean, false, 0));
+    }
+    assert!(judge(snapshot(vec![]), Occasion::Shutdown).is_empty());
+    let one = judge(snapshot(vec![task(1)]), Occasion::Shutdown);
+    assert!(!one.is_empty() && !one.is_clean());
+}
+
+#[test]
+fn suspicions_are_told_and_are_no_leaks() {
+    let usual = SiteParks {
+        spawned_at: SPAWN,
+        samples: 1000,
+        p99: Duration::from_millis(4),
+        longest: Duration::from_millis(8),
+    };
+    let mut long = snapshot(vec![TaskInfo { foreign_wakers: 1, ..task(1) }]);
+    long.sites = vec![usual];
+    let (text, json) = told(long, Occasion::Live);
+    has(
+        &text,
+        &[
+            "no leaked tasks, 1 suspect",
+            "of 1,000 sampled parks",
+            "99 in 100 took at most 4 ms, and none more than 8 ms",
+        ],
+    );
+    let why = &json["findings"][0]["suspicion"];
+    assert_eq!(
+        (&why["why"], &why["samples"], &why["usual_longest_ms"]),
+        (&"long_park".into(), &1000.into(), &8.into())
+    );
+    assert_eq!((json["leaked"].as_u64(), json["suspects"].as_u64()), (Some(0), Some(1)));
+
+    let (text, json) = told(snapshot(vec![waits(WaitReason::OneshotRecv)]), Occasion::Quiescent);
+    has(&text, &["where nothing can run any more", "no task can run, no timer is armed"]);
+    let finding = &json["findings"][0];
+    assert_eq!((&finding["verdict"], &finding["suspicion"]["why"]), (&"suspect".into(), &"quiescent".into()));
+    assert_eq!(json["occasion"], "quiescent");
+
+    // One waits for a message of a task that has ended, another for the first to end.
+    let channel = ChannelInfo {
+        id: 1,
+        created: MADE,
+        senders: 1,
+        receivers: 1,
+        last_sender: Some(UserInfo { task: std::num::NonZeroU64::new(50), site: SPAWN }),
+        last_receiver: None,
+    };
+    let mut receives = waits(WaitReason::MpscRecv);
+    receives.waits[0].object = WaitObject::Channel(Box::new(channel));
+    let mut joins = TaskInfo { id: 8, ..waits(WaitReason::Join) };
+    joins.waits[0].object = WaitObject::Task(7);
+    let (text, json) = told(snapshot(vec![receives, joins]), Occasion::Live);
+    has(
+        &text,
+        &[
+            "the last to use the other end, task 50, has ended. Anybody who holds that end can still use it.",
+            "it waits for task 7, which is suspected, too",
+            "task 7 spawned src/conn.rs:90:9",
+        ],
+    );
+    let whys: Vec<_> = json["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["suspicion"]["why"].as_str().unwrap())
+        .collect();
+    assert!(whys.contains(&"behind") && whys.contains(&"channel_user"), "{whys:?}");
+}
+
+#[test]
+fn what_is_waited_for_is_told() {
+    let one = |reason, object: WaitObject| {
+        let mut task = waits(reason);
+        task.waits[0].object = object;
+        let (text, json) = told(snapshot(vec![task]), Occasion::Shutdown);
+        (text, json["findings"][0]["waits"][0].clone())
+    };
+    let (text, wait) = one(WaitReason::Labelled, WaitObject::Label("a reply"));
+    has(&text, &["\"a reply\" at src/conn.rs:97:22"]);
+    assert_eq!(wait["label"], "a reply");
+    let (_, wait) = one(WaitReason::Join, WaitObject::Task(9));
+    assert_eq!(wait["task"], 9);
+    let (_, wait) = one(WaitReason::ScopeEnd, WaitObject::Scope(2));
+    assert_eq!(wait["scope"], 2);
+    let (_, wait) = one(WaitReason::Sleep, WaitObject::None);
+    assert!(wait["created_at"].is_null() && wait["task"].is_null() && wait["scope"].is_null());
+    let lock = |holders| {
+        WaitObject::Lock(Box::new(LockInfo { id: 1, created: MADE, holders, waiters: 1, shared: true }))
+    };
+    let (text, wait) = one(WaitReason::RwLockRead, lock(vec![HolderInfo::Owned { id: 3, site: SPAWN }]));
+    has(&text, &["an owned guard (locked by task 3, src/conn.rs:90:9; wherever it is now)"]);
+    assert_eq!(wait["holders"].as_array().unwrap().len(), 1);
+    let (text, _) = one(WaitReason::SemaphoreAcquire, lock(vec![]));
+    has(&text, &["nobody holds permits"]);
+    let (text, _) = one(WaitReason::MutexLock, lock(vec![]));
+    has(&text, &["mutex created src/conn.rs:80:5, free"]);
+    let outside = |reason| {
+        let user = Some(UserInfo { task: None, site: SPAWN });
+        let channel = ChannelInfo {
+            id: 1,
+            created: MADE,
+            senders: 1,
+            receivers: 2,
+            last_sender: None,
+            last_receiver: user,
+        };
+        one(reason, WaitObject::Channel(Box::new(channel))).0
+    };
+    has(&outside(WaitReason::MpscSend), &["2 receivers, last received outside a task at src/conn.rs:90:9"]);
+    // Of each wait it is said what would end it.
+    for reason in (0..=u8::MAX).filter_map(WaitReason::from_number) {
+        let (text, wait) = one(reason, WaitObject::Created(MADE));
+        let why = text.lines().find(|line| line.starts_with("   why: ")).unwrap();
+        assert!(why.ends_with('.') && why.matches(". ").count() == 1, "{}: {why}", reason.name());
+        assert_eq!(wait["reason"], reason.name());
+    }
+}
+
+#[test]
+fn knots_are_told_member_by_member_up_to_a_number() {
+    let ring = |from: u64, n: u64| {
+        (0..n).map(move |at| {
+            let mut joins = TaskInfo { id: from + at, ..waits(WaitReason::Join) };
+            joins.waits[0].object = WaitObject::Task(from + (at + 1) % n);
+            joins
+        })
+    };
+    let (text, json) = told(snapshot(ring(1, 20).collect()), Occasion::Live);
+    has(
+        &text,
+        &[
+            "20 leaked tasks",
+            "PROVEN stuck, knot of 20",
+            "and 4 more in the knot",
+            "only tasks of the knot could end them",
+        ],
+    );
+    let finding = &json["findings"][0];
+    assert_eq!((&finding["verdict"], &finding["count"]), (&"proven_stuck".into(), &20.into()));
+    assert_eq!(finding["knot"].as_array().unwrap().len(), 15, "16 with the one that stands for it");
+    assert_eq!(finding["knot"][0]["waits"][0]["reason"], "JoinHandle");
+    let (text, json) = told(snapshot(ring(1, 2).chain(ring(3, 2)).collect()), Occasion::Live);
+    has(&text, &["PROVEN stuck, 2 knots alike of 2"]);
+    assert_eq!((&json["findings"][0]["knots"], &json["findings"][0]["count"]), (&2.into(), &4.into()));
+}
+
+#[test]
+fn the_graph_draws_who_waits_for_whom() {
+    let with = |id, reason, object| {
+        let mut task = TaskInfo { id, ..waits(reason) };
+        task.waits[0].object = object;
+        task
+    };
+    let holders = vec![HolderInfo::Owned { id: 5, site: SPAWN }, HolderInfo::Unknown];
+    let lock = LockInfo { id: 1, created: MADE, holders, waiters: 1, shared: true };
+    let tasks = vec![
+        with(1, WaitReason::ScopeEnd, WaitObject::Scope(2)),
+        with(2, WaitReason::Join, WaitObject::Task(3)),
+        TaskInfo { scope: 2, ..unwakeable(None) },
+        TaskInfo { id: 3, unwakeable: true, own_wakers: 0, waits: Vec::new(), ..task(3) },
+        TaskInfo { id: 5, foreign_wakers: 1, kind: TaskKind::Blocking, ..task(5) },
+        with(6, WaitReason::RwLockRead, WaitObject::Lock(Box::new(lock))),
+        with(9, WaitReason::Sleep, WaitObject::None),
+    ];
+    let dot = judge(snapshot(tasks), Occasion::Live).to_dot();
+    has(
+        &dot,
+        &["t1 -> t7", "t2 -> t3", "t6 -> t5", "blocking call 5", "locked src/conn.rs:90:9", "color=red"],
+    );
+    assert!(!dot.contains("t9"), "it waits for nobody: {dot}");
+    let many =
+        (1..=1500).map(|id| with(id, WaitReason::Join, WaitObject::Task(2000))).chain([task(2000)]).collect();
+    let dot = judge(snapshot(many), Occasion::Shutdown).to_dot();
+    has(&dot, &["501 more tasks are not drawn", "color=orange"]);
+    let folded =
+        judge(snapshot(vec![with(1, WaitReason::Labelled, WaitObject::Label("a;b"))]), Occasion::Live)
+            .to_folded();
+    has(&folded, &["waiting \"a,b\""]);
+}

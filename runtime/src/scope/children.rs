@@ -229,6 +229,6 @@ impl<T> Drop for NextChild<'_, T> {
 
 impl<T> fmt::Debug for NextChild<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.leaf.fmt(f)
+        f.debug_struct("NextChild").finish_non_exhaustive()
     }
 }

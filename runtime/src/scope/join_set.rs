@@ -374,13 +374,13 @@ impl<T> Drop for Shutdown<'_, T> {
 
 impl<T> fmt::Debug for JoinNext<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+        f.debug_struct("JoinNext").finish_non_exhaustive()
     }
 }
 
 impl<T> fmt::Debug for JoinNextWithId<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.leaf.fmt(f)
+        f.debug_struct("JoinNextWithId").finish_non_exhaustive()
     }
 }
 
@@ -392,6 +392,6 @@ impl<T> fmt::Debug for JoinAll<T> {
 
 impl<T> fmt::Debug for Shutdown<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.leaf.fmt(f)
+        f.debug_struct("Shutdown").finish_non_exhaustive()
     }
 }

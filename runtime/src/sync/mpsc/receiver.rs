@@ -183,7 +183,6 @@ impl<T> fmt::Debug for Receiver<T> {
 }
 
 /// Receives from an unbounded channel; see [`unbounded_channel`](super::unbounded_channel).
-#[derive(Debug)]
 pub struct UnboundedReceiver<T> {
     receiver: Receiver<T>,
 }
@@ -282,6 +281,12 @@ impl<T> UnboundedReceiver<T> {
     /// As [`Receiver::sender_weak_count`].
     pub fn sender_weak_count(&self) -> usize {
         self.receiver.sender_weak_count()
+    }
+}
+
+impl<T> fmt::Debug for UnboundedReceiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnboundedReceiver").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,149 @@
+//! `#[leakfree::main]`: what a program prints at its end, where to, and how it exits. Each program is this test binary in a process of its own.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use leakfree_tests::TempDir;
+
+const CHILD: &str = "LEAKFREE_TEST_MAIN_CHILD";
+
+#[leakfree::main(workers = 1, grace = "0ms")]
+async fn leaks() {
+    leakfree::spawn(std::future::pending::<()>());
+    leakfree::yield_now().await;
+}
+
+#[leakfree::main(workers = 1, grace = "0ms", on_leak = fail)]
+async fn leaks_and_fails() {
+    leakfree::spawn(std::future::pending::<()>());
+    leakfree::yield_now().await;
+}
+
+#[leakfree::main(workers = 1, grace = "0ms", baseline = "leaks.txt")]
+async fn leaks_as_known() {
+    leakfree::spawn(std::future::pending::<()>());
+    leakfree::yield_now().await;
+}
+
+#[leakfree::main(workers = 1)]
+async fn is_well() -> Result<(), String> {
+    Ok(())
+}
+
+#[leakfree::main(workers = 1)]
+async fn panics() {
+    leakfree::yield_now().await;
+    panic!("out of paper");
+}
+
+/// Not a test: the program that the variable names.
+#[test]
+fn child() {
+    match std::env::var(CHILD).as_deref() {
+        Ok("leaks") => leaks(),
+        Ok("leaks_and_fails") => leaks_and_fails(),
+        Ok("leaks_as_known") => leaks_as_known(),
+        Ok("is_well") => is_well().unwrap(),
+        Ok("panics") => panics(),
+        _ => {}
+    }
+}
+
+fn run(program: &str, report: Option<&str>, dir: &Path) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture"]).env(CHILD, program).current_dir(dir);
+    command.env_remove("LEAKFREE_REPORT").env_remove("LEAKFREE_BASELINE");
+    if let Some(value) = report {
+        command.env("LEAKFREE_REPORT", value);
+    }
+    command.output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_report_goes_where_the_variable_says() {
+    let dir = TempDir::new();
+    let here = dir.path();
+    let text = "1 leaked task at shutdown";
+    for value in [None, Some("text"), Some("")] {
+        let output = run("leaks", value, here);
+        assert!(stderr(&output).contains(text), "{value:?}: {}", stderr(&output));
+        assert!(output.status.success(), "told, and no failure");
+    }
+    assert!(!stderr(&run("leaks", Some("off"), here)).contains("leakfree"));
+    let json = stderr(&run("leaks", Some("json"), here));
+    let line = json.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{json}"));
+    let json: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!((json["leaked"].as_u64(), json["occasion"].as_str()), (Some(1), Some("shutdown")));
+    // What the variable cannot mean is said, and the report not lost.
+    let refused = stderr(&run("leaks", Some("jsn"), here));
+    assert!(refused.contains("is none of off, text, json, or a path") && refused.contains(text), "{refused}");
+
+    for (name, begin) in
+        [("r.txt", "leakfree: "), ("r.json", "{"), ("r.folded", "task "), ("r.dot", "digraph leakfree {")]
+    {
+        let output = run("leaks", Some(name), here);
+        assert!(!stderr(&output).contains(text), "only in the file");
+        let file = fs::read_to_string(here.join(name)).unwrap();
+        assert!(file.starts_with(begin), "{name}: {file}");
+    }
+    for name in ["r.pprof", "r.pb"] {
+        run("leaks", Some(name), here);
+        assert!(!fs::read(here.join(name)).unwrap().is_empty(), "{name}");
+    }
+    let lost = stderr(&run("leaks", Some("no/such/directory/r.txt"), here));
+    assert!(
+        lost.contains("could not be written to no/such/directory/r.txt") && lost.contains(text),
+        "{lost}"
+    );
+}
+
+#[test]
+fn a_program_that_is_well_says_nothing_unless_asked() {
+    let dir = TempDir::new();
+    let quiet = run("is_well", None, dir.path());
+    assert!(quiet.status.success() && !stderr(&quiet).contains("leakfree"), "{}", stderr(&quiet));
+    let asked = stderr(&run("is_well", Some("text"), dir.path()));
+    assert!(asked.contains("leakfree: no leaked tasks at shutdown"), "{asked}");
+}
+
+#[test]
+fn a_leak_fails_the_program_if_it_says_so_and_a_panic_goes_on() {
+    let dir = TempDir::new();
+    let output = run("leaks_and_fails", None, dir.path());
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("1 leaked task at shutdown"), "{}", stderr(&output));
+    let output = run("panics", None, dir.path());
+    assert!(!output.status.success() && stderr(&output).contains("out of paper"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_baseline_lets_known_leaks_pass_and_no_others() {
+    let dir = TempDir::new();
+    let file = dir.path().join("leaks.txt");
+    let fails = |words: &str| {
+        let output = run("leaks_as_known", None, dir.path());
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    };
+    fails("new:  ");
+    fs::write(&file, "no baseline").unwrap();
+    fails("is no baseline");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    fails("could not be read");
+    fs::remove_dir(&file).unwrap();
+    fs::write(&file, "").unwrap();
+    let mut update = Command::new(std::env::current_exe().unwrap());
+    update.args(["--exact", "child"]).env(CHILD, "leaks_as_known").current_dir(dir.path());
+    assert!(update.env("LEAKFREE_BASELINE", "update").status().unwrap().success());
+    let written = fs::read_to_string(&file).unwrap();
+    assert_eq!(written.lines().filter(|line| line.starts_with("main ")).count(), 1, "{written}");
+    assert!(run("leaks_as_known", None, dir.path()).status.success(), "it is known");
+    fs::write(&file, format!("{written}main 0123456789abcdef mended\n")).unwrap();
+    fails("gone: 0123456789abcdef mended");
+}
