@@ -583,10 +583,34 @@ impl LockRecords {
         self.many.lock().unwrap().edit(|holders| holders.exit(held));
     }
 
-    /// How many hold a permit, and the version.
-    pub fn read_shared(&self) -> (usize, u64) {
-        let version = facts::version(self.ids.1).expect("published");
-        (facts::copy(self.ids.1).expect("published").holders.len(), version)
+    /// Task `n` holds a permit, and hands it to `m` in one edit.
+    pub fn hand_on(&self, n: usize, m: usize) {
+        let held = self.many.lock().unwrap().edit(|holders| holders.enter(LockRecords::holder(n)));
+        self.many.lock().unwrap().edit(|holders| {
+            holders.exit(held);
+            holders.set_waiters(m);
+            assert_eq!(holders.enter(LockRecords::holder(m)), held);
+        });
+    }
+
+    /// Who holds a permit, and the version; `None` if the words did not come to rest.
+    pub fn read_shared(&self) -> Option<(Vec<usize>, u64)> {
+        let version = facts::version(self.ids.1).filter(|version| *version < facts::UNSETTLED)?;
+        let copy = facts::copy(self.ids.1).expect("published");
+        let holder = |holder: &Holder| match *holder {
+            Holder::Unknown => None,
+            Holder::Task { id, site, owned } => {
+                let n = id.0 as usize - 1;
+                assert_eq!(owned, n % 2 == 1, "and the kind of guard");
+                assert!(std::ptr::eq(site, places()[n]), "task and site are of one holder");
+                Some(n)
+            }
+        };
+        let holders = copy.holders.iter().map(holder).collect::<Option<Vec<usize>>>()?;
+        if let [n] = holders[..] {
+            assert!(copy.waiters == 1 || copy.waiters == n as u64, "{} wait for {n}", copy.waiters);
+        }
+        Some((holders, version))
     }
 }
 

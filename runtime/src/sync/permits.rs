@@ -53,41 +53,51 @@ impl State {
     }
 
     /// Gives what is free to those who are first in line; then `leaving` is no holder any more.
-    fn serve(&mut self, leaving: Held) -> Wakes {
-        let (mut wakes, before) = (Wakes::default(), self.waiters.len());
-        let mut granted = None;
-        while let Some(ask) = self.waiters.front().filter(|ask| ask.need <= self.free && !self.closed) {
-            // Snapshots read the record at any moment. Named as the holder before it is woken, the first in line would look
-            // as if it were parked behind itself.
-            self.free -= ask.need;
-            let held = self.record.edit(|holders| {
-                holders.rename_any(granted.take());
-                if ask.need == 0 { Held::NOTHING } else { holders.enter(Holder::Unknown) }
-            });
-            if let Some(woken) = self.waiters.grant_with(|ask| ask.given = Some(held)) {
-                wakes.push(woken);
-            }
-            granted = Some((held, ask.holder));
+    #[inline]
+    fn serve(&mut self, mut leaving: Held) -> Wakes {
+        let mut wakes = Wakes::default();
+        let State { free, closed, waiters, record } = self;
+        let first = |waiters: &Waiters<Ask>, free: usize| {
+            waiters.front().filter(|ask| ask.need <= free && !*closed).map(|ask| (ask.need, ask.holder))
+        };
+        let mut next = first(waiters, *free);
+        if next.is_none() && leaving == Held::NOTHING {
+            return wakes;
         }
-        let waiters = self.waiters.len();
-        if waiters != before || leaving != Held::NOTHING {
-            self.record.edit(|holders| {
-                holders.rename_any(granted);
-                if waiters != before {
-                    holders.set_waiters(waiters);
+        // In one edit, which nobody can look into. A waiter that were named as the holder before it is woken would look as if it
+        // were parked behind itself; were it named after that, then until then those behind it would wait for nobody.
+        record.edit(|holders| {
+            let served = next.is_some();
+            while let Some((need, holder)) = next {
+                *free -= need;
+                // Who is given something takes the place of who leaves.
+                let held = match (need, std::mem::replace(&mut leaving, Held::NOTHING)) {
+                    (0, left) => {
+                        leaving = left;
+                        Held::NOTHING
+                    }
+                    (_, Held::NOTHING) => holders.enter(holder),
+                    (_, left) => {
+                        holders.rename(left, holder);
+                        left
+                    }
+                };
+                if let Some(woken) = waiters.grant_with(|ask| ask.given = Some(held)) {
+                    wakes.push(woken);
                 }
-                // After that: until the others are served it is this hold that they wait for.
-                holders.exit(leaving);
-            });
-        }
+                next = first(waiters, *free);
+            }
+            if served {
+                holders.set_waiters(waiters.len());
+            }
+            holders.exit(leaving);
+        });
         wakes
     }
 
     fn note_waiters(&mut self) {
         let waiters = self.waiters.len();
-        if let SharedRecord::Public(_) = self.record {
-            self.record.edit(|holders| holders.set_waiters(waiters));
-        }
+        self.record.edit(|holders| holders.set_waiters(waiters));
     }
 }
 
@@ -322,34 +332,34 @@ impl<S: Source> Claim<S> {
             self.leaf.pending(cx);
             return Poll::Pending;
         };
-        let ask = Ask { need: self.need, holder: Self::waiter(cx, site), given: None };
-        match state.waiters.poll(place, cx, ask) {
-            Err(old) => {
-                drop(state);
-                drop(old);
-                self.leaf.pending(cx);
-                Poll::Pending
-            }
-            Ok(()) if state.closed => {
-                drop(state);
-                self.leave();
-                self.leaf.ready();
-                Poll::Ready(Err(AcquireError(())))
-            }
-            Ok(()) => {
-                let given = state.waiters.tag(place);
-                let held = given.given.expect("woken with permits unless closed");
-                state.waiters.leave(place);
-                let holder = Self::holder(site);
-                if held != Held::NOTHING && !holder.is_alike(given.holder) {
-                    state.record.edit(|holders| holders.rename(held, holder));
-                }
-                drop(state);
-                self.place = None;
-                self.leaf.ready();
-                Poll::Ready(Ok(held))
-            }
+        let Some(ask) = state.waiters.leave_granted(place) else {
+            let ask = Ask { need: self.need, holder: Self::waiter(cx, site), given: None };
+            let old = state.waiters.poll(place, cx, ask).err().flatten();
+            drop(state);
+            drop(old);
+            self.leaf.pending(cx);
+            return Poll::Pending;
+        };
+        self.place = None;
+        if state.closed {
+            // Nobody is served any more: it is only put back.
+            let wakes = ask.given.map(|held| {
+                state.free += self.need;
+                state.serve(held)
+            });
+            drop(state);
+            drop(wakes);
+            self.leaf.ready();
+            return Poll::Ready(Err(AcquireError(())));
         }
+        let held = ask.given.expect("woken with permits unless closed");
+        let holder = Self::holder(site);
+        if held != Held::NOTHING && !holder.is_alike(ask.holder) {
+            state.record.edit(|holders| holders.rename(held, holder));
+        }
+        drop(state);
+        self.leaf.ready();
+        Poll::Ready(Ok(held))
     }
 
     fn leave(&mut self) {

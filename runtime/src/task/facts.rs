@@ -7,8 +7,8 @@
 //! A [`LockRecord`] has one holder, a [`SharedRecord`] several. A holder is *recorded*, not proven: a guard can be moved to
 //! another task or thread without a trace. Whoever is not plainly the polled task is recorded as unknown.
 //!
-//! - **F1** The words of a [`OneHolder`] are written by its lock only, under the lock's own mutex; the site word is null or a
-//!   `&'static Location`.
+//! - **F1** The words of a [`OneHolder`] and of [`ManyHolders`] are written by their lock only, under the lock's own mutex; a
+//!   site word is null or a `&'static Location`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,9 +24,9 @@ use super::frame;
 use super::meta::TaskId;
 use super::seq::Seq;
 use super::waker;
+use crate::loom::sync::PoisonError;
 use crate::loom::sync::atomic::Ordering::Relaxed;
 use crate::loom::sync::atomic::{AtomicPtr, AtomicU64};
-use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many holders of one lock are told apart.
 const HOLDERS_MAX: usize = 16;
@@ -122,26 +122,25 @@ impl LockRecord {
     }
 }
 
-/// The one holder of a lock, in words that its lock writes under its own mutex (F1) and a snapshot reads at any time.
+/// Who has a lock, in words.
 #[derive(Debug, Default)]
-struct OneHolder {
-    seq: Seq,
+struct HolderWords {
     /// [`FREE`], [`UNKNOWN`], or the id of the task that took it, with [`OWNED`] if by an owned guard.
     task: AtomicU64,
     /// (F1) Null or a `&'static Location`: where that task took it.
     site: AtomicPtr<Location<'static>>,
-    waiters: AtomicU64,
-    /// How often it has changed hands.
-    hands: AtomicU64,
 }
 
 const FREE: u64 = 0;
 const UNKNOWN: u64 = u64::MAX;
 const OWNED: u64 = 1 << 63;
 
-impl OneHolder {
+/// The two words of [`HolderWords`], as they were found.
+type FoundWords = (u64, *mut Location<'static>);
+
+impl HolderWords {
     #[inline]
-    fn set(&self, holder: Option<Holder>, waiters: usize) {
+    fn set(&self, holder: Option<Holder>) {
         let (task, site) = match holder {
             None => (FREE, ptr::null_mut()),
             Some(Holder::Unknown) => (UNKNOWN, ptr::null_mut()),
@@ -149,9 +148,41 @@ impl OneHolder {
                 (id.0 | if owned { OWNED } else { 0 }, ptr::from_ref(site).cast_mut())
             }
         };
+        self.task.store(task, Relaxed);
+        self.site.store(site, Relaxed);
+    }
+
+    fn get(&self) -> FoundWords {
+        (self.task.load(Relaxed), self.site.load(Relaxed))
+    }
+
+    /// What words say that were of one moment.
+    fn holder((task, site): FoundWords) -> Option<Holder> {
+        // SAFETY: (F1) null or a `&'static Location`.
+        let site = unsafe { site.as_ref() };
+        match (task, site) {
+            (FREE, _) => None,
+            (UNKNOWN, _) | (_, None) => Some(Holder::Unknown),
+            (id, Some(site)) => Some(Holder::Task { id: TaskId(id & !OWNED), site, owned: id & OWNED != 0 }),
+        }
+    }
+}
+
+/// The one holder of a lock, in words that its lock writes under its own mutex (F1) and a snapshot reads at any time.
+#[derive(Debug, Default)]
+struct OneHolder {
+    seq: Seq,
+    holder: HolderWords,
+    waiters: AtomicU64,
+    /// How often it has changed hands.
+    hands: AtomicU64,
+}
+
+impl OneHolder {
+    #[inline]
+    fn set(&self, holder: Option<Holder>, waiters: usize) {
         self.seq.write(|| {
-            self.task.store(task, Relaxed);
-            self.site.store(site, Relaxed);
+            self.holder.set(holder);
             self.waiters.store(waiters as u64, Relaxed);
             self.hands.store(self.hands.load(Relaxed) + 1, Relaxed);
         });
@@ -163,19 +194,9 @@ impl OneHolder {
 
     /// Holder, if any, waiters, and how often it has changed hands; `None` if it does not come to rest.
     fn read(&self) -> Option<(Option<Holder>, u64, u64)> {
-        let loads = || {
-            let words = (self.task.load(Relaxed), self.site.load(Relaxed));
-            (words, self.waiters.load(Relaxed), self.hands.load(Relaxed))
-        };
-        let (((task, site), waiters, hands), _) = self.seq.read(loads)?;
-        // SAFETY: (F1) null or a `&'static Location`.
-        let site = unsafe { site.as_ref() };
-        let holder = match (task, site) {
-            (FREE, _) => None,
-            (UNKNOWN, _) | (_, None) => Some(Holder::Unknown),
-            (id, Some(site)) => Some(Holder::Task { id: TaskId(id & !OWNED), site, owned: id & OWNED != 0 }),
-        };
-        Some((holder, waiters, hands))
+        let loads = || (self.holder.get(), self.waiters.load(Relaxed), self.hands.load(Relaxed));
+        let ((words, waiters, hands), _) = self.seq.read(loads)?;
+        Some((HolderWords::holder(words), waiters, hands))
     }
 }
 
@@ -185,19 +206,6 @@ impl Drop for LockRecord {
             facts.retract();
         }
     }
-}
-
-/// The holders of a lock that may have several, and how many wait for it.
-#[derive(Debug)]
-pub(crate) struct Holders {
-    known: Slab<Holder>,
-    /// Holders beyond those that are told apart.
-    beyond: usize,
-    /// Something happened after which nobody can tell who may let others in.
-    doubted: bool,
-    waiters: u64,
-    /// Counts the changes.
-    version: u64,
 }
 
 /// Where a holder is recorded.
@@ -210,69 +218,152 @@ impl Held {
     const BEYOND: Held = Held(u32::MAX - 1);
 }
 
-impl Holders {
-    const fn new() -> Holders {
-        Holders { known: Slab::new(), beyond: 0, doubted: false, waiters: 0, version: 0 }
-    }
+/// The holders of a lock that may have several, before anybody has waited: nobody looks at them.
+#[derive(Debug)]
+pub(crate) struct FewHolders {
+    known: Slab<Holder>,
+    /// Holders beyond those that are told apart.
+    beyond: u64,
+    /// Something happened after which nobody can tell who may let others in.
+    doubted: bool,
+}
 
-    pub(crate) fn enter(&mut self, holder: Holder) -> Held {
-        self.version += 1;
-        if self.known.len() == HOLDERS_MAX {
-            self.beyond += 1;
-            return Held::BEYOND;
+/// The same, and how many wait, in words that the lock writes under its own mutex (F1) and a snapshot reads at any time. Each
+/// change is a new version.
+#[derive(Debug, Default)]
+struct ManyHolders {
+    seq: Seq,
+    waiters: AtomicU64,
+    /// A bit for each of those below that is somebody's, [`DOUBTED`], and above that the holders beyond.
+    known: AtomicU64,
+    holders: [HolderWords; HOLDERS_MAX],
+}
+
+const DOUBTED: u64 = 1 << HOLDERS_MAX;
+const BEYOND: u64 = 2 * DOUBTED;
+/// The bits of those that are told apart.
+const TOLD_APART: u64 = DOUBTED - 1;
+
+impl ManyHolders {
+    fn new(few: &FewHolders) -> ManyHolders {
+        let many = ManyHolders::default();
+        let mut known = few.beyond * BEYOND + if few.doubted { DOUBTED } else { 0 };
+        for (at, holder) in &few.known {
+            known |= 1 << at;
+            many.holders[at].set(Some(*holder));
         }
-        Held(self.known.insert(holder) as u32)
+        many.known.store(known, Relaxed);
+        many
     }
 
+    /// Holders and waiters, and their version; `None` if it does not come to rest.
+    fn read(&self) -> Option<((Vec<Holder>, u64), u64)> {
+        let loads = || {
+            let words: [FoundWords; HOLDERS_MAX] = std::array::from_fn(|at| self.holders[at].get());
+            (words, self.known.load(Relaxed), self.waiters.load(Relaxed))
+        };
+        let ((words, known, waiters), version) = self.seq.read(loads)?;
+        let held = words.into_iter().enumerate().filter(|(at, _)| known & (1 << at) != 0);
+        let mut holders: Vec<Holder> = held.filter_map(|(_, words)| HolderWords::holder(words)).collect();
+        if known > TOLD_APART {
+            holders.push(Holder::Unknown);
+        }
+        Some(((holders, waiters), version))
+    }
+}
+
+/// The holders of a lock that may have several, while they are changed.
+pub(crate) enum Holders<'a> {
+    Few(&'a mut FewHolders),
+    Many(&'a AllWords),
+}
+
+/// The words of [`ManyHolders`], which are being written.
+pub(crate) struct AllWords(ManyHolders);
+
+impl Holders<'_> {
+    #[inline]
+    pub(crate) fn enter(&mut self, holder: Holder) -> Held {
+        match self {
+            Holders::Few(few) if few.known.len() == HOLDERS_MAX => {
+                few.beyond += 1;
+                Held::BEYOND
+            }
+            Holders::Few(few) => Held(few.known.insert(holder) as u32),
+            Holders::Many(AllWords(many)) => {
+                let known = many.known.load(Relaxed);
+                let free = (!known & TOLD_APART).trailing_zeros();
+                if free == u64::BITS {
+                    many.known.store(known + BEYOND, Relaxed);
+                    return Held::BEYOND;
+                }
+                many.holders[free as usize].set(Some(holder));
+                many.known.store(known | 1 << free, Relaxed);
+                Held(free)
+            }
+        }
+    }
+
+    #[inline]
     pub(crate) fn exit(&mut self, held: Held) {
-        self.version += 1;
-        match held {
-            Held::NOTHING => {}
-            Held::BEYOND => self.beyond -= 1,
-            Held(key) => drop(self.known.remove(key as usize)),
+        match (self, held) {
+            (_, Held::NOTHING) => {}
+            (Holders::Few(few), Held::BEYOND) => few.beyond -= 1,
+            (Holders::Few(few), Held(key)) => drop(few.known.remove(key as usize)),
+            (Holders::Many(AllWords(many)), held) => {
+                let known = many.known.load(Relaxed);
+                debug_assert!(held == Held::BEYOND || known & (1 << held.0) != 0, "{held:?} is a holder's");
+                let known = if held == Held::BEYOND { known - BEYOND } else { known & !(1 << held.0) };
+                many.known.store(known, Relaxed);
+            }
         }
     }
 
     /// The same hold, in other hands.
+    #[inline]
     pub(crate) fn rename(&mut self, held: Held, holder: Holder) {
-        self.version += 1;
-        if let Some(known) = self.known.get_mut(held.0 as usize) {
-            *known = holder;
-        }
-    }
-
-    pub(crate) fn rename_any(&mut self, hold: Option<(Held, Holder)>) {
-        if let Some((held, holder)) = hold {
-            self.rename(held, holder);
+        let at = held.0 as usize;
+        match self {
+            Holders::Few(few) => {
+                if let Some(known) = few.known.get_mut(at) {
+                    *known = holder;
+                }
+            }
+            Holders::Many(AllWords(many)) => {
+                if let Some(words) = many.holders.get(at) {
+                    words.set(Some(holder));
+                }
+            }
         }
     }
 
     /// One hold becomes two in the same hands.
     pub(crate) fn split(&mut self, held: Held) -> Held {
-        match self.known.get(held.0 as usize).copied() {
-            Some(holder) => self.enter(holder),
-            None if held == Held::NOTHING => held,
-            None => self.enter(Holder::Unknown),
-        }
+        let at = held.0 as usize;
+        let holder = match self {
+            _ if held == Held::NOTHING => return held,
+            Holders::Few(few) => few.known.get(at).copied(),
+            Holders::Many(AllWords(many)) => {
+                many.holders.get(at).and_then(|words| HolderWords::holder(words.get()))
+            }
+        };
+        self.enter(holder.unwrap_or(Holder::Unknown))
     }
 
     /// From now on nobody can tell who may let others in.
     pub(crate) fn doubt(&mut self) {
-        self.doubted = true;
-        self.version += 1;
-    }
-
-    pub(crate) fn set_waiters(&mut self, waiters: usize) {
-        self.waiters = waiters as u64;
-        self.version += 1;
-    }
-
-    fn copy(&self) -> Vec<Holder> {
-        let mut holders: Vec<Holder> = self.known.iter().map(|(_, holder)| *holder).collect();
-        if self.doubted || self.beyond > 0 {
-            holders.push(Holder::Unknown);
+        match self {
+            Holders::Few(few) => few.doubted = true,
+            Holders::Many(AllWords(many)) => many.known.store(many.known.load(Relaxed) | DOUBTED, Relaxed),
         }
-        holders
+    }
+
+    /// So many wait. Before anybody has waited nobody asks.
+    #[inline]
+    pub(crate) fn set_waiters(&mut self, waiters: usize) {
+        if let Holders::Many(AllWords(many)) = self {
+            many.waiters.store(waiters as u64, Relaxed);
+        }
     }
 }
 
@@ -280,34 +371,46 @@ impl Holders {
 #[derive(Debug)]
 pub(crate) enum SharedRecord {
     /// Nobody has ever waited.
-    Private(Holders),
+    Private(FewHolders),
     Public(Arc<Facts>),
 }
 
 impl SharedRecord {
     pub(crate) const fn new() -> SharedRecord {
-        SharedRecord::Private(Holders::new())
+        SharedRecord::Private(FewHolders { known: Slab::new(), beyond: 0, doubted: false })
     }
 
+    /// Changes what is recorded. A snapshot sees all of it or nothing, and none while it lasts: then it takes the holders for
+    /// not known.
     #[inline]
-    pub(crate) fn edit<T>(&mut self, f: impl FnOnce(&mut Holders) -> T) -> T {
+    pub(crate) fn edit<T>(&mut self, f: impl FnOnce(&mut Holders<'_>) -> T) -> T {
         match self {
-            SharedRecord::Private(holders) => f(holders),
-            SharedRecord::Public(facts) => f(&mut facts.many()),
+            SharedRecord::Private(holders) => f(&mut Holders::Few(holders)),
+            SharedRecord::Public(facts) => facts.many().edit(f),
         }
     }
 
     /// Somebody joined the queue: the id under which snapshots find the facts.
+    #[inline]
     pub(crate) fn contended(&mut self, created: &'static Location<'static>, waiters: usize) -> u64 {
-        if let SharedRecord::Private(holders) = self {
-            let holders = std::mem::replace(holders, Holders::new());
-            *self = SharedRecord::Public(Facts::publish(created, State::Many(Mutex::new(holders))));
+        if let SharedRecord::Private(few) = self {
+            let many = AllWords(ManyHolders::new(few));
+            *self = SharedRecord::Public(Facts::publish(created, State::Many(many)));
         }
         self.edit(|holders| holders.set_waiters(waiters));
         match self {
             SharedRecord::Public(facts) => facts.id,
             SharedRecord::Private(_) => unreachable!("published above"),
         }
+    }
+}
+
+impl AllWords {
+    #[inline]
+    fn edit<T>(&self, f: impl FnOnce(&mut Holders<'_>) -> T) -> T {
+        let mut out = None;
+        self.0.seq.write(|| out = Some(f(&mut Holders::Many(self))));
+        out.expect("written above")
     }
 }
 
@@ -328,7 +431,7 @@ pub(crate) struct Facts {
 
 enum State {
     One(OneHolder),
-    Many(Mutex<Holders>),
+    Many(AllWords),
 }
 
 /// A copy for a snapshot.
@@ -351,11 +454,6 @@ static TABLE: [Shard; 16] = [const { Shard::new(BTreeMap::new()) }; 16];
 fn shard(id: u64) -> std::sync::MutexGuard<'static, BTreeMap<u64, Arc<Facts>>> {
     // Nothing panics under these locks.
     TABLE[id as usize % TABLE.len()].lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Facts {
@@ -382,9 +480,10 @@ impl Facts {
         }
     }
 
-    fn many(&self) -> MutexGuard<'_, Holders> {
+    #[inline]
+    fn many(&self) -> &AllWords {
         match &self.state {
-            State::Many(holders) => lock(holders),
+            State::Many(many) => many,
             State::One(_) => unreachable!("published by a lock with several holders"),
         }
     }
@@ -397,16 +496,14 @@ fn find(id: u64) -> Option<Arc<Facts>> {
 /// The facts of that lock; `None` if it is gone.
 pub(crate) fn copy(id: u64) -> Option<FactsCopy> {
     let facts = find(id)?;
-    let (holders, waiters, shared) = match &facts.state {
-        // One that changes hands all the time is in somebody's.
-        State::One(one) => match one.read() {
-            Some((holder, waiters, _)) => (holder.into_iter().collect(), waiters, false),
-            None => (vec![Holder::Unknown], 0, false),
-        },
-        State::Many(holders) => {
-            let holders = lock(holders);
-            (holders.copy(), holders.waiters, true)
+    // One that changes hands all the time is in somebody's.
+    let unknown = || (vec![Holder::Unknown], 0);
+    let ((holders, waiters), shared) = match &facts.state {
+        State::One(one) => {
+            let read = one.read().map(|(holder, waiters, _)| (holder.into_iter().collect(), waiters));
+            (read.unwrap_or_else(unknown), false)
         }
+        State::Many(AllWords(many)) => (many.read().map_or_else(unknown, |(read, _)| read), true),
     };
     Some(FactsCopy { created: facts.created, holders, waiters, shared })
 }
@@ -416,13 +513,16 @@ pub(crate) fn version(id: u64) -> Option<u64> {
     find(id).map(|facts| match &facts.state {
         // No version twice: the lock is in motion.
         State::One(one) => one.read().map_or_else(unsettled, |(_, _, hands)| hands),
-        State::Many(holders) => lock(holders).version,
+        State::Many(AllWords(many)) => many.read().map_or_else(unsettled, |(_, version)| version),
     })
 }
 
+/// From here on versions are of looks that found the words being written.
+pub(crate) const UNSETTLED: u64 = 1 << 62;
+
 /// A number that no other look at a lock finds.
 fn unsettled() -> u64 {
-    static NEXT: CountOfAll = CountOfAll::new(1 << 31);
+    static NEXT: CountOfAll = CountOfAll::new(UNSETTLED);
     NEXT.fetch_add(1, Relaxed)
 }
 
@@ -481,8 +581,13 @@ mod tests {
         assert_eq!(copy(id).unwrap().holders, [task(2)]);
         let before = version(id).unwrap();
         record.edit(|holders| holders.set_waiters(0));
-        assert_eq!(version(id), Some(before + 1), "who waits matters");
-        record.edit(Holders::doubt);
+        let after = version(id).unwrap();
+        assert_ne!(after, before, "who waits matters");
+        record.edit(|holders| {
+            holders.doubt();
+            assert_eq!(copy(id).unwrap().holders, [Holder::Unknown], "nothing is known meanwhile");
+            assert!(version(id).unwrap() >= UNSETTLED);
+        });
         assert_eq!(copy(id).unwrap().holders, [task(2), Holder::Unknown]);
         drop(record);
         assert_eq!(copy(id), None);
