@@ -150,7 +150,7 @@ fn soak(options: &Options) -> Result<(), String> {
     let (made, dropped) = (world.made.load(Relaxed), world.dropped.load(Relaxed));
     println!(
         "{spawned} spawns in {:.1} s ({:.0} ns each, {} workers, {} lives), {} runtimes started and stopped, {} snapshots; \
-         {made} values made, {dropped} dropped; memory {memory}; shutdown {shutdown:?}",
+         {made} values made, {dropped} dropped; {memory}shutdown {shutdown:?}",
         took.as_secs_f64(),
         took.as_nanos() as f64 / spawned.max(1) as f64,
         options.workers,
@@ -167,8 +167,13 @@ fn soak(options: &Options) -> Result<(), String> {
     if !report.is_empty() {
         return Err(format!("the report at the end is not empty:\n{report}"));
     }
-    if made != dropped {
-        return Err(format!("{made} values were made, {dropped} dropped"));
+    // What a runtime gave up at its shutdown, and said so, may or may not be dropped later.
+    let given_up = world.given_up.load(Relaxed);
+    if given_up > 0 {
+        println!("{given_up} tasks did not end in time when their runtime shut down, and were reported");
+    }
+    if made - dropped > given_up {
+        return Err(format!("{made} values were made, {dropped} dropped, {given_up} given up"));
     }
     // A thread that was joined may still be on its way out of the process.
     let patience = Instant::now() + Duration::from_secs(5);

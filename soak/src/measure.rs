@@ -2,41 +2,66 @@
 
 use std::fmt;
 
-/// Resident memory over a run, looked at from time to time.
+/// Memory over a run, looked at from time to time: what is in use of the heap, and what is resident, which goes in the allocator's
+/// steps.
 pub(crate) struct Memory {
-    looks: Vec<u64>,
+    heap: Vec<u64>,
+    resident: Vec<u64>,
 }
 
 impl Memory {
     pub(crate) fn new() -> Memory {
-        Memory { looks: Vec::new() }
+        Memory { heap: Vec::new(), resident: Vec::new() }
     }
 
     pub(crate) fn look(&mut self) {
-        self.looks.extend(status("VmRSS:"));
+        self.heap.extend(heap_kb());
+        self.resident.extend(status("VmRSS:"));
     }
 
-    /// Means of the second quarter of the run and of its last, in kB. The first quarter is the warm-up.
-    fn means(&self) -> Option<(f64, f64)> {
-        let quarter = self.looks.len() / 4;
-        let mean = |looks: &[u64]| looks.iter().sum::<u64>() as f64 / looks.len() as f64;
-        (quarter > 0).then(|| {
-            (mean(&self.looks[quarter..2 * quarter]), mean(&self.looks[self.looks.len() - quarter..]))
-        })
-    }
-
-    /// By how many percent it grew; zero if there were too few looks, or none could be taken.
+    /// By how many percent it grew: what is in use of the heap where that can be told, else what is resident. Zero if there were
+    /// too few looks, or none could be taken.
     pub(crate) fn drift(&self) -> f64 {
-        self.means().map_or(0.0, |(before, after)| (after / before - 1.0) * 100.0)
+        means(&self.heap).or_else(|| means(&self.resident)).map_or(0.0, growth)
     }
+}
+
+/// Means of the second quarter of the run and of its last. The first quarter is the warm-up.
+fn means(looks: &[u64]) -> Option<(f64, f64)> {
+    let quarter = looks.len() / 4;
+    let mean = |looks: &[u64]| looks.iter().sum::<u64>() as f64 / looks.len() as f64;
+    (quarter > 0).then(|| (mean(&looks[quarter..2 * quarter]), mean(&looks[looks.len() - quarter..])))
+}
+
+fn growth((before, after): (f64, f64)) -> f64 {
+    (after / before - 1.0) * 100.0
+}
+
+/// What is in use of the heap, as the allocator says; `None` where it does not, as under a sanitizer.
+fn heap_kb() -> Option<u64> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: it takes nothing, and may be called at any time from any thread (mallinfo(3)).
+        let info = unsafe { libc::mallinfo2() };
+        let used = (info.uordblks + info.hblkhd) as u64 / 1024;
+        (used > 0).then_some(used)
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    None
 }
 
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.means() {
-            Some((before, after)) => write!(f, "{before:.0} kB to {after:.0} kB ({:+.2} %)", self.drift()),
-            None => f.write_str("not looked at often enough"),
+        for (what, looks) in [("heap in use", &self.heap), ("resident", &self.resident)] {
+            match means(looks) {
+                Some((before, after)) => {
+                    let growth = growth((before, after));
+                    write!(f, "{what} {before:.0} kB to {after:.0} kB ({growth:+.2} %); ")?;
+                }
+                None => write!(f, "{what} not looked at often enough; ")?,
+            }
         }
+        Ok(())
     }
 }
 

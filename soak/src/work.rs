@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle as Thread;
 use std::time::Duration;
 
+use leakfree::report::verdict::Verdict;
 use leakfree::runtime::{Builder, Handle};
 use leakfree::sync::{Mutex, Notify, RwLock, Semaphore, broadcast, mpsc, oneshot, watch};
 use leakfree::time::{sleep, timeout};
@@ -47,6 +48,8 @@ pub(crate) struct World {
     pub(crate) made: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) cycles: AtomicU64,
+    /// Tasks that a shutdown reported as unresponsive: on a busy machine a thread may get no time for a tenth of a second.
+    pub(crate) given_up: AtomicU64,
     pub(crate) snapshots: AtomicU64,
     pub(crate) kinds: Vec<AtomicU64>,
     asks: std::sync::Mutex<Option<outside_mpsc::Sender<Ask>>>,
@@ -61,6 +64,7 @@ impl World {
             made: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             cycles: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
             kinds: KINDS.iter().map(|_| AtomicU64::new(0)).collect(),
             asks: std::sync::Mutex::new(None),
@@ -448,7 +452,9 @@ pub(crate) fn outside(world: &Arc<World>, handle: &Handle, seed: u64) -> Vec<Thr
             runtime.block_on(async { leakfree::spawn(yield_now()).await }).expect("it ends");
             cycling.count(2);
             drop(held);
-            let _ = runtime.shutdown();
+            let report = runtime.shutdown();
+            let unresponsive = report.findings.iter().filter(|found| found.verdict == Verdict::Unresponsive);
+            cycling.given_up.fetch_add(unresponsive.count() as u64, Relaxed);
             cycling.cycles.fetch_add(1, Relaxed);
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -1994,6 +1994,7 @@ async fn what_is_in_a_scope_behind_a_shield_is_behind_it_too() {
     for late in [false, true] {
         let (go, wait) = oneshot::channel::<()>();
         let (running, is_running) = oneshot::channel::<()>();
+        let (shielded, is_shielded) = oneshot::channel::<()>();
         let (cancelled, is_cancelled) = oneshot::channel::<()>();
         let (value, told) = oneshot::channel();
         let around = leakfree::spawn(leakfree::scope(async move |s: Scope| {
@@ -2006,12 +2007,13 @@ async fn what_is_in_a_scope_behind_a_shield_is_behind_it_too() {
                     let _ = value.send(child.await.ok());
                 };
                 if late {
+                    let _ = shielded.send(());
                     is_cancelled.await.unwrap();
                 }
                 leakfree::scope(inner).await;
             })));
             if late {
-                leakfree::yield_now().await;
+                is_shielded.await.unwrap();
                 s.cancel("before");
                 cancelled.send(()).unwrap();
                 let _ = is_running.await;

@@ -140,7 +140,8 @@ impl ChildCount {
     #[must_use]
     #[inline]
     pub(crate) fn leave(&self, worker: Option<usize>) -> bool {
-        if let Some(shard) = self.shard(worker) {
+        // A shard that is closed stays so: the children of a scope that ends need not try.
+        if let Some(shard) = self.shard(worker).filter(|shard| shard.load(Acquire) & CLOSED == 0) {
             if shard.fetch_sub(1, AcqRel) & CLOSED == 0 {
                 return false;
             }
