@@ -113,6 +113,7 @@ fn an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile() 
         engine.unpark(0);
         parks.join().unwrap();
         looks.join().unwrap();
+        engine.nobody_works();
         engine.stop();
         engine.check();
     });
@@ -133,6 +134,7 @@ fn of_two_that_park_one_is_in_the_driver_and_both_are_unparked() {
         for thread in threads {
             thread.join().unwrap();
         }
+        engine.nobody_works();
         engine.stop();
         engine.check();
     });

@@ -303,6 +303,7 @@ fn a_blocking_call_against_the_shutdown_is_run_or_cancelled() {
         let engine = Engine::new(1);
         let script = Script::new(&[]);
         let called = Scripted(script.clone());
+        engine.nobody_works();
         let stops = on_thread(&engine, Engine::shut_down);
         let handle = engine.root().spawn_blocking(move || drop(called));
         stops.join().unwrap();

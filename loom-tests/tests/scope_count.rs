@@ -71,3 +71,40 @@ fn an_outsider_gets_in_or_is_refused_but_does_not_revive_the_count() {
         assert!(count.is_zero());
     });
 }
+
+#[test]
+fn the_root_ends_once_when_all_workers_have_retired() {
+    loom::model(|| {
+        let count = Arc::new(Count::with_own(2));
+        assert!(count.enter(None));
+        let (a, b) = (count.clone(), count.clone());
+        // One spawns a child that ends after it has retired; the other ends the one from outside.
+        let a = thread::spawn(move || {
+            assert!(a.enter(Some(0)));
+            [a.retire(0), a.leave(Some(0))]
+        });
+        let b = thread::spawn(move || [b.leave(Some(1)), b.retire(1)]);
+        let told = [[count.close(), false], a.join().unwrap(), b.join().unwrap()];
+        assert_eq!(told.into_iter().flatten().filter(|&told| told).count(), 1);
+        assert!(count.is_zero() && count.live() == 0);
+        assert!(!count.enter(None));
+    });
+}
+
+#[test]
+fn the_count_of_the_root_is_never_too_low() {
+    loom::model(|| {
+        let count = Arc::new(Count::with_own(1));
+        assert!(count.enter(None));
+        let worker = count.clone();
+        // A child spawns another one, and ends.
+        let worker = thread::spawn(move || {
+            assert!(worker.enter(Some(0)));
+            worker.leave(Some(0)) || worker.retire(0)
+        });
+        assert!(count.live() >= 1);
+        assert!(!worker.join().unwrap());
+        assert_eq!(count.live(), 1);
+        assert!(!count.leave(None) && count.close());
+    });
+}

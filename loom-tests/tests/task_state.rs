@@ -2,7 +2,9 @@
 
 #![cfg(loom)]
 
-use std::task::Waker;
+use std::pin::Pin;
+use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Wake, Waker};
 
 use leakfree::model::Bed;
 use leakfree_loom_tests::{Script, Scripted};
@@ -91,6 +93,34 @@ fn the_joiner_is_woken_or_finds_the_output() {
         runner.join().unwrap();
         assert_eq!((script.drops.load(SeqCst), script.outputs.load(SeqCst)), (1, 1));
         assert_eq!(bed.left(), 1);
+    });
+}
+
+#[test]
+fn a_joiner_that_is_replaced_at_completion_is_never_fired_twice() {
+    struct Counts(AtomicUsize);
+    impl Wake for Counts {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    loom::model(|| {
+        let bed = Bed::new();
+        let script = Script::new(&[]);
+        let mut handle = bed.spawn(Scripted(script.clone()));
+        let runner = thread::spawn(move || bed.run_all());
+        let wakers = [(); 3].map(|()| std::sync::Arc::new(Counts(AtomicUsize::new(0))));
+        let pending = wakers.iter().all(|counts| {
+            let waker = Waker::from(counts.clone());
+            Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)).is_pending()
+        });
+        runner.join().unwrap();
+        if pending {
+            assert_eq!(wakers.each_ref().map(|counts| counts.0.load(SeqCst)), [0, 0, 1]);
+            assert!(block_on(handle).is_ok());
+        }
+        assert!(wakers.iter().all(|counts| std::sync::Arc::strong_count(counts) == 1), "dropped once");
+        assert_eq!((script.drops.load(SeqCst), script.outputs.load(SeqCst)), (1, 1));
     });
 }
 

@@ -220,6 +220,16 @@ impl Count {
         }
         Count(count)
     }
+    /// The root's.
+    pub fn with_own(workers: usize) -> Count {
+        Count(crate::scope::ChildCount::with_own(workers))
+    }
+    pub fn retire(&self, worker: usize) -> bool {
+        self.0.retire(worker)
+    }
+    pub fn live(&self) -> u64 {
+        self.0.live()
+    }
     pub fn inflate(&self, shards: usize) {
         self.0.inflate(shards);
     }
@@ -379,7 +389,7 @@ impl Engine {
         let pool = Pool::new(1, String::new());
         let shared = Arc::new(Shared::new(remotes, driver, pool, None));
         let root = ScopeInner::root(Arc::clone(&shared), Duration::ZERO);
-        shared.set_root(NonNull::from(&*root).cast());
+        shared.set_root(NonNull::from(&*root).cast(), ScopeInner::retire);
         let worker = |(index, queue)| Arc::new(Worker::new(Arc::clone(&shared), index, queue));
         let workers = queues.into_iter().enumerate().map(worker).collect();
         Arc::new(Engine { shared, root, workers })
@@ -388,6 +398,15 @@ impl Engine {
     /// This thread is a worker up to the shutdown.
     pub fn work(&self, index: usize) {
         self.workers[index].run();
+    }
+
+    /// No thread is a worker, and none will be one: they count for themselves no more. After the end of all that `park`, or look
+    /// into the driver.
+    pub fn nobody_works(&self) {
+        for index in 0..self.workers.len() {
+            // SAFETY: (W1) nobody has the role; the root closes after this, or waits for it.
+            unsafe { self.shared.retire(index) };
+        }
     }
 
     /// As `work` does without anything to run: blocks this thread until somebody unparks the worker, or for a reason of

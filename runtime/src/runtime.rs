@@ -105,7 +105,7 @@ impl Runtime {
         }
         let shared = Arc::new(shared);
         let root = ScopeInner::root(Arc::clone(&shared), options.grace);
-        shared.set_root(std::ptr::NonNull::from(&*root).cast());
+        shared.set_root(std::ptr::NonNull::from(&*root).cast(), ScopeInner::retire);
 
         let mut running = Running { shared, root, threads: Vec::with_capacity(options.workers), options };
         #[cfg(feature = "test-util")]
@@ -124,6 +124,11 @@ impl Runtime {
                 Ok(thread) => running.threads.push(thread),
                 Err(error) => {
                     let workers = running.options.workers;
+                    running.root.close();
+                    for worker in index..workers {
+                        // SAFETY: (W1) nobody has this worker's role, and nobody ever will.
+                        unsafe { running.shared.retire(worker) };
+                    }
                     running.stop();
                     return Err(io::Error::new(
                         error.kind(),
@@ -324,7 +329,8 @@ impl Running {
 
     /// Ends the workers. Those that are inside a poll which does not return are left behind.
     fn stop(self) {
-        let empty = self.root.close();
+        let empty = self.root.live() == 0;
+        self.root.close();
         self.shared.shut_down();
         #[cfg(feature = "test-util")]
         sim::stop(&self.shared);

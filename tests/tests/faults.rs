@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use leakfree::net::{TcpListener, TcpStream};
 use leakfree::report::snapshot::Phase;
+use leakfree::report::verdict::{Occasion, judge};
 use leakfree::runtime::{Builder, Handle};
 use leakfree::{JoinHandle, scope, yield_now};
 use leakfree_tests::{Drops, again, panic_message, parked, ready, runtime, until};
@@ -769,6 +770,41 @@ fn a_task_that_never_yields_is_seen_with_its_spawn_site_while_it_runs() {
         stop.store(true, SeqCst);
         handle.await.unwrap();
     });
+    assert!(runtime.shutdown().is_clean());
+}
+
+#[test]
+fn a_task_that_never_leaves_its_first_poll_is_named_with_its_spawn_site() {
+    let runtime = runtime(2);
+    let stop = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&stop);
+    let line = line!() + 1;
+    let handle = runtime.handle().spawn(async move {
+        while !theirs.load(SeqCst) {
+            std::hint::spin_loop();
+        }
+    });
+    let id = handle.id().get();
+    let long = Duration::from_millis(30);
+    let found = loop {
+        let snapshot = runtime.handle().snapshot();
+        let poll = snapshot.first_polls.iter().find(|poll| poll.task == id && poll.since > long);
+        if let Some(poll) = poll {
+            assert_eq!((poll.spawned_at.file, poll.spawned_at.line), (file!(), line));
+            assert!(snapshot.newborn == 1 && snapshot.tasks.is_empty());
+            break snapshot;
+        }
+        std::thread::yield_now();
+    };
+    let text = judge(found, Occasion::Live).to_string();
+    assert!(text.contains(&format!("polls task {id} for the first time")), "{text}");
+    assert!(text.contains(&format!("spawned {}:{line}:", file!())), "{text}");
+    stop.store(true, SeqCst);
+    runtime.block_on(handle).unwrap();
+    let gone = |snapshot: &leakfree::report::snapshot::Snapshot| snapshot.first_polls.is_empty();
+    while !gone(&runtime.handle().snapshot()) {
+        std::thread::yield_now();
+    }
     assert!(runtime.shutdown().is_clean());
 }
 

@@ -45,6 +45,7 @@ fn snapshot(tasks: Vec<TaskInfo>, sites: Vec<SiteParks>) -> Snapshot {
         tasks,
         scopes: Vec::new(),
         newborn: 0,
+        first_polls: Vec::new(),
         finished: 0,
         unwakeable_total: 0,
         incidents: Vec::new(),

@@ -388,6 +388,7 @@ impl Reader {
             tasks: self.tasks.into_values().collect(),
             scopes: [root].into_iter().chain(self.scopes.into_values()).collect(),
             newborn: self.hidden,
+            first_polls: Vec::new(),
             finished: 0,
             unwakeable_total: 0,
             incidents: Vec::new(),

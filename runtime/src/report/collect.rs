@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::snapshot::{
-    CancelInfo, ChannelInfo, HolderInfo, LastWaker, LockInfo, Phase, RunningInfo, ScopeInfo, ScopeKind,
-    ShieldInfo, SiteParks, Snapshot, TaskInfo, UserInfo, WaitInfo, WaitObject,
+    CancelInfo, ChannelInfo, FirstPoll, HolderInfo, LastWaker, LockInfo, Phase, RunningInfo, ScopeInfo,
+    ScopeKind, ShieldInfo, SiteParks, Snapshot, TaskInfo, UserInfo, WaitInfo, WaitObject,
 };
-use crate::scheduler::shared::{Shared, now_ms};
+use crate::scheduler::shared::{Polled, Shared, now_ms};
 use crate::scope::tree::{ScopeInner, scopes_of};
 use crate::task::channel_facts::{self, User};
 use crate::task::facts::{self, Holder};
@@ -92,11 +92,13 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         }
     }
     doubt_who_has_just_ended(&mut tasks, |id| find(TaskId(id)).is_some());
+    let first_polls = first_polls(&running, &shared.running(), &tasks, now);
     Snapshot {
         uptime: Duration::from_millis(now),
         tasks,
         scopes,
         newborn,
+        first_polls,
         finished: shared.finished(),
         unwakeable_total: shared.unwakeable_total(),
         incidents: shared.incidents.copy(),
@@ -104,6 +106,21 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         tokio_tasks: shared.compat.tasks(),
         sites: sites(shared),
     }
+}
+
+/// Who was in its first poll before the walk and is after it, so that it was counted as newborn meanwhile.
+fn first_polls(before: &[Polled], after: &[Polled], tasks: &[TaskInfo], now: u64) -> Vec<FirstPoll> {
+    let is_known = |id: TaskId| tasks.binary_search_by_key(&id.0, |task| task.id).is_ok();
+    let still = |polled: &&Polled| {
+        before.iter().any(|before| (before.worker, before.id) == (polled.worker, polled.id))
+            && !is_known(polled.id)
+    };
+    let first_poll = |polled: &Polled| {
+        let spawned_at = polled.first?.into();
+        let since = Duration::from_millis(now.saturating_sub(polled.turn_ms));
+        Some(FirstPoll { worker: polled.worker, task: polled.id.0, spawned_at, since })
+    };
+    after.iter().filter(still).filter_map(first_poll).collect()
 }
 
 /// Looks again: what was said of a task's park stands only if it is still in it.
@@ -262,7 +279,7 @@ fn task_info(
     task: &TaskRef,
     scope: &ScopeInner,
     now: u64,
-    running: &[(usize, TaskId, u64)],
+    running: &[Polled],
     before: Option<&Before>,
 ) -> Option<TaskInfo> {
     let header = task.header();
@@ -339,8 +356,8 @@ fn task_info(
             .collect(),
         running: running
             .iter()
-            .find(|(_, id, _)| *id == record.id() && phase == Phase::Running)
-            .map(|(worker, _, turn_ms)| Box::new(RunningInfo { worker: *worker, since: since(*turn_ms) })),
+            .find(|polled| polled.id == record.id() && phase == Phase::Running)
+            .map(|polled| Box::new(RunningInfo { worker: polled.worker, since: since(polled.turn_ms) })),
         stacks: extra
             .and_then(|extra| extra.stacks.as_ref())
             .map(|stacks| stacks.copy().into())

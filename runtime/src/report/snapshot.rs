@@ -308,6 +308,19 @@ pub struct RunningInfo {
     pub since: Duration,
 }
 
+/// A worker that polls a task for the first time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FirstPoll {
+    /// The worker's index.
+    pub worker: usize,
+    /// The task's id.
+    pub task: u64,
+    /// Where the task was spawned.
+    pub spawned_at: Site,
+    /// Time since the worker's turn began: at most as long before the poll as 60 polls take.
+    pub since: Duration,
+}
+
 /// A shield that is pending in a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ShieldInfo {
@@ -391,6 +404,8 @@ pub struct Snapshot {
     pub scopes: Vec<ScopeInfo>,
     /// Tasks that were spawned and have never parked: they are in a run queue or in their first poll.
     pub newborn: u64,
+    /// Those of them that are in their first poll on a worker, at the beginning of the snapshot and at its end.
+    pub first_polls: Vec<FirstPoll>,
     /// Tasks that have ended since the start.
     pub finished: u64,
     /// How often a task became unwakeable since the start.

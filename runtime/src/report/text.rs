@@ -10,6 +10,9 @@ use super::snapshot::{
 use super::suspect::Suspicion;
 use super::verdict::{Finding, Occasion, PathScope, Report, Verdict};
 
+/// A first poll of a task is told in a live report from here on.
+const LONG_POLL: Duration = Duration::from_millis(20);
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let leaked = self.leaked();
@@ -56,6 +59,7 @@ impl fmt::Display for Report {
                     count(others, "task was", "tasks were")
                 )?;
             }
+            self.first_polls(f, Duration::ZERO)?;
             if waiting > 0 {
                 writeln!(
                     f,
@@ -63,6 +67,8 @@ impl fmt::Display for Report {
                     count(waiting, "task is", "tasks are")
                 )?;
             }
+        } else {
+            self.first_polls(f, LONG_POLL)?;
         }
         if self.snapshot.tokio_tasks > 0 {
             let tasks = count(self.snapshot.tokio_tasks, "task is", "tasks are");
@@ -79,6 +85,21 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// Who is in its first poll on a worker, for longer than that.
+    fn first_polls(&self, f: &mut fmt::Formatter<'_>, longer_than: Duration) -> fmt::Result {
+        for poll in self.snapshot.first_polls.iter().filter(|poll| poll.since >= longer_than) {
+            writeln!(
+                f,
+                "\nworker {} polls task {} for the first time, for {} at most: spawned {}",
+                poll.worker,
+                poll.task,
+                duration(poll.since),
+                poll.spawned_at
+            )?;
+        }
+        Ok(())
+    }
+
     fn incident(&self, f: &mut fmt::Formatter<'_>, incident: &Incident) -> fmt::Result {
         let message = &incident.message;
         let site = incident.site.map_or("an unknown place".to_owned(), |site| site.to_string());

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, fence};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::queue::{Injector, Stealer};
 use super::sites::Sites;
 use crate::driver::Driver;
 use crate::loom::sync::Mutex;
-use crate::loom::sync::atomic::AtomicBool;
+use crate::loom::sync::atomic::{AtomicBool, AtomicU8};
 use crate::loom::thread;
 use crate::report::snapshot::{Incident, IncidentKind};
 use crate::task::hooks::Cause;
@@ -34,9 +34,26 @@ pub(crate) struct Remote {
     pub(crate) parker: Parker,
     /// Tasks that completed on this worker; written by it alone.
     finished: AtomicU64,
-    /// The task that it polls, 0 if none, and when its turn began; written by it alone, for reports.
+    /// The task that it polls, 0 if none, with `FIRST` if it is not in the tree, and when its turn began; written by it alone, for
+    /// reports.
     running: AtomicU64,
     turn_ms: AtomicU64,
+    /// Where the task was spawned that it polls, or polled last, for the first time.
+    first: AtomicPtr<Location<'static>>,
+}
+
+/// Beside a task's id in `running`: the task is in its first poll. No id is as high.
+const FIRST: u64 = 1 << 63;
+
+/// What a worker does, as another thread sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Polled {
+    pub(crate) worker: usize,
+    pub(crate) id: TaskId,
+    /// When its turn began at the latest look at the clock.
+    pub(crate) turn_ms: u64,
+    /// Where the task was spawned, if it is in its first poll.
+    pub(crate) first: Option<&'static Location<'static>>,
 }
 
 impl Remote {
@@ -44,6 +61,34 @@ impl Remote {
     #[inline]
     pub(crate) fn set_running(&self, task: u64) {
         self.running.store(task, Relaxed);
+    }
+
+    /// The worker polls that task now, which is in no list: what is known of it is here.
+    #[inline]
+    pub(crate) fn set_first(&self, task: TaskId, spawned_at: &'static Location<'static>) {
+        if cfg!(leakfree_norecord) {
+            return;
+        }
+        self.running.store(0, Relaxed);
+        // Pairs with the acquire fence in `polled`: whoever sees the place of this task sees that the one before is not polled
+        // any more.
+        fence(Release);
+        self.first.store(std::ptr::from_ref(spawned_at).cast_mut(), Relaxed);
+        // Release: pairs with the acquire in `polled`, so that the place is no older than the id.
+        self.running.store(task.0 | FIRST, Release);
+    }
+
+    fn polled(&self, worker: usize) -> Option<Polled> {
+        let running = self.running.load(Acquire);
+        let first = self.first.load(Relaxed);
+        fence(Acquire);
+        if running == 0 || self.running.load(Relaxed) != running {
+            return None;
+        }
+        let (id, turn_ms) = (TaskId(running & !FIRST), self.turn_ms.load(Relaxed));
+        // SAFETY: only ever null or a `&'static Location`.
+        let first = unsafe { first.as_ref() }.filter(|_| running & FIRST != 0);
+        Some(Polled { worker, id, turn_ms, first })
     }
 
     pub(crate) fn set_turn(&self, now_ms: u64) {
@@ -57,6 +102,7 @@ impl Remote {
             finished: AtomicU64::new(0),
             running: AtomicU64::new(0),
             turn_ms: AtomicU64::new(0),
+            first: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
 }
@@ -70,7 +116,7 @@ pub(crate) struct Shared {
     pub(crate) blocking: Pool,
     pub(crate) compat: super::compat::Compat,
     pub(crate) sim: super::sim::Sim,
-    shutdown: AtomicBool,
+    phase: AtomicU8,
     /// Threads that took a worker's role over.
     spares: Mutex<Vec<thread::JoinHandle<()>>>,
     /// Tasks that completed on no worker.
@@ -86,9 +132,35 @@ pub(crate) struct Shared {
     pub(crate) cleanups: AtomicUsize,
     /// The root scope, owned by the runtime; here so that `leakfree::spawn` finds it.
     root: AtomicRoot,
+    /// What a worker calls once, with the root scope and its index, when that scope closes.
+    retire: OnceLock<Retire>,
 }
 
 struct AtomicRoot(std::sync::atomic::AtomicPtr<()>);
+
+/// See [`Shared::set_root`].
+pub(crate) type Retire = unsafe fn(NonNull<()>, usize);
+
+/// Nothing special.
+const RUNNING: u8 = 0;
+/// The root scope closes: each worker retires from its count.
+const CLOSING: u8 = 1;
+/// Each worker stops, and retires if it has not.
+const SHUT_DOWN: u8 = 2;
+
+/// What a worker finds when it looks how things are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Phase(u8);
+
+impl Phase {
+    #[inline]
+    pub(crate) fn is_running(self) -> bool {
+        self.0 == RUNNING
+    }
+    pub(crate) fn is_shut_down(self) -> bool {
+        self.0 == SHUT_DOWN
+    }
+}
 
 /// What the owner of a hook is told: see `Builder::on_unwakeable`.
 pub(crate) type Hook = Box<dyn Fn(&TaskRef) + Send + Sync>;
@@ -137,7 +209,7 @@ impl Shared {
             blocking,
             compat: super::compat::Compat::default(),
             sim: super::sim::Sim::default(),
-            shutdown: AtomicBool::new(false),
+            phase: AtomicU8::new(RUNNING),
             spares: Mutex::new(Vec::new()),
             finished_outside: AtomicU64::new(0),
             unwakeable: Unwakeable {
@@ -152,12 +224,36 @@ impl Shared {
             acts_on_proofs: AtomicBool::new(false),
             cleanups: AtomicUsize::new(0),
             root: AtomicRoot(std::sync::atomic::AtomicPtr::new(std::ptr::null_mut())),
+            retire: OnceLock::new(),
         }
     }
 
-    /// Set once, by the runtime, before anything runs.
-    pub(crate) fn set_root(&self, root: NonNull<()>) {
+    /// Set once, by the runtime, before anything runs. `retire` is called by each worker, once, after the root scope has begun to
+    /// close: up to then the root is there.
+    pub(crate) fn set_root(&self, root: NonNull<()>, retire: Retire) {
+        let _ = self.retire.set(retire);
         self.root.0.store(root.as_ptr(), Release);
+    }
+
+    /// The root scope closes: every worker takes notice.
+    pub(crate) fn close(&self) {
+        // Release: pairs with the acquire in `phase`. Called once, before `shut_down` or after.
+        if self.phase.compare_exchange(RUNNING, CLOSING, AcqRel, Acquire).is_ok() {
+            for worker in 0..self.remotes.len() {
+                self.unpark(worker);
+            }
+        }
+    }
+
+    /// A worker takes notice.
+    ///
+    /// # Safety
+    /// (W1) The caller has the worker's role, and does this once.
+    pub(crate) unsafe fn retire(&self, worker: usize) {
+        if let Some(retire) = self.retire.get() {
+            // SAFETY: the root's count waits for this worker, so the root is there.
+            unsafe { retire(self.root(), worker) };
+        }
     }
 
     pub(crate) fn root(&self) -> NonNull<()> {
@@ -193,14 +289,14 @@ impl Shared {
     }
 
     #[inline]
-    pub(crate) fn is_shut_down(&self) -> bool {
-        // Acquire: pairs with the release in `shut_down`.
-        self.shutdown.load(Acquire)
+    pub(crate) fn phase(&self) -> Phase {
+        // Acquire: pairs with the releases in `close` and `shut_down`.
+        Phase(self.phase.load(Acquire))
     }
 
     /// Tells every worker to stop: all of them, not only the sleepers.
     pub(crate) fn shut_down(&self) {
-        self.shutdown.store(true, Release);
+        self.phase.store(SHUT_DOWN, Release);
         for worker in 0..self.remotes.len() {
             self.unpark(worker);
         }
@@ -236,13 +332,9 @@ impl Shared {
         inside + self.finished_outside.load(Relaxed)
     }
 
-    /// Which worker polls which task now, and when its turn began at the latest look at the clock.
-    pub(crate) fn running(&self) -> Vec<(usize, TaskId, u64)> {
-        let seen = |(index, remote): (usize, &CachePadded<Remote>)| match remote.running.load(Relaxed) {
-            0 => None,
-            id => Some((index, TaskId(id), remote.turn_ms.load(Relaxed))),
-        };
-        self.remotes.iter().enumerate().filter_map(seen).collect()
+    /// Which worker polls which task now.
+    pub(crate) fn running(&self) -> Vec<Polled> {
+        self.remotes.iter().enumerate().filter_map(|(worker, remote)| remote.polled(worker)).collect()
     }
 
     // ---- unwakeable edges -------------------------------------------------------------------

@@ -53,6 +53,8 @@ pub(crate) struct Worker {
     turns: Cell<u32>,
     /// How often it ran dry.
     dries: Cell<u32>,
+    /// It counts no children of the root any more.
+    retired: Cell<bool>,
     woken: RefCell<Vec<Waker>>,
     random: Cell<u32>,
     /// (W1) Touched with the rest: loom sees two threads in the role.
@@ -83,6 +85,7 @@ impl Worker {
             turn: Cell::new(TURN),
             turns: Cell::new(0),
             dries: Cell::new(0),
+            retired: Cell::new(false),
             woken: RefCell::new(Vec::new()),
             random: Cell::new(index as u32 + 1),
             #[cfg(loom)]
@@ -151,7 +154,12 @@ impl Worker {
             self.begin_turn(&task);
         }
         self.turn.set(self.turn.get().saturating_sub(1));
-        self.remote().set_running(task.header().record.id().0);
+        let header = task.header();
+        if header.is_linked() {
+            self.remote().set_running(header.record.id().0);
+        } else {
+            self.remote().set_first(header.record.id(), header.record.spawned_at());
+        }
         task.run();
     }
 
@@ -232,7 +240,8 @@ impl Worker {
     #[cold]
     fn end_turn(&self) -> bool {
         self.turn.set(TURN);
-        if self.shared.is_shut_down() {
+        self.remote().set_running(0);
+        if !self.goes_on() {
             return false;
         }
         if self.shared.has_unwakeable() {
@@ -243,6 +252,25 @@ impl Worker {
             self.queue.push(task);
         }
         true
+    }
+
+    /// False if the scheduler is shut down. If the root scope closes this worker retires.
+    #[inline]
+    fn goes_on(&self) -> bool {
+        let phase = self.shared.phase();
+        if phase.is_running() {
+            return true;
+        }
+        self.retire();
+        !phase.is_shut_down()
+    }
+
+    #[cold]
+    fn retire(&self) {
+        if !self.retired.replace(true) {
+            // SAFETY: (W1) this thread has the role.
+            unsafe { self.shared.retire(self.index) };
+        }
     }
 
     /// Looks for events without waiting for any, and queues whom they wake.
@@ -299,6 +327,7 @@ impl Worker {
     /// if the scheduler is shut down.
     fn find_work(&self) -> bool {
         let mut searching = None;
+        self.remote().set_running(0);
         loop {
             match self.look(&mut searching) {
                 Look::Work => return true,
@@ -310,7 +339,7 @@ impl Worker {
 
     /// Looks everywhere once.
     fn look(&self, searching: &mut Option<Searching>) -> Look {
-        if self.shared.is_shut_down() {
+        if !self.goes_on() {
             return Look::ShutDown;
         }
         if self.shared.has_unwakeable() {
@@ -402,7 +431,12 @@ impl Worker {
 
     /// The look before each park, which pairs with that of who pushes.
     fn must_stay_up(&self) -> bool {
-        !self.shared.injector.is_empty() || self.shared.is_shut_down() || self.shared.has_unwakeable()
+        !self.shared.injector.is_empty() || self.must_heed_phase() || self.shared.has_unwakeable()
+    }
+
+    fn must_heed_phase(&self) -> bool {
+        let phase = self.shared.phase();
+        phase.is_shut_down() || !phase.is_running() && !self.retired.get()
     }
 
     /// Whether there is nothing to get up for after a park.

@@ -5,6 +5,10 @@
 //!  central = OPEN + c0                    central = live children           central = 0
 //!  shard i = BIAS + ci   --- close() -->  shard i = CLOSED  --- last leave ---->  no child enters
 //!  live children = c0 + sum of ci
+//!
+//!  the root's
+//!  central = OPEN + W * KEEPER + c0                  central = live children
+//!  worker i: entered - left = ci   --- close(), and retire() of all W workers --->
 //! ```
 //!
 //! A child *enters* once and *leaves* once, each time at whatever counter its thread finds: a shard of its
@@ -18,19 +22,36 @@
 //! - A count that has reached zero stays there: `enter` refuses. (A child that spawns a sibling holds the
 //!   count above zero itself.)
 //!
-//! A scope begins without shards and gets them when it has seen [`INFLATE_AT`] children at once. The loom model is
-//! `scope_count`.
+//! A scope begins without shards and gets them when it has seen [`INFLATE_AT`] children at once.
+//!
+//! The root scope is closed once in the life of its runtime, and can wait for that until each worker has taken notice. So its shards
+//! are written by their workers alone, with plain stores, and a spawn and its end cost no locked instruction: two numbers for each
+//! worker, of those that entered there and of those that left. When the scope closes each worker retires: it carries what it counted
+//! over, takes one `KEEPER` off in the same operation, and counts at the centre from then on. Whoever brings the centre to zero,
+//! `close`, a worker or a child, is told so, as above.
+//!
+//! The loom model is `scope_count`.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crossbeam_utils::CachePadded;
 
 use crate::loom::sync::Mutex;
 use crate::loom::sync::atomic::AtomicU64;
 
-const OPEN: u64 = 1 << 48;
+const OPEN: u64 = 1 << 62;
+/// A worker that counts for itself.
+const KEEPER: u64 = 1 << 40;
 const BIAS: u64 = 1 << 32;
 const CLOSED: u64 = 1 << 63;
+
+/// A worker's own counter, of the root's.
+#[derive(Debug, Default)]
+struct Own {
+    /// Children, and `CLOSED` when they have been carried over.
+    entered: AtomicU64,
+    left: AtomicU64,
+}
 
 /// Live children from which on a scope is worth shards.
 pub(crate) const INFLATE_AT: u64 = if cfg!(loom) { 1 } else { 64 };
@@ -39,6 +60,13 @@ type Shards = Box<[CachePadded<AtomicU64>]>;
 
 fn make(shards: usize) -> Shards {
     (0..shards).map(|_| CachePadded::new(AtomicU64::new(BIAS))).collect()
+}
+
+/// What keeps the count open, and the children that the centre counts, which may be fewer than none.
+fn split(central: u64) -> (u64, i64) {
+    let spare = KEEPER.leading_zeros() + 1;
+    let children = (central << spare) as i64 >> spare;
+    (central.wrapping_sub(children as u64), children)
 }
 
 /// Shards that are published once.
@@ -81,6 +109,8 @@ impl OnceShards {
 #[derive(Debug)]
 pub(crate) struct ChildCount {
     central: AtomicU64,
+    /// The root's; others have none.
+    own: Box<[CachePadded<Own>]>,
     shards: OnceShards,
     /// Whether `close` has begun; guards `shards` against being made behind its back.
     closing: Mutex<bool>,
@@ -88,14 +118,24 @@ pub(crate) struct ChildCount {
 
 impl ChildCount {
     pub(crate) fn new() -> ChildCount {
-        ChildCount { central: AtomicU64::new(OPEN), shards: OnceShards::new(), closing: Mutex::new(false) }
+        ChildCount::with_own(0)
+    }
+
+    /// A count that so many workers keep a part of: each [retires](ChildCount::retire) when the scope closes.
+    pub(crate) fn with_own(workers: usize) -> ChildCount {
+        ChildCount {
+            central: AtomicU64::new(OPEN + KEEPER * workers as u64),
+            own: (0..workers).map(|_| CachePadded::default()).collect(),
+            shards: OnceShards::new(),
+            closing: Mutex::new(false),
+        }
     }
 
     /// Makes the shards, unless the scope closes already.
     #[cold]
     pub(crate) fn inflate(&self, shards: usize) {
         let closing = self.closing.lock().unwrap_or_else(|e| e.into_inner());
-        if !*closing {
+        if !*closing && self.own.is_empty() {
             self.shards.publish(shards);
         }
     }
@@ -105,9 +145,22 @@ impl ChildCount {
         self.shards.get()?.get(worker?).map(|shard| &**shard)
     }
 
-    /// A child comes in. `None` if the count has reached zero for good; else whether shards would pay.
+    /// This worker's own counter, as long as it counts there. The caller has the worker's role.
+    #[inline]
+    fn own(&self, worker: Option<usize>) -> Option<&Own> {
+        let own = self.own.get(worker?)?;
+        (own.entered.load(Relaxed) & CLOSED == 0).then_some(own)
+    }
+
+    /// A child comes in. `None` if the count has reached zero for good; else whether shards would pay. `worker` is one whose role the
+    /// caller has.
     #[inline]
     pub(crate) fn enter(&self, worker: Option<usize>) -> Option<bool> {
+        if let Some(own) = self.own(worker) {
+            // One writer: a load and a store are enough. Release: pairs with the acquire in `live`.
+            own.entered.store(own.entered.load(Relaxed) + 1, Release);
+            return Some(false);
+        }
         if let Some(shard) = self.shard(worker) {
             // AcqRel: a later `close` acquires what was done before. The child itself is published by the
             // queue it goes to.
@@ -123,7 +176,7 @@ impl ChildCount {
             }
             match self.central.compare_exchange_weak(central, central + 1, AcqRel, Acquire) {
                 Ok(_) => {
-                    let pays = central - OPEN.min(central) >= INFLATE_AT && central >= OPEN;
+                    let pays = central >= OPEN + INFLATE_AT && self.own.is_empty();
                     return Some(pays && self.shards.get().is_none());
                 }
                 Err(now) => central = now,
@@ -140,6 +193,11 @@ impl ChildCount {
     #[must_use]
     #[inline]
     pub(crate) fn leave(&self, worker: Option<usize>) -> bool {
+        if let Some(own) = self.own(worker) {
+            // As in `enter`. Who is told of the end acquires it from `retire`.
+            own.left.store(own.left.load(Relaxed) + 1, Release);
+            return false;
+        }
         // A shard that is closed stays so: the children of a scope that ends need not try.
         if let Some(shard) = self.shard(worker).filter(|shard| shard.load(Acquire) & CLOSED == 0) {
             if shard.fetch_sub(1, AcqRel) & CLOSED == 0 {
@@ -165,18 +223,63 @@ impl ChildCount {
         self.central.fetch_sub(carried, AcqRel) == carried
     }
 
+    /// The scope closes, and this worker, whose role the caller has, counts at the centre from now on. Called once for each.
+    /// True if the scope was to close, and no child is left.
+    ///
+    /// AcqRel: as in `leave`, for all that left here.
+    #[must_use]
+    pub(crate) fn retire(&self, worker: usize) -> bool {
+        let own = &self.own[worker];
+        let (entered, left) = (own.entered.load(Relaxed), own.left.load(Relaxed));
+        // First: another may be the last one as soon as the centre is told, and the scope gone.
+        own.entered.store(entered | CLOSED, Release);
+        let carried = KEEPER.wrapping_sub(entered.wrapping_sub(left));
+        self.central.fetch_sub(carried, AcqRel) == carried
+    }
+
     /// Whether the count has reached zero for good.
     #[cfg(any(loom, test))]
     pub(crate) fn is_zero(&self) -> bool {
         self.central.load(Acquire) == 0
     }
 
-    /// Live children, a moment's truth.
+    /// Live children, a moment's truth. The root's, up to its end, are no fewer than those that lived when the look began.
     pub(crate) fn live(&self) -> u64 {
-        let central = self.central.load(Acquire);
-        if central < OPEN / 2 {
-            return central;
+        loop {
+            // Who left first, then the centre, then who entered: of each that is seen to leave it is seen where it entered,
+            // for the one happened before the other, and what is acquired here says so.
+            let left = self.own.iter().fold(0, |sum: u64, own| sum.wrapping_add(own.left.load(Acquire)));
+            let central = self.central.load(Acquire);
+            let (open, mut live) = split(central);
+            if open == 0 {
+                return central;
+            }
+            if self.own.is_empty() {
+                return self.live_in_shards(central);
+            }
+            live -= left as i64;
+            let mut retired = 0;
+            for own in &self.own {
+                let entered = own.entered.load(Acquire);
+                if entered & CLOSED == 0 {
+                    live += entered as i64;
+                } else {
+                    // The centre counts its children.
+                    live += own.left.load(Acquire) as i64;
+                    retired += 1;
+                }
+            }
+            // Unless one retires in between.
+            let keepers = self.own.len() as u64 - retired;
+            if open % OPEN == keepers * KEEPER && split(self.central.load(Acquire)).0 % OPEN == open % OPEN {
+                return live.max(0) as u64;
+            }
+            #[cfg(loom)]
+            crate::loom::thread::yield_now();
         }
+    }
+
+    fn live_in_shards(&self, central: u64) -> u64 {
         let shards: u64 = self.shards.get().map_or(0, |shards| {
             shards
                 .iter()

@@ -227,6 +227,10 @@ impl ScopeInner {
         place: Place,
         sealed: bool,
     ) -> Arc<ScopeInner> {
+        let count = match kind {
+            ScopeKind::Root => ChildCount::with_own(shared.remotes.len()),
+            _ => ChildCount::new(),
+        };
         if options.on_stuck != OnStuck::Report {
             shared.acts_on_proofs.store(true, Release);
         }
@@ -238,7 +242,7 @@ impl ScopeInner {
             options,
             place: Mutex::new(place),
             sealed: AtomicBool::new(sealed),
-            count: ChildCount::new(),
+            count,
             lists: Lists::default(),
             bound: AtomicU8::new(Bound::Open as u8),
             reason: OnceLock::new(),
@@ -569,6 +573,21 @@ impl ScopeInner {
         if self.count.close() {
             // SAFETY: (S1) as in `leave`.
             unsafe { Arc::from_raw(Arc::as_ptr(self)) }.end(Some(Side::Daemons));
+        } else if self.kind == ScopeKind::Root {
+            self.shared.close();
+        }
+    }
+
+    /// The root's end, as far as it waits for a worker: that one counts for itself no more.
+    ///
+    /// # Safety
+    /// `root` is a root scope that begins to close, and the caller has the worker's role and does this once.
+    pub(crate) unsafe fn retire(root: NonNull<()>, worker: usize) {
+        let root = root.cast::<ScopeInner>();
+        // SAFETY: (S1) the count is not zero before this worker has retired.
+        if unsafe { root.as_ref() }.count.retire(worker) {
+            // SAFETY: (S1) as in `leave`.
+            unsafe { Arc::from_raw(root.as_ptr()) }.end(Some(Side::Daemons));
         }
     }
 

@@ -9,13 +9,15 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 
 const CLASS_BYTES: usize = 16;
+/// Blocks are so much larger than a multiple of that: glibc adds a word of its own to each, and rounds up to 16.
+const ODD_BYTES: usize = 8;
 const CLASSES: usize = 128;
 const ALIGN: usize = 16;
 
 /// The class of a layout, if we keep blocks for it.
 #[inline]
 fn class(layout: Layout) -> Option<usize> {
-    let class = layout.size().div_ceil(CLASS_BYTES);
+    let class = layout.size().saturating_sub(ODD_BYTES).div_ceil(CLASS_BYTES);
     let ours = class < CLASSES && layout.align() <= ALIGN && !cfg!(any(loom, miri));
     ours.then_some(class)
 }
@@ -45,7 +47,7 @@ pub(crate) unsafe fn dealloc(block: NonNull<u8>, layout: Layout) {
 }
 
 fn class_layout(class: usize) -> Layout {
-    Layout::from_size_align(class * CLASS_BYTES, ALIGN).expect("a small size and a power of two")
+    Layout::from_size_align(class * CLASS_BYTES + ODD_BYTES, ALIGN).expect("a small size and a power of two")
 }
 
 fn system_alloc(layout: Layout) -> NonNull<u8> {
@@ -94,7 +96,7 @@ mod lists {
         /// `block` is a free block of this list's class.
         unsafe fn push(&mut self, block: NonNull<u8>) {
             let block = block.cast::<Free>();
-            // SAFETY: free, large enough and aligned: every class has at least 16 bytes.
+            // SAFETY: free, large enough and aligned: every class has a word at least.
             unsafe { block.write(Free { next: self.head }) };
             self.head = Some(block);
             self.len += 1;
