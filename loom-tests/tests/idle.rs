@@ -5,7 +5,8 @@
 use leakfree::model::{Engine, Idle, Parker, Workers};
 use leakfree_loom_tests::{big, model};
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::{Relaxed, SeqCst};
 use loom::thread;
 
 #[test]
@@ -155,5 +156,27 @@ fn what_was_done_before_an_unpark_is_seen_after_the_park() {
         // SAFETY: as above.
         assert_eq!(cell.with(|cell| unsafe { *cell }), 1);
         unparks.join().unwrap();
+    });
+}
+
+#[test]
+fn what_two_did_before_their_unparks_is_seen_after_the_parks() {
+    model(|| {
+        let parker = Arc::new(Parker::new());
+        let flags = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let unparkers = [0, 1].map(|index| {
+            let (parker, flags) = (parker.clone(), flags.clone());
+            thread::spawn(move || {
+                flags[index].store(1, Relaxed);
+                parker.unpark();
+            })
+        });
+        // One park may use up the tokens of both, and has then seen what both did: nothing else orders the flags.
+        while flags.iter().any(|flag| flag.load(Relaxed) == 0) {
+            parker.park();
+        }
+        for unparker in unparkers {
+            unparker.join().unwrap();
+        }
     });
 }

@@ -202,6 +202,74 @@ fn a_scope_dropped_half_way_is_adopted_and_ends_with_its_child() {
     });
 }
 
+#[test]
+fn a_scope_dropped_elsewhere_while_its_child_ends_is_not_waited_for() {
+    big(|| {
+        let engine = Engine::new(1);
+        let script = Script::new(&[1]);
+        let (child, of_task) = (Scripted(script.clone()), engine.clone());
+        let dropper = Arc::new(std::sync::Mutex::new(None));
+        let started = dropper.clone();
+        let handle = engine.root().spawn(async move {
+            leakfree::scope(async |_| {
+                let mut scoped = Box::pin(leakfree::scope(async move |scope| {
+                    drop(scope.spawn(child));
+                    std::future::pending::<()>().await;
+                }));
+                let once = std::future::poll_fn(|cx| {
+                    assert!(scoped.as_mut().poll(cx).is_pending());
+                    Poll::Ready(())
+                });
+                once.await;
+                let (tx, rx) = leakfree::sync::oneshot::channel();
+                // Its child is cancelled and ends on the worker, while the one around adopts it.
+                *started.lock().unwrap() = Some(thread::spawn(move || {
+                    drop(scoped);
+                    tx.send(()).unwrap();
+                }));
+                rx.await.unwrap();
+            })
+            .await;
+            of_task.stop_workers();
+        });
+        engine.work(0);
+        engine.stop();
+        let dropper = dropper.lock().unwrap().take().unwrap();
+        dropper.join().unwrap();
+        assert!(handle.is_finished());
+        drop((handle, script.take()));
+        assert_eq!(script.drops.load(SeqCst), 1);
+        engine.check();
+    });
+}
+
+#[test]
+fn a_scope_opened_while_the_one_around_it_is_cancelled_is_cancelled_with_it() {
+    big(|| {
+        let engine = Engine::new(1);
+        let script = Script::new(&[1]);
+        let (child, of_task) = (Scripted(script.clone()), engine.clone());
+        let canceller = Arc::new(std::sync::Mutex::new(None));
+        let started = canceller.clone();
+        let handle = engine.root().spawn(async move {
+            leakfree::scope(async |outer: leakfree::Scope| {
+                *started.lock().unwrap() = Some(thread::spawn(move || outer.cancel("the model")));
+                leakfree::scope(async |inner| drop(inner.spawn(child))).await;
+            })
+            .await;
+            of_task.stop_workers();
+        });
+        engine.work(0);
+        engine.stop();
+        let canceller = canceller.lock().unwrap().take().unwrap();
+        canceller.join().unwrap();
+        assert!(handle.is_finished());
+        drop((handle, script.take()));
+        assert_eq!(script.drops.load(SeqCst), 1);
+        engine.check();
+    });
+}
+
 /// A future that goes from task to task.
 type Moving = Arc<std::sync::Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>;
 

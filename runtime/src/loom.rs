@@ -9,8 +9,8 @@ pub(crate) use std::thread;
 #[cfg(not(loom))]
 pub(crate) mod sync {
     pub(crate) use std::sync::{
-        Condvar, Mutex, Mutex as TryMutex, MutexGuard, MutexGuard as TryMutexGuard, PoisonError,
-        TryLockError, atomic,
+        Condvar, Mutex, Mutex as TryMutex, MutexGuard, MutexGuard as TryMutexGuard, PoisonError, RwLock,
+        RwLockReadGuard, TryLockError, atomic,
     };
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn spin_loop() {
 pub(crate) mod sync {
     pub(crate) use std::sync::{PoisonError, TryLockError};
 
-    pub(crate) use ::loom::sync::{Condvar, MutexGuard};
+    pub(crate) use ::loom::sync::{Condvar, MutexGuard, RwLock, RwLockReadGuard};
 
     pub(crate) use super::stand_in::{Mutex, TryMutex, TryMutexGuard};
 

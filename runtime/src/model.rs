@@ -16,6 +16,8 @@ use loom::sync::{Condvar, Mutex};
 
 use crate::driver::Driver;
 use crate::driver::clock::Clock;
+use crate::driver::io::ScheduledIo;
+use crate::driver::readiness::{Direction, READ_CLOSED, READABLE, Readiness};
 use crate::report::snapshot::TaskKind;
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::context;
@@ -700,5 +702,56 @@ impl Timers {
     }
     pub fn len(&self) -> usize {
         self.0.timers_len()
+    }
+}
+
+/// A source, whose operations are the model's: it reads.
+pub struct Source(ScheduledIo);
+
+/// A waiter's place at a source.
+#[derive(Default)]
+pub struct SourcePlace(crate::driver::io::Place);
+
+impl Source {
+    /// Not tried yet: the first operation finds out.
+    pub fn untried() -> Source {
+        Source(ScheduledIo::new(Readiness::untried()))
+    }
+    /// Not ready.
+    pub fn not_ready() -> Source {
+        Source(ScheduledIo::new(Readiness::none()))
+    }
+    /// What the driver does when the kernel reports an edge.
+    pub fn readable(&self) {
+        let mut woken = Vec::new();
+        self.0.set(READABLE, &mut woken);
+        woken.into_iter().for_each(Waker::wake);
+    }
+    /// What it does at the shutdown.
+    pub fn closed(&self) {
+        let mut woken = Vec::new();
+        self.0.set(READ_CLOSED, &mut woken);
+        woken.into_iter().for_each(Waker::wake);
+    }
+    pub fn poll_read<T>(
+        &self,
+        cx: &Context<'_>,
+        place: &mut SourcePlace,
+        read: impl FnMut() -> std::io::Result<T>,
+    ) -> Poll<std::io::Result<T>> {
+        let will_wake = |waker: &Waker, cx: &Context<'_>| waker.will_wake(cx.waker());
+        self.0.poll(cx, Direction::Read, &mut place.0, |cx| cx.waker().clone(), will_wake, read)
+    }
+    pub fn release(&self, place: &mut SourcePlace) {
+        self.0.release(Direction::Read, &mut place.0);
+    }
+    /// One try that does not wait, as `try_io`.
+    pub fn try_read<T>(&self, read: impl FnOnce() -> Option<T>) -> Option<T> {
+        let seen = self.0.readiness();
+        let done = read();
+        if done.is_none() {
+            self.0.clear(seen, Direction::Read);
+        }
+        done
     }
 }

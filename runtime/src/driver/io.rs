@@ -48,12 +48,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ScheduledIo {
-    fn new(readiness: Readiness) -> ScheduledIo {
+    pub(crate) fn new(readiness: Readiness) -> ScheduledIo {
         ScheduledIo { readiness, waiters: Mutex::default() }
     }
 
     /// Takes note of what the kernel reports, and who waited for it.
-    fn set(&self, bits: u64, woken: &mut Vec<Waker>) {
+    pub(crate) fn set(&self, bits: u64, woken: &mut Vec<Waker>) {
         // Readiness first, waiters after; a waiter registers first and looks at the readiness after.
         self.readiness.set(bits);
         let mut waiters = lock(&self.waiters);

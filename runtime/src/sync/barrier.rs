@@ -4,9 +4,9 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
 

@@ -8,10 +8,11 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex as ValueLock};
 use std::task::{Context, Poll, ready};
 
 use super::blocking;
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
@@ -65,14 +66,14 @@ struct State<T> {
 
 struct Slot<T> {
     /// The lock is for cloning it: a value need not be `Sync`.
-    value: Arc<Mutex<T>>,
+    value: Arc<ValueLock<T>>,
     /// How many receivers have not had it. Not less than of the value before.
     unread: usize,
 }
 
 /// What a receiver found.
 enum Taken<T> {
-    Value(Arc<Mutex<T>>),
+    Value(Arc<ValueLock<T>>),
     Lagged(u64),
     Empty,
     Closed,
@@ -142,7 +143,7 @@ impl<T> Shared<T> {
 }
 
 /// A value for the user: a clone, or the value itself if nobody else needs it.
-fn unwrap<T: Clone>(value: Arc<Mutex<T>>) -> T {
+fn unwrap<T: Clone>(value: Arc<ValueLock<T>>) -> T {
     match Arc::try_unwrap(value) {
         Ok(value) => value.into_inner().unwrap_or_else(PoisonError::into_inner),
         Err(shared) => shared.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -199,7 +200,7 @@ impl<T> Sender<T> {
             } else {
                 None
             };
-            state.values.push_back(Slot { value: Arc::new(Mutex::new(value)), unread: receivers });
+            state.values.push_back(Slot { value: Arc::new(ValueLock::new(value)), unread: receivers });
             (receivers, gone, state.waiting.grant_all())
         };
         drop(woken);

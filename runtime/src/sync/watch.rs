@@ -10,9 +10,10 @@ use std::mem;
 use std::ops::Deref;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use crate::loom::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
