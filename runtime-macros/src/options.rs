@@ -353,7 +353,10 @@ mod tests {
             "paused, workers = 1",
             "::leakfree::runtime::Builder::new().workers(1).start_paused(true)",
         );
-        check_builder("quiescence = off", "::leakfree::runtime::Builder::new().quiescence(::core::option::Option::None)");
+        check_builder(
+            "quiescence = off",
+            "::leakfree::runtime::Builder::new().quiescence(::core::option::Option::None)",
+        );
         check_builder("paused = false,", "::leakfree::runtime::Builder::new().start_paused(false)");
         check_builder(
             "on_leak = fail",

@@ -869,3 +869,34 @@ fn a_snapshot_in_any_order_is_judged_alike() {
     assert_eq!((report.leaked(), report.findings[0].verdict), (2, Verdict::ProvenStuck));
     assert_eq!(report.findings[0].ids, [2, 9]);
 }
+
+/// Two locks are two leaks, although they are locked in one place.
+#[test]
+fn what_waits_for_objects_of_other_makes_is_not_alike() {
+    let lock = |created| {
+        let lock = LockInfo { id: 1, created, holders: Vec::new(), waiters: 1, shared: false };
+        WaitObject::Lock(Box::new(lock))
+    };
+    let channel = |created| {
+        let ends = (None, None);
+        WaitObject::Channel(Box::new(ChannelInfo {
+            id: 1,
+            created,
+            senders: 1,
+            receivers: 1,
+            last_sender: ends.0,
+            last_receiver: ends.1,
+        }))
+    };
+    let objects: [&dyn Fn(Site) -> WaitObject; 3] = [&lock, &channel, &WaitObject::Created];
+    for object in objects {
+        let task = |id, created| {
+            let mut task = TaskInfo { id, ..waits(WaitReason::MutexLock) };
+            task.waits[0].object = object(created);
+            task
+        };
+        let findings =
+            |other| judge(snapshot(vec![task(1, MADE), task(2, other)]), Occasion::Shutdown).findings.len();
+        assert_eq!((findings(MADE), findings(SCOPE)), (1, 2));
+    }
+}
