@@ -353,6 +353,10 @@ mod tests {
             "paused, workers = 1",
             "::leakfree::runtime::Builder::new().workers(1).start_paused(true)",
         );
+        check_builder(
+            "quiescence = off",
+            "::leakfree::runtime::Builder::new().quiescence(::core::option::Option::None)",
+        );
         check_builder("paused = false,", "::leakfree::runtime::Builder::new().start_paused(false)");
         check_builder(
             "on_leak = fail",
@@ -377,6 +381,8 @@ mod tests {
         check_error("workers = 0", "at least 1");
         check_error("workers = -1", "at least 1");
         check_error("workers", "needs a value");
+        check_error("quiescence = \"0s\"", "longer than zero");
+        check_error("quiescence = never", "a duration in a string, such as \"2s\", or `off`");
         check_error("\"5s\"", "expected `option = value`");
         check_error("name = 5", "`name` is a string");
         check_error("grace = 5", "in a string");

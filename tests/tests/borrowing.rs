@@ -758,3 +758,88 @@ fn scopes_with_data_are_dropped_by_a_shutdown() {
     }
     assert_eq!(*dropped.lock().unwrap(), [2; 20]);
 }
+
+// ---- handles ------------------------------------------------------------------------------------
+
+#[leakfree::test(workers = 2)]
+async fn handles_of_children_that_borrow_say_whether_they_have_ended_and_abort() {
+    let (counted, data) = scope_with(1, async |s, data| {
+        let waits = s.spawn(pending::<()>());
+        let counts = s.spawn(async move { *data += 1 });
+        assert!(format!("{s:?}").contains("Scope") && format!("{waits:?}").contains("JoinHandle"));
+        until(|| counts.is_finished()).await;
+        assert!(!waits.is_finished());
+        waits.abort();
+        assert!(waits.await.unwrap_err().is_cancelled());
+        counts.await
+    })
+    .await;
+    counted.unwrap();
+    assert_eq!(data, 2);
+
+    let text = String::from("borrowed");
+    let length = join_scope(async |j| {
+        assert!(format!("{j:?}").starts_with("JoinScope"));
+        let child = j.spawn(async { text.len() });
+        assert!(format!("{child:?}").starts_with("JoinScopeHandle"));
+        assert!(!child.is_finished());
+        while !child.is_finished() {
+            yield_now().await;
+        }
+        child.await
+    });
+    assert!(format!("{length:?}").starts_with("JoinScopeFuture"));
+    assert_eq!(length.await, 8);
+    let both = join_scope_send(async |j| {
+        let again = j.clone();
+        assert!(format!("{again:?}").starts_with("JoinScopeSend"));
+        j.spawn(async { text.len() }).await + again.spawn(async { text.len() }).await
+    });
+    assert_eq!(both.await, 16);
+}
+
+/// Panics when it is dropped, unless a panic is on its way.
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("out of ink");
+        }
+    }
+}
+
+#[test]
+fn a_childs_panic_is_told_even_if_the_closures_output_panics_when_it_is_dropped() {
+    let runtime = runtime(2);
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        runtime.scope_blocking(|s| {
+            assert!(format!("{s:?}").contains("Scope"));
+            let child = s.spawn(async { panic!("out of paper") });
+            assert!(format!("{child:?}").contains("JoinHandle"));
+            while !child.is_finished() {
+                std::thread::yield_now();
+            }
+            PanicsWhenDropped
+        })
+    }));
+    let payload = caught.err().expect("it panicked");
+    assert_eq!(payload.downcast_ref::<&str>(), Some(&"out of paper"));
+    runtime.shutdown();
+}
+
+#[test]
+fn a_join_scope_that_is_dropped_on_the_way_hands_a_drops_panic_on() {
+    let mut half = Box::pin(join_scope(async |j| {
+        let _child = j.spawn(async {
+            let _bad = PanicsWhenDropped;
+            pending::<()>().await
+        });
+        pending::<()>().await
+    }));
+    for _ in 0..2 {
+        assert!(half.as_mut().now_or_never().is_none());
+    }
+    let caught = catch_unwind(AssertUnwindSafe(|| drop(half)));
+    assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"out of ink"));
+}

@@ -1010,3 +1010,68 @@ async fn a_future_outlives_the_selects_that_it_loses() {
     };
     assert_eq!((seen, got), (vec![0, 1, 2], "late"));
 }
+
+// ---- joins by other wakers ----------------------------------------------------------------------
+
+/// A join may be polled with a clone of its task's waker, as a combinator does that keeps one: it wakes the task all the same.
+#[leakfree::test(workers = 2)]
+async fn a_join_that_was_polled_with_a_clone_of_the_waker_wakes_its_task() {
+    for drops_it in [false, true] {
+        let (tx, rx) = oneshot::channel::<u8>();
+        let mut join = leakfree::spawn(rx);
+        let mut tx = Some(tx);
+        let (mut clone, mut polls) = (None, 0);
+        let joined = poll_fn(|cx| {
+            polls += 1;
+            let clone = clone.get_or_insert_with(|| cx.waker().clone());
+            let polled = Pin::new(&mut join).poll(&mut Context::from_waker(clone));
+            if polls == 1 {
+                assert!(polled.is_pending());
+                if drops_it {
+                    // The registration goes with the handle, and the clone can still wake.
+                    join = leakfree::spawn(async { Ok(9) });
+                    clone.wake_by_ref();
+                }
+                let _ = tx.take().map(|tx| tx.send(7));
+            }
+            polled
+        })
+        .await;
+        assert_eq!(joined.unwrap().unwrap(), if drops_it { 9 } else { 7 });
+    }
+}
+
+/// A shield or a scope outside of any task of ours is no more than its future.
+#[test]
+fn a_shield_outside_of_tasks_is_its_future() {
+    assert_eq!(ready(leakfree::shield(async { 7 })), 7);
+    drop(ByHand::pending(leakfree::shield(pending::<()>())));
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_cleanup_that_panics_is_broken_and_is_not_begun_again() {
+    let times = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&times);
+    let guard = leakfree::defer_async(async move {
+        counts.fetch_add(1, Ordering::SeqCst);
+        panic!("out of paper");
+    });
+    assert!(format!("{guard:?}").starts_with("DeferAsync"));
+    let run = std::future::IntoFuture::into_future(guard);
+    assert!(format!("{run:?}").starts_with("RunCleanup"));
+    let caught = futures::FutureExt::catch_unwind(AssertUnwindSafe(run)).await;
+    assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"out of paper"));
+    leakfree::yield_now().await;
+    assert_eq!(times.load(Ordering::SeqCst), 1);
+    let undo = leakfree::on_cancel(|| unreachable!("it is disarmed"));
+    assert_eq!(format!("{undo:?}"), "OnCancel { armed: true }");
+    undo.disarm();
+}
+
+/// A panic's payload need not be a string.
+#[leakfree::test(workers = 2)]
+async fn a_panic_with_any_payload_comes_back_from_its_join() {
+    let error = leakfree::spawn(async { std::panic::panic_any(7_u8) }).await.unwrap_err();
+    assert!(error.is_panic() && error.to_string().contains("no string"), "{error}");
+    assert_eq!(error.into_panic().downcast_ref::<u8>(), Some(&7));
+}

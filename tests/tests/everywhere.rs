@@ -295,3 +295,40 @@ fn a_scope_is_clean_wherever_it_is_cancelled() {
     found.assert_clean();
     assert!(found.points > 40 && found.runs == 20 + 2 * found.points);
 }
+
+#[test]
+fn a_probe_says_where_and_under_which_seed_what_went_wrong() {
+    let probe = Probe::default().seed(40).delay(Duration::from_secs(7)).workers(1);
+    let found = probe.fault_everywhere(|faults: Faults| async move {
+        let save = faults.may_fail(async { Ok::<(), std::io::Error>(leakfree::yield_now().await) });
+        assert!(format!("{save:?}").starts_with("MayFail"), "{save:?}");
+        save.await.unwrap_or_else(|error| panic!("{error}"));
+    });
+    let text = found.to_string();
+    for words in [
+        ", 1 operations that may fail)",
+        "operation 1 failed before it began, seed 40: it panicked: ",
+        "operation 1 failed after its end, seed 40: it panicked: ",
+        "an error injected by `fault_everywhere`",
+    ] {
+        assert!(text.contains(words), "{words:?}: {text}");
+    }
+    let checked = probe.cancel_everywhere_then(|| (async {}, async |_| panic!("it is gone")));
+    let text = checked.to_string();
+    assert!(text.contains("without any fault, seed 40: the check says: it is gone"), "{text}");
+}
+
+/// A future is late by as much as the probe says, and no more.
+#[test]
+fn a_delay_is_as_long_as_the_probe_says() {
+    let delayed = |delay| {
+        let probe = Probe::new().delay(Duration::from_secs(delay));
+        probe.fault_everywhere(|_| async {
+            let start = leakfree::time::Instant::now();
+            sleep(Duration::from_secs(1)).await;
+            assert!(start.elapsed() < Duration::from_secs(60), "late");
+        })
+    };
+    assert!(delayed(30).is_clean());
+    assert!(delayed(90).to_string().contains("delayed at suspension point 1, seed 0: it panicked: late"));
+}

@@ -294,18 +294,11 @@ async fn a_response_of_known_size_comes_after_what_the_handler_spawned() {
 
 #[leakfree::test(workers = 2)]
 async fn a_handler_is_named_in_reports_by_its_request_and_peer() {
-    let app = Router::new().route(
-        "/tree",
-        get(async || {
-            leakfree::runtime::Handle::current()
-                .snapshot()
-                .scopes
-                .iter()
-                .filter_map(|scope| scope.name.clone())
-                .collect::<Vec<_>>()
-                .join(", ")
-        }),
-    );
+    let names = async || {
+        let scopes = leakfree::runtime::Handle::current().snapshot().scopes;
+        scopes.into_iter().filter_map(|scope| scope.name).collect::<Vec<_>>().join(", ")
+    };
+    let app = Router::new().fallback(names);
     serving(
         app,
         |server| server,
@@ -315,6 +308,10 @@ async fn a_handler_is_named_in_reports_by_its_request_and_peer() {
                 let names = client.text("/tree?token=secret").await;
                 assert!(names.contains("connection 127.0.0.1:"), "{names}");
                 assert!(names.contains("request GET /tree") && !names.contains("secret"), "{names}");
+                // A long path is cut, and a character stays whole.
+                let long = client.text(&format!("/{}\u{e9}{}", "a".repeat(62), "b".repeat(100))).await;
+                assert!(long.contains(&format!("request GET /{}...", "a".repeat(62))), "{long}");
+                assert!(!long.contains('b'), "{long}");
             })
             .await;
         },

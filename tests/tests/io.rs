@@ -1,10 +1,13 @@
 //! Readers and writers, pipes in memory, copying, the standard streams, and the traits of other crates.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSliceMut};
+use std::pin::Pin;
 use std::process::Stdio;
+use std::task::{Context, Poll};
 
 use leakfree::io::{
-    AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter, copy, copy_bidirectional, duplex,
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, copy,
+    copy_bidirectional, copy_buf, duplex,
 };
 use leakfree::net::{TcpListener, TcpStream, UnixStream};
 use leakfree_tests::{again, parked, polled_once};
@@ -273,4 +276,100 @@ fn a_read_of_standard_input_holds_no_shutdown_up() {
     });
     let report = runtime.shutdown();
     assert!(report.is_clean(), "{report}");
+}
+
+/// Takes so many bytes, and then none at all; keeps what it took until it is flushed.
+struct Meagre {
+    room: usize,
+    kept: usize,
+    flushed: usize,
+}
+
+impl AsyncWrite for Meagre {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        let n = buf.len().min(self.room);
+        self.room -= n;
+        self.kept += n;
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.flushed += std::mem::take(&mut self.kept);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+/// Fails once its bytes are read.
+struct Broken(&'static [u8]);
+
+impl AsyncRead for Broken {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<std::io::Result<usize>> {
+        if self.0.is_empty() {
+            return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
+        }
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+#[leakfree::test(workers = 2)]
+async fn copies_flush_what_has_come_while_they_wait_and_at_the_end() {
+    let (mut source, from) = duplex(64);
+    let mut from = BufReader::new(from);
+    let mut to = Meagre { room: 100, kept: 0, flushed: 0 };
+    source.write_all(b"first").await.unwrap();
+    assert!(polled_once(copy_buf(&mut from, &mut to)).await.is_pending());
+    assert_eq!((to.flushed, to.kept), (5, 0), "it waits for more, and what came has arrived");
+    source.write_all(b"second").await.unwrap();
+    drop(source);
+    assert_eq!(copy_buf(&mut from, &mut to).await.unwrap(), 6);
+    assert_eq!((to.flushed, to.kept), (11, 0));
+    let mut ends: &[u8] = b"whole";
+    assert_eq!(copy(&mut ends, &mut to).await.unwrap(), 5);
+    assert_eq!((to.flushed, to.kept), (16, 0));
+}
+
+#[leakfree::test(workers = 2)]
+async fn copies_end_with_the_error_of_either_side() {
+    let full = || Meagre { room: 3, kept: 0, flushed: 0 };
+    let source: &[u8] = b"four";
+    assert_eq!(copy(&mut { source }, &mut full()).await.unwrap_err().kind(), ErrorKind::WriteZero);
+    assert_eq!(copy_buf(&mut { source }, &mut full()).await.unwrap_err().kind(), ErrorKind::WriteZero);
+    let mut sink = Meagre { room: 100, kept: 0, flushed: 0 };
+    assert_eq!(copy(&mut Broken(b"ab"), &mut sink).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(sink.kept, 2, "what came before it was written");
+    let mut broken = BufReader::new(Broken(b"ab"));
+    assert_eq!(copy_buf(&mut broken, &mut sink).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[leakfree::test(workers = 2)]
+async fn readers_one_after_the_other_and_what_is_too_short() {
+    let mut both = AsyncReadExt::chain(&b"one "[..], &b"two"[..]);
+    let mut text = String::new();
+    both.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "one two");
+    assert_eq!(both.read_u8().await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    let mut lines = &b"skip\nline\n"[..];
+    AsyncBufReadExt::consume(&mut lines, 5);
+    text.clear();
+    assert_eq!(lines.read_line(&mut text).await.unwrap(), 5);
+    assert_eq!(text, "line\n");
+    let (mut near, mut far) = duplex(8);
+    assert_eq!(far.read(&mut []).await.unwrap(), 0, "no room, nothing read, no wait");
+    // No buffer with room, either.
+    assert_eq!(far.read_vectored(&mut []).await.unwrap(), 0);
+    near.write_all(b"x").await.unwrap();
+    let mut byte = [0];
+    assert_eq!(
+        far.read_vectored(&mut [IoSliceMut::new(&mut []), IoSliceMut::new(&mut byte)]).await.unwrap(),
+        1
+    );
+    assert_eq!(&byte, b"x");
 }

@@ -1,7 +1,7 @@
 //! UDP and Unix domain sockets.
 
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Shutdown};
 
 use leakfree::net::{TcpListener, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use leakfree_tests::{TempDir, parked, polled_once};
@@ -145,4 +145,56 @@ async fn sockets_of_the_standard_library_are_taken_over() {
     let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
     let a = UnixStream::from_std(a).unwrap();
     assert!(polled_once(a.read(&mut [0; 1])).await.is_pending());
+}
+
+#[leakfree::test(workers = 2)]
+async fn sockets_know_their_names_and_are_given_back() {
+    let dir = TempDir::new();
+    let path = dir.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let client = UnixStream::connect(&path).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    assert_eq!(server.local_addr().unwrap().as_pathname(), Some(&*path));
+    let cred = client.peer_cred().unwrap();
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    assert_eq!((cred.uid(), cred.gid()), (uid, gid));
+    // As the standard library's they share what is sent and received.
+    let (client, server) = (client.into_std().unwrap(), server.into_std().unwrap());
+    let (client, server) = (UnixStream::try_from(client).unwrap(), UnixStream::try_from(server).unwrap());
+    client.write_all(b"still").await.unwrap();
+    let mut buf = [0; 16];
+    server.read_exact(&mut buf[..5]).await.unwrap();
+    let std = listener.into_std().unwrap();
+    assert_eq!(std.local_addr().unwrap().as_pathname(), Some(&*path));
+
+    let (a, b) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    let (a, b) = (UnixDatagram::from_std(a).unwrap(), UnixDatagram::from_std(b).unwrap());
+    assert!(a.local_addr().unwrap().is_unnamed() && a.peer_addr().unwrap().is_unnamed());
+    assert!(a.take_error().unwrap().is_none());
+    a.send(b"last").await.unwrap();
+    a.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(a.send(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(b.recv(&mut buf).await.unwrap(), 4);
+    let named = UnixDatagram::bind(dir.path().join("datagram")).unwrap();
+    assert_eq!(named.local_addr().unwrap().as_pathname(), Some(&*dir.path().join("datagram")));
+}
+
+#[leakfree::test(workers = 2)]
+async fn udp_tries_without_waiting_and_needs_an_address() {
+    let a = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let b = UdpSocket::try_from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+    let mut buf = [0; 8];
+    assert_eq!(b.try_peek_from(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(a.try_send_to(b"one", b.local_addr().unwrap()).unwrap(), 3);
+    b.readable().await.unwrap();
+    assert_eq!(b.try_peek_from(&mut buf).unwrap(), (3, a.local_addr().unwrap()));
+    assert_eq!(b.try_recv_from(&mut buf).unwrap(), (3, a.local_addr().unwrap()));
+    let nowhere = a.send_to(b"x", &[][..] as &[std::net::SocketAddr]).await.unwrap_err();
+    assert_eq!(nowhere.kind(), ErrorKind::InvalidInput);
+    assert!(a.take_error().unwrap().is_none());
+    if let Ok(six) = UdpSocket::bind("[::]:0").await {
+        let group = "ff02::1:2".parse().unwrap();
+        // Whether there is an interface for it is the machine's affair; to leave goes as to join went.
+        assert_eq!(six.join_multicast_v6(&group, 0).is_ok(), six.leave_multicast_v6(&group, 0).is_ok());
+    }
 }

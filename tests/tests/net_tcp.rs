@@ -314,3 +314,56 @@ fn accept_outlives_a_shortage_of_descriptors() {
         listener.accept().await.unwrap();
     });
 }
+
+#[leakfree::test(workers = 2)]
+async fn sockets_of_the_standard_library_and_addresses_that_refuse() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    listener.set_ttl(17).unwrap();
+    assert_eq!(listener.ttl().unwrap(), 17);
+    let std = std::net::TcpStream::connect(addr).unwrap();
+    let client = TcpStream::try_from(std).unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    client.write_all(b"x").await.unwrap();
+    server.read_exact(&mut [0]).await.unwrap();
+    let std = std::net::TcpStream::connect(addr).unwrap();
+    let socket = TcpSocket::from_std_stream(std).unwrap();
+    assert!(socket.take_error().unwrap().is_none());
+    // Connected already: the kernel refuses to do it again, and the error says where to.
+    let error = socket.connect(addr).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("could not connect to {addr}")), "{error}");
+    // Of several addresses the next is tried.
+    drop(listener);
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let both = [addr, other.local_addr().unwrap()];
+    assert_eq!(TcpStream::connect(both).await.unwrap().peer_addr().unwrap(), both[1]);
+    let refused = TcpStream::connect([addr]).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[leakfree::test(workers = 2)]
+async fn owned_halves_try_without_waiting_shut_down_and_are_put_together_from_either() {
+    let (a, b) = pair().await;
+    let (mut read, mut write) = a.into_split();
+    let mut buf = [0; 8];
+    assert_eq!(read.try_read(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+    write.writable().await.unwrap();
+    assert_eq!(write.try_write(b"ab").unwrap(), 2);
+    b.read_exact(&mut buf[..2]).await.unwrap();
+    b.write_all(b"abc").await.unwrap();
+    read.readable().await.unwrap();
+    let (mut one, mut two) = ([0; 1], [0; 4]);
+    let mut bufs = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
+    let n = leakfree::io::AsyncReadExt::read_vectored(&mut read, &mut bufs).await.unwrap();
+    assert_eq!((n, &one, &two[..2]), (3, b"a", &b"bc"[..]));
+    write.shutdown().unwrap();
+    assert_eq!(b.read(&mut buf).await.unwrap(), 0, "this way has ended");
+    let (other, _far) = pair().await;
+    let (_, strange) = other.into_split();
+    let error = read.reunite(strange).unwrap_err();
+    assert!(error.to_string().contains("halves"), "{error}");
+    let leakfree::net::tcp::ReuniteError(read, _) = error;
+    let whole = write.reunite(read).unwrap();
+    b.write_all(b"d").await.unwrap();
+    whole.read_exact(&mut buf[..1]).await.unwrap();
+}

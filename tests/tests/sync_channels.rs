@@ -511,3 +511,53 @@ async fn a_receive_that_is_given_up_leaves_the_waker_of_a_poll_function() {
     tx.send(1).await.unwrap();
     assert_eq!(receives.await.unwrap(), Some(1));
 }
+
+#[test]
+fn handles_and_messages_are_counted_on_every_end() {
+    let (tx, mut rx) = mpsc::unbounded_channel();
+    let weak = tx.downgrade();
+    assert_eq!(
+        (weak.strong_count(), weak.weak_count(), rx.sender_strong_count(), rx.sender_weak_count()),
+        (1, 1, 1, 1)
+    );
+    let (second, other) = (tx.clone(), weak.clone());
+    assert_eq!((weak.strong_count(), weak.weak_count(), rx.sender_strong_count()), (2, 2, 2));
+    assert!(rx.is_empty());
+    tx.send(1).unwrap();
+    assert_eq!((rx.len(), rx.is_empty()), (1, false));
+    assert_eq!(ready(rx.recv()), Some(1));
+    drop((tx, second));
+    assert!(weak.upgrade().is_none() && other.upgrade().is_none());
+    assert_eq!((weak.strong_count(), ready(rx.recv())), (0, None));
+
+    let (tx, mut rx) = mpsc::channel(4);
+    let weak = tx.downgrade();
+    assert_eq!((weak.weak_count(), rx.is_empty()), (1, true));
+    let (a, b) = (tx.clone().try_reserve_owned().unwrap(), tx.clone().try_reserve_owned().unwrap());
+    let strange = mpsc::channel::<u8>(1).0.try_reserve_owned().unwrap();
+    assert!(a.same_channel(&b) && a.same_channel_as_sender(&tx) && !a.same_channel(&strange));
+    a.send(1);
+    b.send(2);
+    assert_eq!((rx.len(), rx.is_empty()), (2, false));
+    // Nothing is asked for, so nothing is waited for, and nothing is taken.
+    let mut buffer = Vec::new();
+    let mut none = ByHand::new(std::future::poll_fn(|cx| rx.poll_recv_many(cx, &mut buffer, 0)));
+    assert_eq!(none.poll(), std::task::Poll::Ready(0));
+    drop(none);
+    drop(tx);
+    assert_eq!(ready(std::future::poll_fn(|cx| rx.poll_recv_many(cx, &mut buffer, 9))), 2);
+    assert_eq!(ready(std::future::poll_fn(|cx| rx.poll_recv_many(cx, &mut buffer, 9))), 0, "it is over");
+    assert_eq!(ready(std::future::poll_fn(|cx| rx.poll_recv(cx))), None);
+    assert_eq!(buffer, [1, 2]);
+
+    let (tx, rx) = broadcast::channel::<u8>(1);
+    let weak = tx.downgrade();
+    let other = weak.clone();
+    assert_eq!(
+        (weak.strong_count(), weak.weak_count(), tx.strong_count(), rx.sender_weak_count()),
+        (1, 2, 1, 2)
+    );
+    drop(tx);
+    assert!(other.upgrade().is_none());
+    assert_eq!((weak.strong_count(), rx.is_closed()), (0, true));
+}

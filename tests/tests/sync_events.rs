@@ -223,3 +223,17 @@ fn all_who_wait_for_a_value_have_it() {
     assert_eq!(cell.into_inner(), Some("a"));
     assert_eq!(SetOnce::from(1).get(), Some(&1));
 }
+
+#[test]
+fn cells_can_be_statics_and_say_whether_they_are_full() {
+    static ONCE: SetOnce<u8> = SetOnce::const_new();
+    static CELL: OnceCell<u8> = OnceCell::const_new();
+    let waits = ByHand::pending(ONCE.wait());
+    ONCE.set(1).unwrap();
+    assert_eq!(waits.woken(), &1);
+    assert_eq!(*ready(CELL.get_or_init(async || 2)), 2);
+    assert_eq!(ready(CELL.get_or_try_init(async || Err::<u8, _>("not asked"))), Ok(&2));
+    assert!(CELL.set(3).unwrap_err().is_already_init_err());
+    assert_eq!((ONCE.get(), CELL.get()), (Some(&1), Some(&2)));
+    assert!(!SetOnce::<u8>::default().initialized());
+}

@@ -104,6 +104,13 @@ const CASES: &[(&str, &str)] = &[
     ("S of a hidden; a joins b; b joins a", ""),
     ("S of a; a dead; c in S; c sleeps", ""), // unwakeable, but c's failure ends its body
     ("S of a super; a dead; c in S; c sleeps", "a=U"),
+    ("S of a; a dead", "a=U"), // no child whose failure could end it
+    ("S of a try; a dead", "a=U"),
+    ("S of a try; a dead; c in S; c sleeps", ""),
+    ("S of a try cancelled; a dead", ""), // its body is dropped by a cancel, and so by a deadline
+    ("S of a try deadline; a dead", ""),
+    ("S of a cancelled; a dead", "a=U"), // a plain one's goes on
+    ("S of a try; a ends S; a dead; c in S; c sleeps", ""), // its flag is contradicted by a waker
     // ---- deadlines further out
     ("S of r deadline; r sleeps; a in S; b in S; a joins b; b joins a", ""),
     ("S of r deadline; r sleeps; a in S; a dead", ""),
@@ -167,6 +174,9 @@ const CASES: &[(&str, &str)] = &[
     ("a recvs c1; c1 from z; a cancelled", ""),
     ("a joins b; b joins a; c recvs c1; c1 from a", "a=P b=P c=S [a b]"),
     ("a joins b; b recvs c1; c1 from d; d sleeps", ""),
+    ("a locks l1; l1 held b; b recvs c1; c1 from z", "a=S b=S"), // behind one that is suspected
+    ("a locks l1; b locks l1; l1 shared c; c recvs c1; c1 from z; l1 queued 2", "a=S b=S c=S"),
+    ("a recvs c1; c1 from z; b sends c1; c1 to a", ""),
 ];
 
 const SITE: Site = Site::new(&Position { file: "t.rs", line: 1, column: 1 });

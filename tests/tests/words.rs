@@ -13,7 +13,7 @@ use leakfree::sync::{
 };
 use leakfree::task::JoinSet;
 use leakfree::time::timeout;
-use leakfree_tests::{ready, runtime};
+use leakfree_tests::{panic_message, ready, runtime};
 
 /// No more than its name: an error must be printable whatever it carries.
 struct Opaque;
@@ -269,5 +269,21 @@ fn what_runs_is_shown_without_being_run() {
         near.write_all(b"x").await.unwrap();
         shows(&Handle::current(), "Handle");
     });
+    let handle = runtime.handle();
     assert!(runtime.shutdown().is_clean());
+    let message = panic_message(|| handle.block_on(async {}));
+    assert!(message.contains("the runtime was shut down"), "{message}");
+}
+
+/// An error of a server or of a child that was refused is an error like all others.
+#[test]
+fn tasks_after_the_end_say_that_the_runtime_was_shut_down() {
+    let runtime = runtime(1);
+    let handle = runtime.handle();
+    runtime.shutdown();
+    let task = handle.spawn(async { 7 });
+    let error = ready(task).unwrap_err();
+    assert!(error.is_cancelled(), "{error}");
+    let reason = error.to_string();
+    assert!(reason.contains("shut"), "{reason}");
 }

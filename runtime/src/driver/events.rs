@@ -103,6 +103,12 @@ mod linux {
             Fine { events: Vec::with_capacity(EVENTS_MAX), unsupported: cfg!(miri) }
         }
 
+        /// As on a kernel that does not know the call.
+        #[cfg(test)]
+        pub(super) fn give_up(&mut self) {
+            self.unsupported = true;
+        }
+
         /// `None` if the kernel does not know the call.
         pub(super) fn wait(&mut self, poll: &mio::Poll, timeout: Option<Duration>) -> Option<io::Result<()>> {
             self.events.clear();
@@ -144,5 +150,63 @@ mod linux {
         add(closed.union(E::RDHUP), READABLE | READ_CLOSED);
         add(closed, WRITABLE | WRITE_CLOSED);
         Event { token: Token(data.u64() as usize), bits }
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(loom)))]
+mod tests {
+    use std::io::Write;
+    use std::net::Shutdown;
+
+    use mio::Interest;
+    use mio::net::UnixStream;
+
+    use super::*;
+
+    /// On a kernel without `epoll_pwait2` mio waits, and the same is said of each source.
+    #[test]
+    fn both_ways_to_wait_say_the_same() {
+        let said = |fine: bool, happens: fn(UnixStream) -> Option<UnixStream>| {
+            let mut poll = Poll::new().unwrap();
+            if !fine {
+                poll.fine.give_up();
+            }
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            poll.registry().register(&mut ours, Token(7), interest).unwrap();
+            let _theirs = happens(theirs);
+            poll.wait(Some(Duration::from_secs(60))).unwrap();
+            let mut events = Vec::new();
+            poll.for_each(|event| events.push((event.token, event.bits)));
+            let waker = poll.waker(Token(9)).unwrap();
+            waker.wake().unwrap();
+            poll.wait(None).unwrap();
+            poll.for_each(|event| events.extend((event.token == Token(9)).then_some((event.token, 0))));
+            // Nothing happens: the time is over, and that is no error.
+            poll.registry().deregister(&mut ours).unwrap();
+            poll.wait(Some(Duration::from_micros(1))).unwrap();
+            events
+        };
+        let all = READABLE | READ_CLOSED | WRITABLE | WRITE_CLOSED;
+        let cases: [(u64, fn(UnixStream) -> Option<UnixStream>); 4] = [
+            (WRITABLE, Some),
+            (READABLE | WRITABLE, |mut theirs| {
+                theirs.write_all(b"x").unwrap();
+                Some(theirs)
+            }),
+            (READABLE | READ_CLOSED | WRITABLE, |theirs| {
+                theirs.shutdown(Shutdown::Write).unwrap();
+                Some(theirs)
+            }),
+            (all, |theirs| {
+                drop(theirs);
+                None
+            }),
+        ];
+        for (bits, happens) in cases {
+            let expected = [(Token(7), bits), (Token(9), 0)];
+            assert_eq!(said(true, happens), expected);
+            assert_eq!(said(false, happens), expected, "as mio says it");
+        }
     }
 }

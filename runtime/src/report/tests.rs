@@ -736,3 +736,168 @@ fn the_graph_draws_who_waits_for_whom() {
             .to_folded();
     has(&folded, &["waiting \"a,b\""]);
 }
+
+// ---- bounds --------------------------------------------------------------------------------------
+
+#[test]
+fn who_is_in_a_scope_that_is_open_has_outlived_it_and_does_not_hold_it() {
+    let mut open = snapshot(vec![TaskInfo { scope: 2, ..task(1) }]);
+    open.scopes[1].closing = false;
+    assert_eq!(judge(open, Occasion::Shutdown).findings[0].verdict, Verdict::Outlived);
+    // The root closes with the runtime.
+    let mut root = snapshot(vec![task(1)]);
+    root.scopes[0].closing = true;
+    assert_eq!(judge(root, Occasion::Shutdown).findings[0].verdict, Verdict::Outlived);
+    // Daemons and cleanups, and who is below them, are not the end's affair.
+    for kind in [ScopeKind::Daemons, ScopeKind::Cleanups] {
+        let mut aside = snapshot(vec![TaskInfo { scope: 3, ..task(1) }, TaskInfo { scope: 2, ..task(2) }]);
+        aside.scopes[1].kind = kind;
+        aside.scopes.push(scope(3, false));
+        assert!(judge(aside.clone(), Occasion::Shutdown).is_empty());
+        aside.tasks[0] = TaskInfo { scope: 3, unwakeable: true, ..task(1) };
+        assert_eq!(
+            judge(aside.clone(), Occasion::Live).leaked(),
+            1,
+            "on a live look they are judged like all"
+        );
+    }
+}
+
+#[test]
+fn a_path_is_cut_when_it_is_longer_than_both_ends() {
+    for (depth, ids, cut) in
+        [(6, vec![6, 5, 4, 3, 2, 1], 0), (7, vec![7, 6, 5, 3, 2, 1], 1), (9, vec![9, 8, 7, 3, 2, 1], 3)]
+    {
+        let mut deep = snapshot(vec![TaskInfo { scope: depth, ..task(1) }]);
+        deep.scopes = (1..=depth).map(|id| scope(id, false)).collect();
+        let finding = &judge(deep, Occasion::Shutdown).findings[0];
+        let path: Vec<u64> = finding.path.iter().map(|scope| scope.id).collect();
+        assert_eq!((path, finding.path_cut), (ids, cut));
+    }
+    // A scope that is not in the snapshot has no path.
+    let lost = snapshot(vec![TaskInfo { scope: 77, ..task(1) }]);
+    let finding = &judge(lost, Occasion::Shutdown).findings[0];
+    assert_eq!((finding.path.len(), finding.path_cut), (0, 0));
+}
+
+#[test]
+fn the_way_to_who_is_to_blame_is_told_up_to_a_number() {
+    let joins = |id: u64, of: u64| {
+        let mut task = TaskInfo {
+            id,
+            spawned_at: Site::new(Box::leak(Box::new(Position { line: id as u32, ..*SPAWN }))),
+            ..waits(WaitReason::Join)
+        };
+        task.waits[0].object = WaitObject::Task(of);
+        task
+    };
+    let chain: Vec<_> =
+        (1..20).map(|id| joins(id, id + 1)).chain([TaskInfo { unwakeable: true, ..task(20) }]).collect();
+    let report = judge(snapshot(chain), Occasion::Live);
+    let way = |id: u64| &report.findings.iter().find(|finding| finding.ids == [id]).unwrap().waits_for;
+    assert!(way(20).is_empty());
+    assert_eq!(way(19), &[20]);
+    assert_eq!(way(15), &[16, 17, 18, 19, 20]);
+    assert_eq!(way(1), &[2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(report.findings[0].ids, [20], "what is to blame comes first");
+}
+
+/// Baselines keep leak ids: they must not change from one version to the next.
+#[test]
+fn a_leak_id_is_for_ever() {
+    let id = |task, occasion| judge(snapshot(vec![task]), occasion).findings[0].leak_id.clone();
+    assert_eq!(id(waits(WaitReason::OneshotRecv), Occasion::Shutdown), "9846bb14cb77e042");
+    assert_eq!(id(unwakeable(None), Occasion::Live), "228acf4ddbe39730");
+}
+
+#[test]
+fn quiescent_is_a_runtime_in_which_nothing_is_left_to_happen() {
+    let waits_for_another = || TaskInfo { id: 1, ..waits(WaitReason::OneshotRecv) };
+    let rests = snapshot(vec![waits_for_another()]);
+    assert!(rests.is_quiescent());
+    let ending = TaskInfo { phase: Phase::Ending, ..task(2) };
+    assert!(snapshot(vec![waits_for_another(), ending]).is_quiescent(), "it waits for the tasks below it");
+    assert!(!snapshot(vec![]).is_quiescent(), "nobody is there");
+    for (what, moves) in [
+        ("a timer", Snapshot { timers: 1, ..rests.clone() }),
+        ("a newborn", Snapshot { newborn: 1, ..rests.clone() }),
+        ("a tokio task", Snapshot { tokio_tasks: 1, ..rests.clone() }),
+    ] {
+        assert!(!moves.is_quiescent(), "{what}");
+    }
+    for other in [
+        TaskInfo { phase: Phase::Running, ..waits_for_another() },
+        TaskInfo { phase: Phase::Scheduled, ..waits_for_another() },
+        TaskInfo { foreign_wakers: 1, ..waits_for_another() },
+        TaskInfo { astray: true, ..waits_for_another() },
+        TaskInfo { own_wakers: 2, ..waits_for_another() },
+        TaskInfo { id: 1, ..waits(WaitReason::TcpRead) },
+    ] {
+        assert!(!snapshot(vec![other, TaskInfo { id: 2, ..waits_for_another() }]).is_quiescent());
+    }
+}
+
+/// A long park is told of tasks alone, while they are parked.
+#[test]
+fn only_a_parked_task_is_suspected_for_its_long_park() {
+    let usual = SiteParks {
+        spawned_at: SPAWN,
+        samples: 100,
+        p99: Duration::from_millis(1),
+        longest: Duration::from_millis(1),
+    };
+    let suspects = |task| {
+        let snapshot =
+            Snapshot { sites: vec![usual], ..snapshot(vec![TaskInfo { foreign_wakers: 1, ..task }]) };
+        judge(snapshot, Occasion::Live).suspects()
+    };
+    assert_eq!(suspects(task(1)), 1);
+    assert_eq!(suspects(TaskInfo { spawned_at: WAIT, ..task(1) }), 0);
+    assert_eq!(suspects(TaskInfo { phase: Phase::Ending, ..task(1) }), 0);
+    assert_eq!(suspects(TaskInfo { kind: TaskKind::Main, ..task(1) }), 0);
+    assert_eq!(suspects(TaskInfo { parked: None, ..task(1) }), 0);
+}
+
+/// A snapshot put together by hand need not be in order.
+#[test]
+fn a_snapshot_in_any_order_is_judged_alike() {
+    let joins = |id: u64, of: u64| {
+        let mut task = TaskInfo { id, ..waits(WaitReason::Join) };
+        task.waits[0].object = WaitObject::Task(of);
+        task
+    };
+    let report = judge(snapshot(vec![joins(9, 2), task(5), joins(2, 9)]), Occasion::Live);
+    assert_eq!((report.leaked(), report.findings[0].verdict), (2, Verdict::ProvenStuck));
+    assert_eq!(report.findings[0].ids, [2, 9]);
+}
+
+/// Two locks are two leaks, although they are locked in one place.
+#[test]
+fn what_waits_for_objects_of_other_makes_is_not_alike() {
+    let lock = |created| {
+        let lock = LockInfo { id: 1, created, holders: Vec::new(), waiters: 1, shared: false };
+        WaitObject::Lock(Box::new(lock))
+    };
+    let channel = |created| {
+        let ends = (None, None);
+        WaitObject::Channel(Box::new(ChannelInfo {
+            id: 1,
+            created,
+            senders: 1,
+            receivers: 1,
+            last_sender: ends.0,
+            last_receiver: ends.1,
+        }))
+    };
+    let objects: [&dyn Fn(Site) -> WaitObject; 3] = [&lock, &channel, &WaitObject::Created];
+    for object in objects {
+        let task = |id, created| {
+            let mut task = TaskInfo { id, ..waits(WaitReason::MutexLock) };
+            task.waits[0].object = object(created);
+            task
+        };
+        let findings =
+            |other| judge(snapshot(vec![task(1, MADE), task(2, other)]), Occasion::Shutdown).findings.len();
+        assert_eq!((findings(MADE), findings(SCOPE)), (1, 2));
+    }
+}
