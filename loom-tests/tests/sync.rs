@@ -193,6 +193,39 @@ fn a_value_wakes_the_receiver_that_waits() {
 }
 
 #[test]
+fn an_unbounded_channel_gives_out_all_that_was_sent_in_order() {
+    model(|| {
+        let (tx, mut rx) = mpsc::unbounded_channel();
+        let other = tx.clone();
+        let two = thread::spawn(move || (1..3).for_each(|n| tx.send(n).unwrap()));
+        let one = thread::spawn(move || other.send(10).unwrap());
+        let mut received = Vec::new();
+        while let Some(n) = block_on(rx.recv()) {
+            received.push(n);
+        }
+        assert_eq!(received.iter().sum::<i32>(), 13, "{received:?}");
+        assert!(received.iter().filter(|&&n| n < 10).is_sorted(), "{received:?}");
+        one.join().unwrap();
+        two.join().unwrap();
+    });
+}
+
+#[test]
+fn an_unbounded_receiver_that_goes_drops_what_it_took_over_and_what_is_sent_meanwhile() {
+    model(|| {
+        let (tx, mut rx) = mpsc::unbounded_channel();
+        let value = Arc::new(());
+        let sent = value.clone();
+        (0..2).for_each(|_| tx.send(value.clone()).unwrap());
+        let sends = thread::spawn(move || tx.send(sent).is_ok());
+        assert!(block_on(rx.recv()).is_some());
+        drop(rx);
+        sends.join().unwrap();
+        assert_eq!(Arc::strong_count(&value), 1, "nothing is left behind");
+    });
+}
+
+#[test]
 fn the_last_sender_that_goes_ends_the_receiver() {
     model(|| {
         let (tx, mut rx) = mpsc::channel::<()>(1);

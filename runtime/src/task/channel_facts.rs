@@ -25,6 +25,25 @@ pub(crate) struct User {
     pub(crate) site: &'static Location<'static>,
 }
 
+impl User {
+    /// The task that this thread is polling.
+    #[inline]
+    pub(crate) fn polled(site: &'static Location<'static>) -> User {
+        if cfg!(leakfree_norecord) {
+            return User { task: 0, site };
+        }
+        // SAFETY: (I1) a task that is being polled is alive.
+        let task = unsafe { frame::header().as_ref() }.map_or(0, |header| header.record.id().0);
+        User { task, site }
+    }
+
+    /// Compared by address: a `false` may err.
+    #[inline]
+    pub(crate) fn is_alike(self, other: User) -> bool {
+        self.task == other.task && ptr::eq(self.site, other.site)
+    }
+}
+
 /// The two ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
@@ -34,6 +53,7 @@ pub(crate) enum End {
 
 /// What a channel keeps of itself, under its own lock.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct ChannelRecord {
     users: [Option<User>; 2],
     /// Taken when somebody first parks.
@@ -48,12 +68,15 @@ impl ChannelRecord {
     /// An end is used by the task being polled.
     #[inline]
     pub(crate) fn used(&mut self, end: End, site: &'static Location<'static>) {
-        if cfg!(leakfree_norecord) {
+        self.used_by(end, User::polled(site));
+    }
+
+    /// An end is used by that one. Who uses it again and again is written down once.
+    #[inline]
+    pub(crate) fn used_by(&mut self, end: End, user: User) {
+        if cfg!(leakfree_norecord) || self.users[end as usize].is_some_and(|last| last.is_alike(user)) {
             return;
         }
-        // SAFETY: (I1) a task that is being polled is alive.
-        let task = unsafe { frame::header().as_ref() }.map_or(0, |header| header.record.id().0);
-        let user = User { task, site };
         self.users[end as usize] = Some(user);
         if let Some(slot) = self.slot {
             slot.write(|| slot.users[end as usize].set(user));

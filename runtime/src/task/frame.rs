@@ -350,6 +350,12 @@ pub(crate) fn note_once(wait: Wait) {
     });
 }
 
+/// Whether the current poll has noted any wait.
+#[inline]
+pub(crate) fn has_notes() -> bool {
+    with(|frame| frame.len.get() > frame.base.get()).unwrap_or(false)
+}
+
 /// Takes the note of a poll function back: a later call in the same poll did not have to wait.
 #[inline]
 pub(crate) fn take_back_once(reason: WaitReason, object: Object) {

@@ -38,14 +38,14 @@ use self::shared::Shared;
 #[track_caller]
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "an mpsc channel must hold at least one value: its capacity was 0");
-    let shared = Shared::new(capacity, Location::caller());
+    let shared = Shared::new(Some(capacity), Location::caller());
     (Sender::new(Arc::clone(&shared)), Receiver::new(shared))
 }
 
 /// Makes a channel that holds any number of values: sending never waits. Memory is its bound.
 #[track_caller]
 pub fn unbounded_channel<T>() -> (UnboundedSender<T>, UnboundedReceiver<T>) {
-    let shared = Shared::new(usize::MAX, Location::caller());
+    let shared = Shared::new(None, Location::caller());
     (UnboundedSender::new(Arc::clone(&shared)), UnboundedReceiver::new(Receiver::new(shared)))
 }
 
@@ -116,6 +116,56 @@ mod tests {
         assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
         drop(tx2);
         assert_eq!(block_on(rx.recv()), None);
+    }
+
+    #[test]
+    fn what_an_unbounded_receiver_has_taken_over_is_still_in_the_channel() {
+        struct Tells(u8, std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+        impl Drop for Tells {
+            fn drop(&mut self) {
+                self.1.lock().unwrap().push(self.0);
+            }
+        }
+        let dropped = Arc::default();
+        let (tx, mut rx) = unbounded_channel();
+        let send = |n| assert!(tx.send(Tells(n, Arc::clone(&dropped))).is_ok());
+        (0..4).for_each(send);
+        assert_eq!((block_on(rx.recv()).map(|tells| tells.0), rx.len()), (Some(0), 3));
+        (4..8).for_each(send);
+        assert_eq!((rx.len(), rx.is_empty()), (7, false));
+        let mut buffer = Vec::new();
+        assert_eq!(block_on(rx.recv_many(&mut buffer, 1)), 1);
+        assert_eq!(block_on(rx.recv_many(&mut buffer, 4)), 4, "of those taken over, and of those sent since");
+        assert_eq!(buffer.iter().map(|tells| tells.0).collect::<Vec<u8>>(), [1, 2, 3, 4, 5]);
+        buffer.clear();
+        (8..10).for_each(send);
+        assert_eq!(rx.try_recv().map(|tells| tells.0).ok(), Some(6));
+        (10..12).for_each(send);
+        rx.close();
+        assert!(tx.send(Tells(12, Arc::default())).is_err());
+        assert_eq!((rx.len(), block_on(rx.recv()).map(|tells| tells.0)), (5, Some(7)));
+        drop(rx);
+        assert_eq!(*dropped.lock().unwrap(), (0..12).collect::<Vec<u8>>(), "in the order they were sent");
+    }
+
+    #[test]
+    fn a_receiver_can_be_shared_whatever_its_values_are() {
+        fn is_sync<T: Sync>(_: &T) {}
+        let (tx, rx) = unbounded_channel::<std::cell::Cell<u8>>();
+        is_sync(&rx);
+        is_sync(&tx);
+    }
+
+    #[test]
+    fn room_for_a_burst_is_given_back() {
+        let (tx, mut rx) = unbounded_channel();
+        (0..100_000).for_each(|n| tx.send(n).unwrap());
+        let all: Vec<i32> = std::iter::from_fn(|| rx.try_recv().ok()).collect();
+        assert_eq!(all.len(), 100_000);
+        tx.send(0).unwrap();
+        assert!(rx.try_recv().is_ok());
+        assert!(rx.try_recv().is_err());
+        assert!(tx.shared.lock().values.capacity() < 100);
     }
 
     #[test]

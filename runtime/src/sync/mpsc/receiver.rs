@@ -1,32 +1,122 @@
 //! The receiving end.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use super::error::TryRecvError;
 use super::shared::{Shared, Taken};
 use crate::sync::blocking;
+use crate::task::channel_facts::{End, User};
 use crate::task::frame;
 use crate::task::wait::{self, Leaf, Object, WaitReason};
+
+/// Room for so many values is kept for the next ones, of the two that senders and receiver fill and empty in turn.
+const KEPT: usize = 4096;
 
 /// Receives from a bounded channel; see [`channel`](super::channel).
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
+    batch: Batch<T>,
 }
 
-impl<T> Shared<T> {
-    fn take_one(&self, site: &'static Location<'static>, cx: Option<&Context<'_>>) -> Taken<T> {
-        self.take_values(site, cx, |values| values.pop_front().expect("there is one"))
+/// What the receiver of an unbounded channel took out all at once, and has not given to anybody yet: it comes before what is in the
+/// channel. (In a bounded one a value keeps its slot until it is received.)
+struct Batch<T> {
+    /// Locked by `len` only, so that a receiver can be shared whatever its values are.
+    values: Mutex<VecDeque<T>>,
+    /// Who received last, as the channel's record knows.
+    user: Option<User>,
+}
+
+impl<T> Batch<T> {
+    #[inline]
+    fn values(&mut self) -> &mut VecDeque<T> {
+        self.values.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, VecDeque<T>> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T> Receiver<T> {
     pub(super) fn new(shared: Arc<Shared<T>>) -> Receiver<T> {
-        Receiver { shared }
+        Receiver { shared, batch: Batch { values: Mutex::new(VecDeque::new()), user: None } }
+    }
+
+    /// The next value, of the batch or of the channel. Without any it registers `cx`, if there is one.
+    #[inline]
+    fn take_one(&mut self, site: &'static Location<'static>, cx: Option<&Context<'_>>) -> Taken<T> {
+        if self.has_batch(site) {
+            return Taken::Some(self.batch.values().pop_front().expect("there is one"));
+        }
+        if !self.shared.unbounded {
+            return self.shared.take_values(site, cx, |values| values.pop_front().expect("there is one"));
+        }
+        self.batch.user = Some(User::polled(site));
+        let batch = self.batch.values();
+        if batch.capacity() > KEPT {
+            *batch = VecDeque::new();
+        }
+        self.shared.take_values(site, cx, |values| {
+            mem::swap(values, batch);
+            batch.pop_front().expect("there is one")
+        })
+    }
+
+    /// Puts up to `limit` of the next values into the buffer, as [`take_one`](Receiver::take_one) takes them.
+    fn take_many(
+        &mut self,
+        buffer: &mut Vec<T>,
+        limit: usize,
+        site: &'static Location<'static>,
+        cx: &Context<'_>,
+    ) -> Taken<usize> {
+        let mut taken = 0;
+        if self.has_batch(site) {
+            let batch = self.batch.values();
+            taken = limit.min(batch.len());
+            buffer.extend(batch.drain(..taken));
+            if taken == limit {
+                return Taken::Some(taken);
+            }
+        }
+        self.batch.user = Some(User::polled(site));
+        let more = self.shared.take_values(site, Some(cx).filter(|_| taken == 0), |values| {
+            let more = values.len().min(limit - taken);
+            buffer.extend(values.drain(..more));
+            more
+        });
+        match more {
+            Taken::Some(more) => Taken::Some(taken + more),
+            Taken::Nothing { .. } | Taken::Over if taken > 0 => Taken::Some(taken),
+            nothing => nothing,
+        }
+    }
+
+    /// Whether there are values in the batch, for the polled task to take.
+    #[inline]
+    fn has_batch(&mut self, site: &'static Location<'static>) -> bool {
+        if self.batch.values().is_empty() {
+            return false;
+        }
+        let user = User::polled(site);
+        if !self.batch.user.is_some_and(|last| last.is_alike(user)) {
+            self.changes_hands(user);
+        }
+        true
+    }
+
+    #[cold]
+    fn changes_hands(&mut self, user: User) {
+        self.batch.user = Some(user);
+        self.shared.lock().record.used_by(End::Receiver, user);
     }
 
     #[track_caller]
@@ -41,7 +131,7 @@ impl<T> Receiver<T> {
     /// Cancel safe: a value that was not returned is still there.
     #[track_caller]
     pub fn recv(&mut self) -> Recv<'_, T> {
-        Recv { leaf: self.leaf(), shared: &self.shared, waits: false }
+        Recv { leaf: self.leaf(), receiver: self, waits: false }
     }
 
     /// Waits until there is a value, puts up to `limit` of those that are there at the end of `buffer`, and returns how
@@ -51,7 +141,7 @@ impl<T> Receiver<T> {
     /// Cancel safe: what is not in the buffer is still there.
     #[track_caller]
     pub fn recv_many<'a>(&'a mut self, buffer: &'a mut Vec<T>, limit: usize) -> RecvMany<'a, T> {
-        RecvMany { leaf: self.leaf(), shared: &self.shared, buffer, limit, waits: false }
+        RecvMany { leaf: self.leaf(), receiver: self, buffer, limit, waits: false }
     }
 
     /// The next value, if there is one. Does not wait.
@@ -60,7 +150,7 @@ impl<T> Receiver<T> {
     /// [`TryRecvError::Empty`] if there is none now, [`TryRecvError::Disconnected`] if there never will be.
     #[track_caller]
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        match self.shared.take_one(Location::caller(), None) {
+        match self.take_one(Location::caller(), None) {
             Taken::Some(value) => Ok(value),
             Taken::Over => Err(TryRecvError::Disconnected),
             Taken::Nothing { .. } => Err(TryRecvError::Empty),
@@ -90,7 +180,7 @@ impl<T> Receiver<T> {
     #[track_caller]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         ready!(wait::proceed_detached(cx));
-        let taken = self.shared.take_one(Location::caller(), Some(cx));
+        let taken = self.take_one(Location::caller(), Some(cx));
         self.detached(taken, cx, None, Some)
     }
 
@@ -101,7 +191,7 @@ impl<T> Receiver<T> {
             return Poll::Ready(0);
         }
         ready!(wait::proceed_detached(cx));
-        let taken = self.shared.take_many(buffer, limit, Location::caller(), cx);
+        let taken = self.take_many(buffer, limit, Location::caller(), cx);
         self.detached(taken, cx, 0, |n| n)
     }
 
@@ -123,8 +213,10 @@ impl<T> Receiver<T> {
             Taken::Some(taken) => some(taken),
             Taken::Over => over,
         };
-        let object = self.shared.lock().record.object(self.shared.created);
-        frame::take_back_once(WaitReason::MpscRecv, object);
+        if frame::has_notes() {
+            let object = self.shared.lock().record.object(self.shared.created);
+            frame::take_back_once(WaitReason::MpscRecv, object);
+        }
         Poll::Ready(output)
     }
 
@@ -141,7 +233,8 @@ impl<T> Receiver<T> {
 
     /// How many values wait to be received.
     pub fn len(&self) -> usize {
-        self.shared.lock().values.len()
+        let batch = self.batch.locked().len();
+        batch + self.shared.lock().values.len()
     }
 
     /// Whether none waits.
@@ -172,7 +265,8 @@ impl<T> Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.shared.drop_receiver();
+        let batch = mem::take(self.batch.values());
+        self.shared.drop_receiver(batch);
     }
 }
 
@@ -293,7 +387,7 @@ impl<T> fmt::Debug for UnboundedReceiver<T> {
 /// The future of [`Receiver::recv`].
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Recv<'a, T> {
-    shared: &'a Shared<T>,
+    receiver: &'a mut Receiver<T>,
     /// Its last poll was pending, and a waker that it left is in the channel.
     waits: bool,
     leaf: Leaf,
@@ -303,8 +397,21 @@ impl<T> Future for Recv<'_, T> {
     type Output = Option<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        ready!(self.leaf.proceed(cx));
-        let taken = self.shared.take_one(self.leaf.location(), Some(cx));
+        let this = &mut *self;
+        ready!(this.leaf.proceed(cx));
+        if this.receiver.has_batch(this.leaf.location()) {
+            this.waits = false;
+            this.leaf.ready();
+            return Poll::Ready(this.receiver.batch.values().pop_front());
+        }
+        this.poll_channel(cx)
+    }
+}
+
+impl<T> Recv<'_, T> {
+    #[inline(never)]
+    fn poll_channel(&mut self, cx: &Context<'_>) -> Poll<Option<T>> {
+        let taken = self.receiver.take_one(self.leaf.location(), Some(cx));
         self.waits = taken.waits(self.waits);
         poll_taken(&mut self.leaf, taken, cx)
     }
@@ -314,7 +421,7 @@ impl<T> Drop for Recv<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if self.waits {
-            self.shared.forget_receivers_waker();
+            self.receiver.shared.forget_receivers_waker();
         }
     }
 }
@@ -322,28 +429,12 @@ impl<T> Drop for Recv<'_, T> {
 /// The future of [`Receiver::recv_many`].
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct RecvMany<'a, T> {
-    shared: &'a Shared<T>,
+    receiver: &'a mut Receiver<T>,
     buffer: &'a mut Vec<T>,
     limit: usize,
     /// As in [`Recv`].
     waits: bool,
     leaf: Leaf,
-}
-
-impl<T> Shared<T> {
-    fn take_many(
-        &self,
-        buffer: &mut Vec<T>,
-        limit: usize,
-        site: &'static Location<'static>,
-        cx: &Context<'_>,
-    ) -> Taken<usize> {
-        let before = buffer.len();
-        self.take_values(site, Some(cx), |values| {
-            buffer.extend(values.drain(..limit.min(values.len())));
-            buffer.len() - before
-        })
-    }
 }
 
 impl<T> Future for RecvMany<'_, T> {
@@ -355,7 +446,7 @@ impl<T> Future for RecvMany<'_, T> {
             return Poll::Ready(0);
         }
         ready!(this.leaf.proceed(cx));
-        let taken = this.shared.take_many(this.buffer, this.limit, this.leaf.location(), cx);
+        let taken = this.receiver.take_many(this.buffer, this.limit, this.leaf.location(), cx);
         this.waits = taken.waits(this.waits);
         poll_taken(&mut this.leaf, taken, cx).map(|n| n.unwrap_or(0))
     }
@@ -364,7 +455,7 @@ impl<T> Future for RecvMany<'_, T> {
 impl<T> Drop for RecvMany<'_, T> {
     fn drop(&mut self) {
         if self.waits {
-            self.shared.forget_receivers_waker();
+            self.receiver.shared.forget_receivers_waker();
         }
     }
 }

@@ -12,10 +12,28 @@ use super::error::{SendError, SendTimeoutError, TrySendError};
 use super::permit::{OwnedPermit, Permit, PermitIterator, Reserve, ReserveMany, ReserveOwned};
 use super::shared::{NoSlots, Shared, SlotWait};
 use crate::sync::blocking;
+use crate::task::channel_facts::{End, User};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::Place;
 
 impl<T> Shared<T> {
+    /// Sends into an unbounded channel.
+    #[inline]
+    fn send_now(&self, value: T, site: &'static Location<'static>) -> Result<(), SendError<T>> {
+        debug_assert!(self.unbounded);
+        let user = User::polled(site);
+        let woken = {
+            let mut state = self.lock();
+            if state.closed {
+                return Err(SendError(value));
+            }
+            state.record.used_by(End::Sender, user);
+            state.push(value).map_err(SendError)?
+        };
+        drop(woken);
+        Ok(())
+    }
+
     /// Sends if there is room for one more, and nobody waits for it.
     fn try_send(&self, value: T, site: &'static Location<'static>) -> Result<(), TrySendError<T>> {
         let woken = match self.try_slots(1, site) {
@@ -302,7 +320,7 @@ impl<T> Sender<T> {
 
 /// Sends into an unbounded channel; see [`unbounded_channel`](super::unbounded_channel).
 pub struct UnboundedSender<T> {
-    shared: Arc<Shared<T>>,
+    pub(super) shared: Arc<Shared<T>>,
 }
 
 /// A sender that does not keep the channel open; see [`UnboundedSender::downgrade`].
@@ -319,7 +337,7 @@ impl<T> UnboundedSender<T> {
     /// The value, if the receiver is gone or has closed the channel.
     #[track_caller]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        self.shared.try_send(value, Location::caller()).map_err(|error| SendError(error.into_inner()))
+        self.shared.send_now(value, Location::caller())
     }
 }
 

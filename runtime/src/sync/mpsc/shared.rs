@@ -17,6 +17,8 @@ use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
 use crate::task::waker::{self, Woken};
 
+/// In this order: what each send touches comes first, in as few cache lines as can be.
+#[repr(C)]
 pub(super) struct Shared<T> {
     state: Mutex<State<T>>,
     senders: AtomicUsize,
@@ -24,20 +26,15 @@ pub(super) struct Shared<T> {
     /// Snapshots see the channel: the number of senders is to be told.
     published: AtomicBool,
     pub(super) capacity: usize,
+    /// Sending never waits, for no value needs a slot. `capacity` is as much as there can be.
+    pub(super) unbounded: bool,
     pub(super) created: &'static Location<'static>,
 }
 
+#[repr(C)]
 pub(super) struct State<T> {
     pub(super) values: VecDeque<T>,
-    /// Slots that were granted to a waiting sender and not taken up yet. None once the channel is closed.
-    granted: usize,
-    /// Slots of permits.
-    pub(super) reserved: usize,
-    /// Waiting senders, and how many slots each wants.
-    pub(super) full: Waiters<usize>,
     receiver: Option<Waker>,
-    /// Who waits in `closed`.
-    pub(super) closed_waiters: Waiters,
     /// The receiver is gone or has closed.
     pub(super) closed: bool,
     /// The receiver is gone.
@@ -45,6 +42,14 @@ pub(super) struct State<T> {
     /// Every sender is gone.
     pub(super) ended: bool,
     pub(super) record: ChannelRecord,
+    /// Slots that were granted to a waiting sender and not taken up yet. None once the channel is closed.
+    granted: usize,
+    /// Slots of permits.
+    pub(super) reserved: usize,
+    /// Waiting senders, and how many slots each wants.
+    pub(super) full: Waiters<usize>,
+    /// Who waits in `closed`.
+    pub(super) closed_waiters: Waiters,
 }
 
 impl<T> State<T> {
@@ -87,7 +92,8 @@ impl<T> State<T> {
 }
 
 impl<T> Shared<T> {
-    pub(super) fn new(capacity: usize, created: &'static Location<'static>) -> Arc<Shared<T>> {
+    /// A channel of that capacity; unbounded without any.
+    pub(super) fn new(capacity: Option<usize>, created: &'static Location<'static>) -> Arc<Shared<T>> {
         Arc::new(Shared {
             state: Mutex::new(State {
                 values: VecDeque::new(),
@@ -104,7 +110,8 @@ impl<T> Shared<T> {
             senders: AtomicUsize::new(1),
             weak_senders: AtomicUsize::new(0),
             published: AtomicBool::new(false),
-            capacity,
+            capacity: capacity.unwrap_or(usize::MAX),
+            unbounded: capacity.is_none(),
             created,
         })
     }
@@ -266,6 +273,7 @@ impl<T> Shared<T> {
         Taken::Nothing { object, registered }
     }
 
+    #[inline(never)]
     pub(super) fn forget_receivers_waker(&self) {
         let old = self.lock().receiver.take();
         waker::discard(old);
@@ -283,8 +291,8 @@ impl<T> Shared<T> {
         drop(woken);
     }
 
-    /// The receiver goes, and what it has not received goes with it.
-    pub(super) fn drop_receiver(&self) {
+    /// The receiver goes, and what it has not received goes with it: first what it had taken out.
+    pub(super) fn drop_receiver(&self, batch: VecDeque<T>) {
         self.close();
         let (values, waker) = {
             let mut state = self.lock();
@@ -292,7 +300,7 @@ impl<T> Shared<T> {
             state.record.set_handles(End::Receiver, 0);
             (std::mem::take(&mut state.values), state.receiver.take())
         };
-        drop((values, waker));
+        drop((batch, values, waker));
     }
 }
 
