@@ -71,6 +71,40 @@ fn an_edge_against_a_waiter_that_registers_wakes_it() {
     });
 }
 
+/// A read that has taken all there was does not ask again: what comes after it is told by an edge.
+#[test]
+fn an_edge_behind_a_short_read_is_not_lost() {
+    model(|| {
+        let socket = Socket::new(Source::untried());
+        let kernel = socket.clone();
+        let kernel = thread::spawn(move || {
+            kernel.arrive();
+            kernel.arrive();
+        });
+        let mut place = SourcePlace::default();
+        let mut got = 0;
+        block_on(poll_fn(|cx| {
+            while got < 2 {
+                let operation = |drained: &mut bool| {
+                    let mut bytes = socket.bytes.lock().unwrap();
+                    *drained = *bytes > 0;
+                    if *bytes == 0 {
+                        Err(ErrorKind::WouldBlock.into())
+                    } else {
+                        Ok(std::mem::take(&mut *bytes))
+                    }
+                };
+                match socket.source.poll_draining(cx, &mut place, operation) {
+                    std::task::Poll::Ready(n) => got += n.unwrap(),
+                    std::task::Poll::Pending => return std::task::Poll::Pending,
+                }
+            }
+            std::task::Poll::Ready(())
+        }));
+        kernel.join().unwrap();
+    });
+}
+
 #[test]
 fn an_edge_against_a_try_from_elsewhere_is_not_lost() {
     big(|| {

@@ -737,7 +737,16 @@ impl Source {
         &self,
         cx: &Context<'_>,
         place: &mut SourcePlace,
-        read: impl FnMut() -> std::io::Result<T>,
+        mut read: impl FnMut() -> std::io::Result<T>,
+    ) -> Poll<std::io::Result<T>> {
+        self.poll_draining(cx, place, |_| read())
+    }
+    /// The operation may say that it has taken all there was.
+    pub fn poll_draining<T>(
+        &self,
+        cx: &Context<'_>,
+        place: &mut SourcePlace,
+        read: impl FnMut(&mut bool) -> std::io::Result<T>,
     ) -> Poll<std::io::Result<T>> {
         let will_wake = |waker: &Waker, cx: &Context<'_>| waker.will_wake(cx.waker());
         self.0.poll(cx, Direction::Read, &mut place.0, |cx| cx.waker().clone(), will_wake, read)
