@@ -11,14 +11,15 @@ use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::time::{Duration, Instant};
 
 use leakfree::net::{TcpListener, TcpStream};
 use leakfree::report::snapshot::Phase;
-use leakfree::report::verdict::{Occasion, judge};
+use leakfree::report::verdict::{Occasion, Verdict, judge};
 use leakfree::runtime::{Builder, Handle};
+use leakfree::sync::oneshot;
 use leakfree::{JoinHandle, scope, yield_now};
 use leakfree_tests::{Drops, again, panic_message, parked, ready, runtime, until};
 
@@ -806,6 +807,51 @@ fn a_task_that_never_leaves_its_first_poll_is_named_with_its_spawn_site() {
         std::thread::yield_now();
     }
     assert!(runtime.shutdown().is_clean());
+}
+
+/// A worker that gets no time, as on a machine that is too busy: what stood in its queue is given up, and reported. It goes all the same when
+/// the worker gets on, with all that the runtime has.
+#[test]
+fn what_a_shutdown_gave_up_goes_when_its_worker_gets_on() {
+    struct Tells(mpsc::Sender<()>);
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    let (dropped, drops) = mpsc::channel();
+    let (go, wait) = mpsc::channel::<()>();
+    let runtime = Builder::new().workers(1).grace(Duration::ZERO).settle(Duration::ZERO).build().unwrap();
+    let tells = Tells(dropped.clone());
+    let parked = runtime.block_on(async move {
+        let parked = leakfree::spawn(async move {
+            let _tells = tells;
+            pending::<()>().await;
+        });
+        until(|| Handle::current().snapshot().tasks.iter().any(|task| task.id == parked.id().get())).await;
+        let (running, is_running) = oneshot::channel();
+        let tells = Tells(dropped);
+        drop(leakfree::spawn(async move {
+            let _tells = tells;
+            let _ = running.send(());
+            let _ = wait.recv();
+            yield_now().await;
+        }));
+        is_running.await.unwrap();
+        parked.id().get()
+    });
+    let report = runtime.shutdown();
+    let mut unresponsive = report
+        .findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Unresponsive)
+        .flat_map(|f| &f.ids);
+    assert!(unresponsive.any(|&id| id == parked), "{report}");
+    assert!(drops.try_recv().is_err(), "they are still there");
+    go.send(()).unwrap();
+    for _ in 0..2 {
+        drops.recv_timeout(Duration::from_secs(60)).expect("both are dropped when the worker gets on");
+    }
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) const TURN: u32 = if cfg!(loom) { 4 } else { 61 };
 const SAMPLED: u32 = 4;
 /// One in so many times that it runs dry, a worker looks for what to steal before it looks for events.
 const STEAL_FIRST: u32 = 4;
+/// Polls after the shutdown: more than tasks that end can need, and an end for one that never does.
+const REST_MAX: u32 = if cfg!(loom) { 8 } else { 1 << 20 };
 /// Tasks run from the LIFO slot in a row.
 pub(crate) const LIFO_MAX: u32 = 3;
 /// The watcher's first and longest sleep.
@@ -134,7 +136,7 @@ impl Worker {
         self.read_clock();
         loop {
             if self.turn.get() == 0 && !self.end_turn() {
-                return;
+                break;
             }
             if let Some(task) = self.next() {
                 self.poll(task);
@@ -143,7 +145,21 @@ impl Worker {
                     return self.shared.driver.let_go();
                 }
             } else if !self.find_work() {
-                return;
+                break;
+            }
+        }
+        self.run_rest();
+    }
+
+    /// What is queued after the shutdown is what it has given up, for this thread got no time: cancelled by force, and reported. It ends
+    /// now, for left in its queue it would keep all that is its runtime's.
+    #[cold]
+    fn run_rest(&self) {
+        for _ in 0..REST_MAX {
+            let Some(task) = self.next().or_else(|| self.steal_injected()) else { return };
+            self.poll(task);
+            if context::has_handed_over() {
+                return self.shared.driver.let_go();
             }
         }
     }
