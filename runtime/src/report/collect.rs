@@ -290,7 +290,7 @@ fn task_info(
         return None;
     }
     let phase = match (&found, header.stage()) {
-        (_, Stage::Ending | Stage::Unasked) => Phase::Ending,
+        (_, Stage::Ending) => Phase::Ending,
         (Some(_), Stage::Future) => Phase::Parked,
         (None, Stage::Future) => Phase::Running,
     };

@@ -120,7 +120,8 @@ impl ScopeInner {
             }
             let inner = scope.inner_scopes().into_iter().filter(|scope| !scope.is_sealed());
             todo.extend(inner.map(|inner| (inner, grace)));
-            scope.flag_children(bound >= Bound::Dropping, |branches| {
+            scope.for_each_child(|task| {
+                let branches = task.flag_cancelled(bound >= Bound::Dropping);
                 let scopes =
                     branches.into_iter().filter_map(as_scope).filter(|scope| scope.is_reached_first());
                 todo.extend(scopes.map(|scope| (scope, grace)));

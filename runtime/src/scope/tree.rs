@@ -40,11 +40,10 @@ use crate::scheduler::context;
 use crate::scheduler::shared::Shared;
 use crate::task::frame;
 use crate::task::header::Header;
-use crate::task::hooks::{Bound, Branch, Cause, OwnerLink};
+use crate::task::hooks::{Bound, Branch, OwnerLink};
 use crate::task::join::panic_message;
-use crate::task::raw::{self, TaskRef};
+use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
-use crate::task::runnable::Runnable;
 use crate::task::wait::WaitReason;
 use crate::task::waker;
 use crate::util::linked_list::{Cursor, Links, List};
@@ -773,50 +772,21 @@ impl ScopeInner {
         (0..self.lists.len()).map(|list| lock(self.lists.get(list)).len() as u64).sum()
     }
 
-    /// Calls `visit` with each linked child. No lock is held during `visit`.
+    /// Calls `visit` with batches of the linked children. No lock is held during `visit`.
     pub(crate) fn for_each_child(&self, mut visit: impl FnMut(&TaskRef)) {
         let mut batch = Vec::with_capacity(BATCH);
-        // SAFETY: (I1) alive, for it is linked.
-        let see = |batch: &mut Vec<TaskRef>, task| batch.push(unsafe { TaskRef::new(task) });
-        self.for_each_linked(&mut batch, see, |batch| batch.drain(..).for_each(|task| visit(&task)));
-    }
-
-    /// Flags all linked children as cancelled, has those run that must be woken for it, and calls `below` with what is below
-    /// each. No lock is held during `below`.
-    pub(super) fn flag_children(&self, drop: bool, mut below: impl FnMut(Vec<Arc<dyn Branch>>)) {
-        let mut batch = (Vec::with_capacity(BATCH), Vec::new());
-        let see = |(woken, with_extra): &mut (Vec<Runnable>, Vec<TaskRef>), task: NonNull<Header>| {
-            // SAFETY: (I1) alive, for it is linked.
-            unsafe {
-                woken.extend(raw::flag_cancelled(task, drop));
-                // After the flag: see there. Most tasks have nothing below them, and need no reference.
-                if task.as_ref().has_extra() {
-                    with_extra.push(TaskRef::new(task));
-                }
-            }
-        };
-        self.for_each_linked(&mut batch, see, |(woken, with_extra)| {
-            woken.drain(..).for_each(|task| task.schedule(Cause::Woken));
-            with_extra.drain(..).for_each(|task| below(task.branches()));
-        });
-    }
-
-    /// Walks over the linked children: `see` each under its list's lock, then `act` on what was put into `batch`, without it.
-    fn for_each_linked<B>(
-        &self,
-        batch: &mut B,
-        mut see: impl FnMut(&mut B, NonNull<Header>),
-        mut act: impl FnMut(&mut B),
-    ) {
         for list in 0..self.lists.len() {
             let mut cursor = Box::new(Cursor::new());
             loop {
                 // SAFETY: the cursor is boxed and the walk goes on to its end. What is linked is not
                 // complete, hence alive under the lock (I1).
                 let more = unsafe {
-                    lock(self.lists.get(list)).walk(&mut cursor, BATCH, |node| see(batch, header_of(node)))
+                    lock(self.lists.get(list)).walk(&mut cursor, BATCH, |node| {
+                        batch.push(TaskRef::new(header_of(node)));
+                    })
                 };
-                act(batch);
+                batch.iter().for_each(&mut visit);
+                batch.clear();
                 if !more {
                     break;
                 }

@@ -221,11 +221,10 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
             }
             // SAFETY: (I2) the future is there and only the runner touches it.
             let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
-            match dropped {
-                Ok(()) if !header.state.load().has_handle() => None,
-                Ok(()) => Some(Err(JoinError::cancelled(header.record.id(), reason(header, owner)))),
-                Err(payload) => Some(Err(JoinError::panicked(header.record.id(), owner.panicked(payload)))),
-            }
+            Err(match dropped {
+                Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
+                Err(payload) => JoinError::panicked(header.record.id(), owner.panicked(payload)),
+            })
         } else {
             if start.drop {
                 header.remind_shields();
@@ -250,28 +249,23 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
                 Ok(Poll::Ready(output)) => {
                     // SAFETY: (I2) as above.
                     match catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }) {
-                        Ok(()) => Some(Ok(output)),
+                        Ok(()) => Ok(output),
                         Err(payload) => {
                             spare(owner, catch(|| drop(output)));
-                            Some(Err(JoinError::panicked(header.record.id(), owner.panicked(payload))))
+                            Err(JoinError::panicked(header.record.id(), owner.panicked(payload)))
                         }
                     }
                 }
                 Err(payload) => {
                     // SAFETY: (I2) as above.
                     spare(owner, catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }));
-                    Some(Err(JoinError::panicked(header.record.id(), owner.panicked(payload))))
+                    Err(JoinError::panicked(header.record.id(), owner.panicked(payload)))
                 }
             }
         };
-        header.set_stage(match ended {
-            Some(output) => {
-                // SAFETY: (I2) the future is gone; the slot holds the output from here on.
-                unsafe { (*slot).output = ManuallyDrop::new(output) };
-                Stage::Ending
-            }
-            None => Stage::Unasked,
-        });
+        // SAFETY: (I2) the future is gone; the slot holds the output from here on.
+        unsafe { (*slot).output = ManuallyDrop::new(ended) };
+        header.set_ending();
     }
 
     let left_behind = || CancelReason::of(CancelKind::ScopeForgotten);
@@ -282,14 +276,11 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
     }
     let registered = entered.registered();
     drop(entered);
-    let outcome = match header.stage() {
-        Stage::Unasked => Outcome::Cancelled,
-        // SAFETY: (I2) the output is stored.
-        _ => match unsafe { &*(*slot).output } {
-            Ok(_) => Outcome::Returned,
-            Err(error) if error.is_cancelled() => Outcome::Cancelled,
-            Err(_) => Outcome::Panicked,
-        },
+    // SAFETY: (I2) the output is stored.
+    let outcome = match unsafe { &*(*slot).output } {
+        Ok(_) => Outcome::Returned,
+        Err(error) if error.is_cancelled() => Outcome::Cancelled,
+        Err(_) => Outcome::Panicked,
     };
     if header.has_locals() {
         let locals = header.extra().locals.take();
@@ -392,11 +383,11 @@ fn park_in_several(header: &Header, waits: Vec<Wait>) {
 }
 
 /// # Safety
-/// (I2) The caller gives its `Runnable` up; the output is stored, if the stage says so. Returns the joiner to wake.
+/// (I2) The caller gives its `Runnable` up; the output is stored. Returns the joiner to wake.
 unsafe fn complete(ptr: NonNull<Header>, registered: bool) -> Option<PackedWaker> {
     // SAFETY: (I2) alive at least until the word is told.
     let header = unsafe { ptr.as_ref() };
-    let mut has_output = header.stage() == Stage::Ending;
+    let mut has_output = true;
     let mut joiner = ptr::null_mut();
     loop {
         // Relaxed: the handle filled the slot before the word said so, which is acquired.

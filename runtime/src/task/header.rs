@@ -73,8 +73,6 @@ pub(crate) enum Stage {
     Future = 0,
     /// The future is gone and the output stored; tasks below have not left yet.
     Ending = 1,
-    /// The same, but the future was dropped for a cancellation, and nobody can ask for the error: none is stored.
-    Unasked = 2,
 }
 
 const HAS_LOCALS: u32 = 1 << 9;
@@ -136,17 +134,12 @@ impl Header {
 
     #[inline]
     pub(crate) fn stage(&self) -> Stage {
-        match self.record.note() >> 4 & 0xf {
-            0 => Stage::Future,
-            1 => Stage::Ending,
-            _ => Stage::Unasked,
-        }
+        if self.record.note() >> 4 & 0xf == 0 { Stage::Future } else { Stage::Ending }
     }
 
-    /// From `Future` to one of the others.
     #[inline]
-    pub(crate) fn set_stage(&self, stage: Stage) {
-        self.record.set_note(self.record.note() | (stage as u32) << 4);
+    pub(crate) fn set_ending(&self) {
+        self.record.set_note(self.record.note() | 1 << 4);
     }
 
     /// It inherited task-local values; see `local`.
@@ -183,12 +176,6 @@ impl Header {
         };
         let Some(polled) = TaskRef::polled() else { return false };
         polled.owner_if_polled().is_some_and(|owner| owner.is_below(self, &branches))
-    }
-
-    #[inline]
-    pub(crate) fn has_extra(&self) -> bool {
-        // Acquire: as below.
-        !self.extra.load(Acquire).is_null()
     }
 
     /// The out-of-line part, if there is one.

@@ -84,30 +84,16 @@ impl TaskRef {
     }
 
     /// Flags and wakes this task only, and returns what is below it.
+    ///
+    /// The flag is set before the branches are read under their lock; whoever opens a branch adds it
+    /// under that lock before it looks at the flag. So one of the two sees the other.
     pub(crate) fn flag_cancelled(&self, drop: bool) -> Vec<Arc<dyn Branch>> {
-        // SAFETY: (I1) we hold a reference.
-        if let Some(task) = unsafe { flag_cancelled(self.0, drop) } {
-            task.schedule(Cause::Woken);
+        if self.header().state.cancel(drop) == OnWake::Enqueue {
+            // SAFETY: (I2) `Enqueue` makes us the owner of the `Runnable`.
+            unsafe { Runnable::from_raw(self.0) }.schedule(Cause::Woken);
         }
-        self.branches()
-    }
-
-    /// What is below the task.
-    pub(crate) fn branches(&self) -> Vec<Arc<dyn Branch>> {
         self.header().existing_extra().map(|extra| extra.branches.clone()).unwrap_or_default()
     }
-}
-
-/// Flags a task as cancelled, for the caller to schedule it if it is handed out.
-///
-/// The flag is set before the branches are read under their lock; whoever opens a branch adds it under that lock before it
-/// looks at the flag. So one of the two sees the other.
-///
-/// # Safety
-/// (I1) The task is alive.
-pub(crate) unsafe fn flag_cancelled(task: NonNull<Header>, drop: bool) -> Option<Runnable> {
-    // SAFETY: alive, as the caller says; (I2) `Enqueue` makes us the owner of the `Runnable`.
-    unsafe { (task.as_ref().state.cancel(drop) == OnWake::Enqueue).then(|| Runnable::from_raw(task)) }
 }
 
 impl TaskRef {
