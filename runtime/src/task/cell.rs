@@ -63,6 +63,35 @@ pub(crate) unsafe fn new<F: Future, O: Owner>(
     owner: O,
     future: F,
 ) -> (Runnable, JoinHandle<F::Output>) {
+    // SAFETY: passed on. (I2) A new state word counts one wake and a join handle: these are they.
+    unsafe {
+        let header = make(spawn, owner, future);
+        (Runnable::from_raw(header), JoinHandle::from_raw(header))
+    }
+}
+
+/// Makes a task and hands it to its owner, in one: the handle is written to its place when all else is done.
+///
+/// # Safety
+/// As [`new`].
+#[inline]
+pub(crate) unsafe fn schedule_new<F: Future, O: Owner>(
+    spawn: Spawn,
+    owner: O,
+    future: F,
+) -> JoinHandle<F::Output> {
+    // SAFETY: as in `new`; the handle keeps the header (I1) though the task may have completed by then.
+    unsafe {
+        let header = make(spawn, owner, future);
+        owner.schedule(Runnable::from_raw(header), Cause::Spawned);
+        JoinHandle::from_raw(header)
+    }
+}
+
+/// # Safety
+/// As [`new`]. The caller owns the one wake and the join handle that a new state word counts.
+#[inline(always)]
+unsafe fn make<F: Future, O: Owner>(spawn: Spawn, owner: O, future: F) -> NonNull<Header> {
     let cell = block::alloc(Layout::new::<Cell<Traced<F>, O>>()).cast::<Cell<Traced<F>, O>>();
     let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
     let vtable = const { &vtable::<Traced<F>, O>() };
@@ -70,12 +99,14 @@ pub(crate) unsafe fn new<F: Future, O: Owner>(
     // SAFETY: fresh memory of the right layout, whose fields are written one after the other, in place. Should `traced` panic,
     // which calls the user's subscriber, the memory is leaked, and whatever the header holds with it.
     unsafe {
-        header.write(Header::new(vtable, kind, spawned_at, now_ms, name, locals));
+        header.write(Header::new(vtable, kind, spawned_at, now_ms));
+        if name.is_some() || locals.is_some() {
+            header.as_ref().dress(name, locals);
+        }
         let future = trace::traced(future, header.as_ref());
         (&raw mut (*cell.as_ptr()).owner).write(owner);
         (&raw mut (*cell.as_ptr()).slot).write(UnsafeCell::new(Slot { future: ManuallyDrop::new(future) }));
-        // (I2) a new state word counts one wake and a join handle: these are they.
-        (Runnable::from_raw(header), JoinHandle::from_raw(header))
+        header
     }
 }
 
