@@ -42,7 +42,7 @@ use crate::task::frame;
 use crate::task::header::Header;
 use crate::task::hooks::{Bound, Branch, OwnerLink};
 use crate::task::join::panic_message;
-use crate::task::raw::TaskRef;
+use crate::task::raw::{Flagged, TaskRef};
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::wait::WaitReason;
 use crate::task::waker;
@@ -802,6 +802,26 @@ impl ScopeInner {
                 };
                 batch.iter().for_each(&mut visit);
                 batch.clear();
+                if !more {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Flags the linked children as cancelled, has them polled, and calls `visit` with what is below each. No lock is held meanwhile.
+    pub(super) fn flag_children(&self, drop: bool, mut visit: impl FnMut(Vec<Arc<dyn Branch>>)) {
+        let mut batch = Vec::with_capacity(BATCH);
+        for list in 0..self.lists.len() {
+            let mut cursor = Box::new(Cursor::new());
+            loop {
+                // SAFETY: as in `for_each_child`.
+                let more = unsafe {
+                    lock(self.lists.get(list)).walk(&mut cursor, BATCH, |node| {
+                        batch.extend(Flagged::new(header_of(node), drop));
+                    })
+                };
+                batch.drain(..).for_each(|flagged: Flagged| visit(flagged.let_go()));
                 if !more {
                     break;
                 }

@@ -234,6 +234,13 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
             }
             // SAFETY: (I2) the future is there and only the runner touches it.
             let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
+            // A handle that is gone does not come back: nobody will ask why. And nothing is below.
+            if dropped.is_ok() && !header.has_extra() && !header.state.load().has_join_handle() {
+                let registered = entered.registered();
+                drop(entered);
+                // SAFETY: (I2) given up here; there is no output, for nobody takes one.
+                return unsafe { end(ptr, owner, Outcome::Cancelled, registered, false) };
+            }
             Err(match dropped {
                 Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
                 Err(payload) => JoinError::panicked(header.record.id(), owner.panicked(payload)),
@@ -299,11 +306,28 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
         let locals = header.extra().locals.take();
         spare(owner, catch(|| drop(locals)));
     }
-    if header.is_linked() {
+    // SAFETY: (I2) given up here.
+    unsafe { end(ptr, owner, outcome, registered, true) };
+}
+
+/// The end of the last turn.
+///
+/// # Safety
+/// (I2) The caller gives its `Runnable` up; the output is stored, if there is one, and else there is no join handle.
+#[inline]
+unsafe fn end<O: Owner>(
+    ptr: NonNull<Header>,
+    owner: O,
+    outcome: Outcome,
+    registered: bool,
+    has_output: bool,
+) {
+    // SAFETY: (I2) alive.
+    if unsafe { ptr.as_ref() }.is_linked() {
         owner.unlink(ptr);
     }
-    // SAFETY: (I2) given up here.
-    let joiner = unsafe { complete(ptr, registered) };
+    // SAFETY: (I2) passed on.
+    let joiner = unsafe { complete(ptr, registered, has_output) };
     owner.leave(outcome);
     // Last, for it may be code of the user's, which takes its time or panics; the task has completed all the same.
     let _ = catch(|| joiner.map(PackedWaker::wake_joiner));
@@ -396,11 +420,10 @@ fn park_in_several(header: &Header, waits: Vec<Wait>) {
 }
 
 /// # Safety
-/// (I2) The caller gives its `Runnable` up; the output is stored. Returns the joiner to wake.
-unsafe fn complete(ptr: NonNull<Header>, registered: bool) -> Option<PackedWaker> {
+/// As [`end`]. Returns the joiner to wake.
+unsafe fn complete(ptr: NonNull<Header>, registered: bool, mut has_output: bool) -> Option<PackedWaker> {
     // SAFETY: (I2) alive at least until the word is told.
     let header = unsafe { ptr.as_ref() };
-    let mut has_output = true;
     let mut joiner = ptr::null_mut();
     loop {
         // Relaxed: the handle filled the slot before the word said so, which is acquired.

@@ -173,6 +173,12 @@ impl Header {
         polled.owner_if_polled().is_some_and(|owner| owner.is_below(self, &branches))
     }
 
+    /// There is an out-of-line part.
+    #[inline]
+    pub(crate) fn has_extra(&self) -> bool {
+        !self.extra.load(Acquire).is_null()
+    }
+
     /// The out-of-line part, if there is one.
     #[inline]
     pub(crate) fn existing_extra(&self) -> Option<MutexGuard<'_, Extra>> {

@@ -216,6 +216,10 @@ impl Bits {
         let word = self.0 & (COMPLETE | CANCELLED | DROP | STUCK | WAKES | OWNS | FOREIGNS);
         word == CANCELLED | OWN
     }
+    #[inline]
+    pub(crate) fn has_join_handle(self) -> bool {
+        self.0 & JOIN_HANDLE != 0
+    }
     /// The joiner slot is filled, and was when the task completed if it has.
     #[inline]
     pub(crate) fn has_joiner(self) -> bool {
