@@ -392,7 +392,11 @@ fn park<O: Owner>(ptr: NonNull<Header>, owner: O, start: PollStart, entered: fra
         heed(header, owner.link(ptr));
     }
     trace::parks(header);
-    match header.state.end_poll(start, registered) {
+    let end = header.state.end_poll(start, registered);
+    if end == OnPollEnd::Idle {
+        return;
+    }
+    match end {
         OnPollEnd::Idle => {}
         OnPollEnd::Reschedule => {
             // SAFETY: (I2) `Reschedule` leaves us the `Runnable`.
