@@ -392,25 +392,21 @@ fn park<O: Owner>(ptr: NonNull<Header>, owner: O, start: PollStart, entered: fra
         heed(header, owner.link(ptr));
     }
     trace::parks(header);
-    let end = header.state.end_poll(start, registered);
-    if end == OnPollEnd::Idle {
-        return;
-    }
-    match end {
+    match header.state.end_poll(start, registered) {
         OnPollEnd::Idle => {}
-        OnPollEnd::Reschedule => {
-            // SAFETY: (I2) `Reschedule` leaves us the `Runnable`.
-            owner.schedule(unsafe { Runnable::from_raw(ptr) }, Cause::Yielded);
-        }
-        OnPollEnd::Unwakeable => {
-            // SAFETY: (I2) the edge kept one wake for us.
-            let task = unsafe { Runnable::from_raw(ptr) };
-            waker::record_unwakeable(task, LastWaker::NeverRegistered);
-        }
-        OnPollEnd::Stuck => {
-            // SAFETY: (I2) as above.
-            waker::end_grace(unsafe { Runnable::from_raw(ptr) });
-        }
+        // SAFETY: (I2) each of the others leaves us the `Runnable`.
+        end => go_on(owner, end, unsafe { Runnable::from_raw(ptr) }),
+    }
+}
+
+/// The turn has ended, and `task` is the runner's still. Apart, so that who parks needs no table of jumps.
+#[inline(never)]
+fn go_on<O: Owner>(owner: O, end: OnPollEnd, task: Runnable) {
+    debug_assert_ne!(end, OnPollEnd::Idle, "then it is not ours");
+    match end {
+        OnPollEnd::Idle | OnPollEnd::Reschedule => owner.schedule(task, Cause::Yielded),
+        OnPollEnd::Unwakeable => waker::record_unwakeable(task, LastWaker::NeverRegistered),
+        OnPollEnd::Stuck => waker::end_grace(task),
     }
 }
 
