@@ -248,9 +248,33 @@ pub(crate) fn driver(what: &str) -> Arc<Driver> {
     with_shared(what, |shared| Arc::clone(&shared.driver))
 }
 
-/// Pushes to this thread's own queue, if it is a worker of `shared`.
+/// Pushes to this thread's own queue, if it is a worker of `shared`. If not, gives the task back, and whether `shared` is the thread's
+/// context: then whoever made it that keeps it while this thread is here, as in [`try_with_shared`].
 #[inline]
-pub(crate) fn schedule_local(shared: *const Shared, task: Runnable, cause: Cause) -> Result<(), Runnable> {
+pub(crate) fn schedule_local(
+    shared: *const Shared,
+    task: Runnable,
+    cause: Cause,
+) -> Result<(), (Runnable, bool)> {
+    let (worker, is_inside) = CONTEXT
+        .try_with(|context| {
+            let is_inside = ptr::eq(context.shared.get(), shared);
+            (if is_inside { context.worker.get() } else { ptr::null() }, is_inside)
+        })
+        .unwrap_or((ptr::null(), false));
+    // SAFETY: a worker lives for as long as the context names it; (W1) this thread has its role.
+    match unsafe { worker.as_ref() } {
+        Some(worker) => {
+            worker.push(task, cause);
+            Ok(())
+        }
+        None => Err((task, is_inside)),
+    }
+}
+
+/// This thread's worker, if it is one of `shared`.
+#[inline]
+pub(crate) fn with_worker_in<T>(shared: *const Shared, f: impl FnOnce(Option<&Worker>) -> T) -> T {
     let worker = CONTEXT
         .try_with(
             |context| {
@@ -258,25 +282,12 @@ pub(crate) fn schedule_local(shared: *const Shared, task: Runnable, cause: Cause
             },
         )
         .unwrap_or(ptr::null());
-    // SAFETY: a worker lives for as long as the context names it; (W1) this thread has its role.
-    match unsafe { worker.as_ref() } {
-        Some(worker) => {
-            worker.push(task, cause);
-            Ok(())
-        }
-        None => Err(task),
-    }
+    // SAFETY: as in `schedule_local`.
+    f(unsafe { worker.as_ref() })
 }
 
 /// The index of this thread's worker, if it is one of `shared`.
 #[inline]
 pub(crate) fn worker_index_in(shared: *const Shared) -> Option<usize> {
-    CONTEXT
-        .try_with(|context| {
-            // SAFETY: as in `schedule_local`.
-            let worker = unsafe { context.worker.get().as_ref() }?;
-            ptr::eq(context.shared.get(), shared).then(|| worker.index())
-        })
-        .ok()
-        .flatten()
+    with_worker_in(shared, |worker| worker.map(Worker::index))
 }

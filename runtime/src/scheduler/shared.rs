@@ -32,6 +32,13 @@ use crate::task::{trace, waker};
 pub(crate) struct Remote {
     pub(crate) stealer: Stealer<Runnable>,
     pub(crate) parker: Parker,
+    /// On a line of its own: who looks for work reads the stealer all the time.
+    pub(super) seen: Arc<CachePadded<Seen>>,
+}
+
+/// What a worker says of itself.
+#[derive(Default)]
+pub(crate) struct Seen {
     /// Tasks that completed on this worker; written by it alone.
     finished: AtomicU64,
     /// The task that it polls, 0 if none, with `FIRST` if it is not in the tree, and when its turn began; written by it alone, for
@@ -56,7 +63,7 @@ pub(crate) struct Polled {
     pub(crate) first: Option<&'static Location<'static>>,
 }
 
-impl Remote {
+impl Seen {
     /// The worker polls that task now; 0 is none.
     #[inline]
     pub(crate) fn set_running(&self, task: u64) {
@@ -79,13 +86,14 @@ impl Remote {
     }
 
     fn polled(&self, worker: usize) -> Option<Polled> {
-        let running = self.running.load(Acquire);
-        let first = self.first.load(Relaxed);
+        let seen = self;
+        let running = seen.running.load(Acquire);
+        let first = seen.first.load(Relaxed);
         fence(Acquire);
-        if running == 0 || self.running.load(Relaxed) != running {
+        if running == 0 || seen.running.load(Relaxed) != running {
             return None;
         }
-        let (id, turn_ms) = (TaskId(running & !FIRST), self.turn_ms.load(Relaxed));
+        let (id, turn_ms) = (TaskId(running & !FIRST), seen.turn_ms.load(Relaxed));
         // SAFETY: only ever null or a `&'static Location`.
         let first = unsafe { first.as_ref() }.filter(|_| running & FIRST != 0);
         Some(Polled { worker, id, turn_ms, first })
@@ -95,15 +103,16 @@ impl Remote {
         self.turn_ms.store(now_ms, Relaxed);
     }
 
+    /// A task has completed on the worker.
+    #[inline]
+    pub(crate) fn count_finished(&self) {
+        self.finished.store(self.finished.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+impl Remote {
     pub(crate) fn new(stealer: Stealer<Runnable>) -> Remote {
-        Remote {
-            stealer,
-            parker: Parker::new(),
-            finished: AtomicU64::new(0),
-            running: AtomicU64::new(0),
-            turn_ms: AtomicU64::new(0),
-            first: AtomicPtr::new(std::ptr::null_mut()),
-        }
+        Remote { stealer, parker: Parker::new(), seen: Arc::default() }
     }
 }
 
@@ -314,27 +323,29 @@ impl Shared {
         std::mem::take(&mut *self.spares.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
+    /// Counts a task that has completed on this thread, and says which worker the thread is.
     #[inline]
-    pub(crate) fn count_finished(&self) {
-        match context::worker_index_in(self) {
+    pub(crate) fn count_finished(&self) -> Option<usize> {
+        context::with_worker_in(self, |worker| match worker {
             Some(worker) => {
-                let finished = &self.remotes[worker].finished;
-                finished.store(finished.load(Relaxed) + 1, Relaxed);
+                worker.seen().count_finished();
+                Some(worker.index())
             }
             None => {
                 self.finished_outside.fetch_add(1, Relaxed);
+                None
             }
-        }
+        })
     }
 
     pub(crate) fn finished(&self) -> u64 {
-        let inside: u64 = self.remotes.iter().map(|remote| remote.finished.load(Relaxed)).sum();
+        let inside: u64 = self.remotes.iter().map(|remote| remote.seen.finished.load(Relaxed)).sum();
         inside + self.finished_outside.load(Relaxed)
     }
 
     /// Which worker polls which task now.
     pub(crate) fn running(&self) -> Vec<Polled> {
-        self.remotes.iter().enumerate().filter_map(|(worker, remote)| remote.polled(worker)).collect()
+        self.remotes.iter().enumerate().filter_map(|(worker, remote)| remote.seen.polled(worker)).collect()
     }
 
     // ---- unwakeable edges -------------------------------------------------------------------
@@ -390,7 +401,11 @@ impl fmt::Debug for Shared {
 /// `shared` is alive when the call begins. (The task may complete, and its runtime go, while the call is
 /// still under way: an outside thread takes its own count before it pushes.)
 pub(crate) unsafe fn schedule(shared: *const Shared, task: Runnable, cause: Cause) {
-    let Err(task) = context::schedule_local(shared, task, cause) else { return };
+    let Err((task, is_inside)) = context::schedule_local(shared, task, cause) else { return };
+    if is_inside {
+        // SAFETY: the thread's context keeps it.
+        return unsafe { (*shared).schedule_from_outside(task) };
+    }
     // SAFETY: `Shared` is only ever made in an `Arc`; the caller keeps it alive up to here.
     let shared = unsafe {
         Arc::increment_strong_count(shared);

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
+
 use super::context;
 use super::idle::{Searching, Sleep};
 use super::queue::{Steal, Worker as Queue};
-use super::shared::{self, Remote, Shared};
+use super::shared::{self, Seen, Shared};
 use crate::driver::Seat;
 use crate::loom::thread;
 use crate::task::frame;
@@ -43,6 +45,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     index: usize,
     queue: Queue<Runnable>,
+    seen: Arc<CachePadded<Seen>>,
     /// The task made runnable last; its owner's alone.
     lifo: Cell<Option<Runnable>>,
     lifo_run: Cell<u32>,
@@ -78,6 +81,7 @@ enum Look {
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, queue: Queue<Runnable>) -> Worker {
         Worker {
+            seen: Arc::clone(&shared.remotes[index].seen),
             shared,
             index,
             queue,
@@ -97,6 +101,12 @@ impl Worker {
 
     pub(crate) fn index(&self) -> usize {
         self.index
+    }
+
+    /// What it says of itself.
+    #[inline]
+    pub(crate) fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// Gives the role to a new thread, for this one is about to block inside a task. When the task's turn is over this thread
@@ -172,9 +182,9 @@ impl Worker {
         self.turn.set(self.turn.get().saturating_sub(1));
         let header = task.header();
         if header.is_linked() {
-            self.remote().set_running(header.record.id().0);
+            self.seen.set_running(header.record.id().0);
         } else {
-            self.remote().set_first(header.record.id(), header.record.spawned_at());
+            self.seen.set_first(header.record.id(), header.record.spawned_at());
         }
         task.run();
     }
@@ -182,14 +192,14 @@ impl Worker {
     /// Takes a task that became runnable on this thread.
     #[inline]
     pub(crate) fn push(&self, task: Runnable, cause: Cause) {
-        let to_queue = match cause {
-            Cause::Yielded => true,
-            Cause::Joined => self.joins_again(&task) && !self.queue.is_empty(),
-            Cause::Spawned => {
-                self.joined.set(0);
-                false
-            }
-            Cause::Woken => false,
+        // Spawns first, and no table of jumps.
+        let to_queue = if cause == Cause::Spawned {
+            self.joined.set(0);
+            false
+        } else if cause == Cause::Joined {
+            self.joins_again(&task) && !self.queue.is_empty()
+        } else {
+            cause == Cause::Yielded
         };
         let to_queue = to_queue || self.shared.sim.skips_lifo();
         let task = if to_queue { Some(task) } else { self.lifo.replace(Some(task)) };
@@ -239,7 +249,7 @@ impl Worker {
     fn read_clock(&self) {
         let now_ms = shared::now_ms(&self.shared.driver);
         frame::set_now_ms(now_ms);
-        self.remote().set_turn(now_ms);
+        self.seen.set_turn(now_ms);
     }
 
     /// The first poll of a turn, and of the time after a sleep: of some of them the park is sampled.
@@ -256,7 +266,7 @@ impl Worker {
     #[cold]
     fn end_turn(&self) -> bool {
         self.turn.set(TURN);
-        self.remote().set_running(0);
+        self.seen.set_running(0);
         if !self.goes_on() {
             return false;
         }
@@ -343,7 +353,7 @@ impl Worker {
     /// if the scheduler is shut down.
     fn find_work(&self) -> bool {
         let mut searching = None;
-        self.remote().set_running(0);
+        self.seen.set_running(0);
         loop {
             match self.look(&mut searching) {
                 Look::Work => return true,
@@ -420,10 +430,6 @@ impl Worker {
         None
     }
 
-    fn remote(&self) -> &Remote {
-        &self.shared.remotes[self.index]
-    }
-
     /// Sleeps until there may be work, and comes back as a searcher.
     fn sleep(&self, searching: Option<Searching>) -> Searching {
         let mut watch = self.lie_down(searching);
@@ -438,7 +444,7 @@ impl Worker {
 
     /// Says that this worker sleeps. It watches, if it is to wake up after that long.
     fn lie_down(&self, searching: Option<Searching>) -> Option<Duration> {
-        self.remote().set_running(0);
+        self.seen.set_running(0);
         match self.shared.idle.sleep(self.index, searching) {
             Sleep::Watch => Some(WATCH_MIN),
             Sleep::Deep => None,
@@ -547,7 +553,7 @@ impl Worker {
     ) -> (Option<Place>, super::sim::Event, Option<u64>) {
         use super::sim::Event;
         let _entered = context::enter(&self.shared, Some(self), true);
-        let parker = &self.remote().parker;
+        let parker = &self.shared.remotes[self.index].parker;
         match place {
             Place::Awake => {
                 frame::set_now_ms(shared::now_ms(&self.shared.driver));
@@ -564,7 +570,7 @@ impl Worker {
                     self.shared.driver.let_go();
                     None
                 } else {
-                    self.remote().set_running(0);
+                    self.seen.set_running(0);
                     Some(Place::Awake)
                 };
                 (place, Event::Poll, Some(id))
@@ -605,7 +611,7 @@ impl Worker {
     /// Whether a step may change anything.
     pub(super) fn can_step(&self, place: &Place) -> bool {
         match place {
-            Place::Asleep(None) => self.remote().parker.is_notified() || self.has_own(),
+            Place::Asleep(None) => self.shared.remotes[self.index].parker.is_notified() || self.has_own(),
             Place::Stopped => false,
             _ => true,
         }

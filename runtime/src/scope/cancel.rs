@@ -120,8 +120,7 @@ impl ScopeInner {
             }
             let inner = scope.inner_scopes().into_iter().filter(|scope| !scope.is_sealed());
             todo.extend(inner.map(|inner| (inner, grace)));
-            scope.for_each_child(|task| {
-                let branches = task.flag_cancelled(bound >= Bound::Dropping);
+            scope.flag_children(bound >= Bound::Dropping, |branches| {
                 let scopes =
                     branches.into_iter().filter_map(as_scope).filter(|scope| scope.is_reached_first());
                 todo.extend(scopes.map(|scope| (scope, grace)));

@@ -18,7 +18,7 @@ use crate::report::snapshot::TaskKind;
 use crate::task::join::{JoinError, JoinHandle};
 use crate::task::meta::TaskId;
 use crate::task::wait::{Leaf, Object, WaitReason};
-use crate::task::waker;
+use crate::task::waker::{self, Woken};
 
 /// Some of a scope's children, whose results come out in the order in which they end; made by [`Scope::children`].
 ///
@@ -76,7 +76,7 @@ impl Wake for Place {
             state.places.push_back(self.place);
             state.waiting.take().map(waker::fire)
         };
-        drop(woken);
+        drop(woken.map(Woken::by_end));
     }
 }
 

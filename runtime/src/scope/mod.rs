@@ -46,7 +46,7 @@ use crate::scheduler::context;
 use crate::scheduler::shared;
 use crate::task::cell::{self, Spawn};
 use crate::task::frame;
-use crate::task::hooks::{Bound, Cause, Owner};
+use crate::task::hooks::{Bound, Owner};
 use crate::task::join::JoinHandle;
 use crate::task::local;
 use crate::task::raw::TaskRef;
@@ -191,24 +191,37 @@ impl<E> Scope<E> {
         owner: impl FnOnce(&Arc<ScopeInner>) -> O,
         granted: bool,
     ) -> JoinHandle<F::Output> {
+        // In parts, and put together again for each of the three: what is lent to a function that is called must lie in memory.
+        let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
         if self.inner.bound() != Bound::Open || !self.inner.enter() {
-            if let (true, Some(limit)) = (granted, &self.inner.options.limit) {
-                limit.leave();
-            }
-            // SAFETY: run at once, on this thread, and completed by it.
-            let (task, handle) = unsafe { cell::new(spawn, Refused::new(&self.inner), future) };
-            task.run();
-            return handle;
+            let spawn = Spawn { kind, spawned_at, now_ms, name, locals };
+            return self.refuse(spawn, future, granted);
         }
         let counted = CountedIn { scope: &self.inner, granted };
-        // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
+        let spawn = Spawn { kind, spawned_at, now_ms, name, locals };
+        let Some(limit) = &self.inner.options.limit else {
+            // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
+            let handle = unsafe { cell::schedule_new(spawn, owner(&self.inner), future) };
+            // From before it was scheduled it is the task that leaves.
+            mem::forget(counted);
+            return handle;
+        };
+        // SAFETY: as above.
         let (task, handle) = unsafe { cell::new(spawn, owner(&self.inner), future) };
-        // From here on it is the task that leaves.
         mem::forget(counted);
-        match &self.inner.options.limit {
-            None => task.schedule(Cause::Spawned),
-            Some(limit) => limit.admit(task, granted),
+        limit.admit(task, granted);
+        handle
+    }
+
+    /// The scope is cancelled, or has ended: the task completes without being polled.
+    #[cold]
+    fn refuse<F: Future>(&self, spawn: Spawn, future: F, granted: bool) -> JoinHandle<F::Output> {
+        if let (true, Some(limit)) = (granted, &self.inner.options.limit) {
+            limit.leave();
         }
+        // SAFETY: run at once, on this thread, and completed by it.
+        let (task, handle) = unsafe { cell::new(spawn, Refused::new(&self.inner), future) };
+        task.run();
         handle
     }
 

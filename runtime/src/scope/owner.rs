@@ -35,12 +35,12 @@ impl Child {
 
     #[inline]
     fn leave(self) {
-        self.scope().shared.count_finished();
+        let worker = self.scope().shared.count_finished();
         if let Some(limit) = &self.scope().options.limit {
             limit.leave();
         }
         // SAFETY: (S1) counted in when the task was made; `Owner::leave` comes once, last.
-        unsafe { ScopeInner::leave(self.0) };
+        unsafe { ScopeInner::leave_on(self.0, worker) };
     }
 }
 

@@ -42,7 +42,7 @@ use crate::task::frame;
 use crate::task::header::Header;
 use crate::task::hooks::{Bound, Branch, OwnerLink};
 use crate::task::join::panic_message;
-use crate::task::raw::TaskRef;
+use crate::task::raw::{Flagged, TaskRef};
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::wait::WaitReason;
 use crate::task::waker;
@@ -547,16 +547,31 @@ impl ScopeInner {
     /// The caller was counted in, and does not use the pointer again.
     #[inline]
     pub(crate) unsafe fn leave(scope: NonNull<ScopeInner>) {
+        // SAFETY: (S1) the child still counts; passed on.
+        unsafe { ScopeInner::leave_on(scope, scope.as_ref().worker()) };
+    }
+
+    /// The same, on a thread that is this worker.
+    ///
+    /// # Safety
+    /// As [`leave`](ScopeInner::leave).
+    #[inline]
+    pub(super) unsafe fn leave_on(scope: NonNull<ScopeInner>, worker: Option<usize>) {
         // SAFETY: (S1) the child still counts.
-        let last = unsafe {
-            let this = scope.as_ref();
-            this.count.leave(this.worker())
-        };
+        let last = unsafe { scope.as_ref() }.count.leave(worker);
         if last {
-            // SAFETY: (S1) the count was brought to zero by us: the reference that the scope holds to itself
-            // is ours to give up, and keeps it up to then.
-            unsafe { Arc::from_raw(scope.as_ptr()) }.end(Some(Side::Daemons));
+            // SAFETY: (S1) the count was brought to zero by us.
+            unsafe { ScopeInner::end_here(scope) };
         }
+    }
+
+    /// # Safety
+    /// (S1) The caller has brought the count to zero: the reference that the scope holds to itself is the caller's to give up, and
+    /// keeps it up to then.
+    #[cold]
+    unsafe fn end_here(scope: NonNull<ScopeInner>) {
+        // SAFETY: passed on.
+        unsafe { Arc::from_raw(scope.as_ptr()) }.end(Some(Side::Daemons));
     }
 
     /// The body has ended, one way or another: no more waiting for it. True if nothing is left.
@@ -570,8 +585,8 @@ impl ScopeInner {
     /// Whoever set `closing` goes on with this.
     fn close_count(self: &Arc<ScopeInner>) {
         if self.count.close() {
-            // SAFETY: (S1) as in `leave`.
-            unsafe { Arc::from_raw(Arc::as_ptr(self)) }.end(Some(Side::Daemons));
+            // SAFETY: (S1) as in `leave_on`.
+            unsafe { ScopeInner::end_here(NonNull::from(&**self)) };
         } else if self.kind == ScopeKind::Root {
             self.shared.close();
         }
@@ -585,8 +600,8 @@ impl ScopeInner {
         let root = root.cast::<ScopeInner>();
         // SAFETY: (S1) the count is not zero before this worker has retired.
         if unsafe { root.as_ref() }.count.retire(worker) {
-            // SAFETY: (S1) as in `leave`.
-            unsafe { Arc::from_raw(root.as_ptr()) }.end(Some(Side::Daemons));
+            // SAFETY: (S1) as in `leave_on`.
+            unsafe { ScopeInner::end_here(root) };
         }
     }
 
@@ -787,6 +802,26 @@ impl ScopeInner {
                 };
                 batch.iter().for_each(&mut visit);
                 batch.clear();
+                if !more {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Flags the linked children as cancelled, has them polled, and calls `visit` with what is below each. No lock is held meanwhile.
+    pub(super) fn flag_children(&self, drop: bool, mut visit: impl FnMut(Vec<Arc<dyn Branch>>)) {
+        let mut batch = Vec::with_capacity(BATCH);
+        for list in 0..self.lists.len() {
+            let mut cursor = Box::new(Cursor::new());
+            loop {
+                // SAFETY: as in `for_each_child`.
+                let more = unsafe {
+                    lock(self.lists.get(list)).walk(&mut cursor, BATCH, |node| {
+                        batch.extend(Flagged::new(header_of(node), drop));
+                    })
+                };
+                batch.drain(..).for_each(|flagged: Flagged| visit(flagged.let_go()));
                 if !more {
                     break;
                 }

@@ -9,15 +9,16 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 
 const CLASS_BYTES: usize = 16;
-/// Blocks are so much larger than a multiple of that: glibc adds a word of its own to each, and rounds up to 16.
-const ODD_BYTES: usize = 8;
+/// What a block has beyond a multiple of that: glibc's have 8 bytes more than a multiple of 16, and a task with a future of 24 bytes, 136
+/// in all, fills one to the brim.
+const BRIM: usize = 8;
 const CLASSES: usize = 128;
 const ALIGN: usize = 16;
 
 /// The class of a layout, if we keep blocks for it.
 #[inline]
 fn class(layout: Layout) -> Option<usize> {
-    let class = layout.size().saturating_sub(ODD_BYTES).div_ceil(CLASS_BYTES);
+    let class = layout.size().saturating_sub(BRIM).div_ceil(CLASS_BYTES);
     let ours = class < CLASSES && layout.align() <= ALIGN && !cfg!(any(loom, miri));
     ours.then_some(class)
 }
@@ -47,7 +48,7 @@ pub(crate) unsafe fn dealloc(block: NonNull<u8>, layout: Layout) {
 }
 
 fn class_layout(class: usize) -> Layout {
-    Layout::from_size_align(class * CLASS_BYTES + ODD_BYTES, ALIGN).expect("a small size and a power of two")
+    Layout::from_size_align(class * CLASS_BYTES + BRIM, ALIGN).expect("a small size and a power of two")
 }
 
 fn system_alloc(layout: Layout) -> NonNull<u8> {
@@ -60,6 +61,8 @@ mod lists {
     use super::*;
     use std::cell::Cell;
     use std::sync::Mutex;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
 
     /// Blocks in a chain.
     const CHAIN: usize = 64;
@@ -96,7 +99,7 @@ mod lists {
         /// `block` is a free block of this list's class.
         unsafe fn push(&mut self, block: NonNull<u8>) {
             let block = block.cast::<Free>();
-            // SAFETY: free, large enough and aligned: every class has a word at least.
+            // SAFETY: free, large enough and aligned: every class has at least 8 bytes.
             unsafe { block.write(Free { next: self.head }) };
             self.head = Some(block);
             self.len += 1;
@@ -170,9 +173,18 @@ mod lists {
         }
     }
 
+    /// Chains in the depot, as its lock's last holder left them: a hint, so that an empty depot is not locked for each block.
+    static STOCK: [AtomicUsize; CLASSES] = [const { AtomicUsize::new(0) }; CLASSES];
+
     #[cold]
     fn take(class: usize) -> Option<List> {
-        DEPOT[class].lock().unwrap_or_else(|e| e.into_inner()).pop()
+        if STOCK[class].load(Relaxed) == 0 {
+            return None;
+        }
+        let mut depot = DEPOT[class].lock().unwrap_or_else(|e| e.into_inner());
+        let list = depot.pop();
+        STOCK[class].store(depot.len(), Relaxed);
+        list
     }
 
     #[cold]
@@ -184,6 +196,7 @@ mod lists {
             let mut depot = DEPOT[class].lock().unwrap_or_else(|e| e.into_inner());
             if depot.len() < DEPOT_CHAINS {
                 depot.push(list);
+                STOCK[class].store(depot.len(), Relaxed);
                 return;
             }
         }

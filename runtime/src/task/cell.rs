@@ -63,6 +63,35 @@ pub(crate) unsafe fn new<F: Future, O: Owner>(
     owner: O,
     future: F,
 ) -> (Runnable, JoinHandle<F::Output>) {
+    // SAFETY: passed on. (I2) A new state word counts one wake and a join handle: these are they.
+    unsafe {
+        let header = make(spawn, owner, future);
+        (Runnable::from_raw(header), JoinHandle::from_raw(header))
+    }
+}
+
+/// Makes a task and hands it to its owner, in one: the handle is written to its place when all else is done.
+///
+/// # Safety
+/// As [`new`].
+#[inline]
+pub(crate) unsafe fn schedule_new<F: Future, O: Owner>(
+    spawn: Spawn,
+    owner: O,
+    future: F,
+) -> JoinHandle<F::Output> {
+    // SAFETY: as in `new`; the handle keeps the header (I1) though the task may have completed by then.
+    unsafe {
+        let header = make(spawn, owner, future);
+        owner.schedule(Runnable::from_raw(header), Cause::Spawned);
+        JoinHandle::from_raw(header)
+    }
+}
+
+/// # Safety
+/// As [`new`]. The caller owns the one wake and the join handle that a new state word counts.
+#[inline(always)]
+unsafe fn make<F: Future, O: Owner>(spawn: Spawn, owner: O, future: F) -> NonNull<Header> {
     let cell = block::alloc(Layout::new::<Cell<Traced<F>, O>>()).cast::<Cell<Traced<F>, O>>();
     let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
     let vtable = const { &vtable::<Traced<F>, O>() };
@@ -70,14 +99,16 @@ pub(crate) unsafe fn new<F: Future, O: Owner>(
     // SAFETY: fresh memory of the right layout, whose fields are written one after the other, in place. Should `traced` panic,
     // which calls the user's subscriber, there is no more than the header, and nobody knows of it.
     unsafe {
-        header.write(Header::new(vtable, kind, spawned_at, now_ms, name, locals));
+        header.write(Header::new(vtable, kind, spawned_at, now_ms));
         let half_made = HalfMade { header, layout: Layout::new::<Cell<Traced<F>, O>>() };
+        if name.is_some() || locals.is_some() {
+            header.as_ref().dress(name, locals);
+        }
         let future = trace::traced(future, header.as_ref());
         std::mem::forget(half_made);
         (&raw mut (*cell.as_ptr()).owner).write(owner);
         (&raw mut (*cell.as_ptr()).slot).write(UnsafeCell::new(Slot { future: ManuallyDrop::new(future) }));
-        // (I2) a new state word counts one wake and a join handle: these are they.
-        (Runnable::from_raw(header), JoinHandle::from_raw(header))
+        header
     }
 }
 
@@ -221,6 +252,13 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
             }
             // SAFETY: (I2) the future is there and only the runner touches it.
             let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
+            // A handle that is gone does not come back: nobody will ask why. And nothing is below.
+            if dropped.is_ok() && !header.has_extra() && !header.state.load().has_join_handle() {
+                let registered = entered.registered();
+                drop(entered);
+                // SAFETY: (I2) given up here; there is no output, for nobody takes one.
+                return unsafe { end(ptr, owner, Outcome::Cancelled, registered, false) };
+            }
             Err(match dropped {
                 Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
                 Err(payload) => JoinError::panicked(header.record.id(), owner.panicked(payload)),
@@ -286,11 +324,28 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
         let locals = header.extra().locals.take();
         spare(owner, catch(|| drop(locals)));
     }
-    if header.is_linked() {
+    // SAFETY: (I2) given up here.
+    unsafe { end(ptr, owner, outcome, registered, true) };
+}
+
+/// The end of the last turn.
+///
+/// # Safety
+/// (I2) The caller gives its `Runnable` up; the output is stored, if there is one, and else there is no join handle.
+#[inline]
+unsafe fn end<O: Owner>(
+    ptr: NonNull<Header>,
+    owner: O,
+    outcome: Outcome,
+    registered: bool,
+    has_output: bool,
+) {
+    // SAFETY: (I2) alive.
+    if unsafe { ptr.as_ref() }.is_linked() {
         owner.unlink(ptr);
     }
-    // SAFETY: (I2) given up here.
-    let joiner = unsafe { complete(ptr, registered) };
+    // SAFETY: (I2) passed on.
+    let joiner = unsafe { complete(ptr, registered, has_output) };
     owner.leave(outcome);
     // Last, for it may be code of the user's, which takes its time or panics; the task has completed all the same.
     let _ = catch(|| joiner.map(PackedWaker::wake_joiner));
@@ -357,19 +412,19 @@ fn park<O: Owner>(ptr: NonNull<Header>, owner: O, start: PollStart, entered: fra
     trace::parks(header);
     match header.state.end_poll(start, registered) {
         OnPollEnd::Idle => {}
-        OnPollEnd::Reschedule => {
-            // SAFETY: (I2) `Reschedule` leaves us the `Runnable`.
-            owner.schedule(unsafe { Runnable::from_raw(ptr) }, Cause::Yielded);
-        }
-        OnPollEnd::Unwakeable => {
-            // SAFETY: (I2) the edge kept one wake for us.
-            let task = unsafe { Runnable::from_raw(ptr) };
-            waker::record_unwakeable(task, LastWaker::NeverRegistered);
-        }
-        OnPollEnd::Stuck => {
-            // SAFETY: (I2) as above.
-            waker::end_grace(unsafe { Runnable::from_raw(ptr) });
-        }
+        // SAFETY: (I2) each of the others leaves us the `Runnable`.
+        end => go_on(owner, end, unsafe { Runnable::from_raw(ptr) }),
+    }
+}
+
+/// The turn has ended, and `task` is the runner's still. Apart, so that who parks needs no table of jumps.
+#[inline(never)]
+fn go_on<O: Owner>(owner: O, end: OnPollEnd, task: Runnable) {
+    debug_assert_ne!(end, OnPollEnd::Idle, "then it is not ours");
+    match end {
+        OnPollEnd::Idle | OnPollEnd::Reschedule => owner.schedule(task, Cause::Yielded),
+        OnPollEnd::Unwakeable => waker::record_unwakeable(task, LastWaker::NeverRegistered),
+        OnPollEnd::Stuck => waker::end_grace(task),
     }
 }
 
@@ -383,11 +438,10 @@ fn park_in_several(header: &Header, waits: Vec<Wait>) {
 }
 
 /// # Safety
-/// (I2) The caller gives its `Runnable` up; the output is stored. Returns the joiner to wake.
-unsafe fn complete(ptr: NonNull<Header>, registered: bool) -> Option<PackedWaker> {
+/// As [`end`]. Returns the joiner to wake.
+unsafe fn complete(ptr: NonNull<Header>, registered: bool, mut has_output: bool) -> Option<PackedWaker> {
     // SAFETY: (I2) alive at least until the word is told.
     let header = unsafe { ptr.as_ref() };
-    let mut has_output = true;
     let mut joiner = ptr::null_mut();
     loop {
         // Relaxed: the handle filled the slot before the word said so, which is acquired.

@@ -90,32 +90,28 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// In line at any rate: it is written to its place word by word, and not copied there from the stack.
+    /// In line at any rate: it is written to its place word by word, and not copied there from the stack. So it is complete before
+    /// anybody borrows it; name and locals come after, with `dress`.
     #[inline(always)]
     pub(crate) fn new(
         vtable: &'static Vtable,
         kind: TaskKind,
         spawned_at: &'static Location<'static>,
         now_ms: u64,
-        name: Option<Arc<str>>,
-        locals: Option<Arc<Locals>>,
     ) -> Header {
-        let header = Header {
+        Header {
             state: State::new(),
             vtable,
             links: Links::new(),
             joiner: AtomicPtr::new(ptr::null_mut()),
             extra: AtomicPtr::new(ptr::null_mut()),
             record: Record::new(spawned_at, now_ms, kind as u32),
-        };
-        if name.is_some() || locals.is_some() {
-            header.dress(name, locals);
         }
-        header
     }
 
+    /// The name and the task-local values of a new task.
     #[cold]
-    fn dress(&self, name: Option<Arc<str>>, locals: Option<Arc<Locals>>) {
+    pub(super) fn dress(&self, name: Option<Arc<str>>, locals: Option<Arc<Locals>>) {
         if locals.is_some() {
             self.record.set_note(self.record.note() | HAS_LOCALS);
         }
@@ -176,6 +172,12 @@ impl Header {
         };
         let Some(polled) = TaskRef::polled() else { return false };
         polled.owner_if_polled().is_some_and(|owner| owner.is_below(self, &branches))
+    }
+
+    /// There is an out-of-line part.
+    #[inline]
+    pub(crate) fn has_extra(&self) -> bool {
+        !self.extra.load(Acquire).is_null()
     }
 
     /// The out-of-line part, if there is one.

@@ -115,6 +115,44 @@ impl TaskRef {
     }
 }
 
+/// A task that has been flagged as cancelled, and what keeps it until what is below it has been looked at.
+pub(crate) enum Flagged {
+    /// It was parked. Nobody else has the right to run it, so it is there.
+    Parked(Runnable),
+    Kept(TaskRef),
+}
+
+impl Flagged {
+    /// Flags a task. `None` if it has nothing below it, and is polled anyway: who opens something below it from now on finds the flag.
+    ///
+    /// # Safety
+    /// (I1) The task is alive for the length of the call: linked, under its list's lock.
+    pub(crate) unsafe fn new(task: NonNull<Header>, drop: bool) -> Option<Flagged> {
+        // SAFETY: the caller's word.
+        let header = unsafe { task.as_ref() };
+        if header.state.cancel(drop) == OnWake::Enqueue {
+            // SAFETY: (I2) `Enqueue` makes us the owner of the `Runnable`.
+            return Some(Flagged::Parked(unsafe { Runnable::from_raw(task) }));
+        }
+        // SAFETY: (I1) the caller's word.
+        header.has_extra().then(|| Flagged::Kept(unsafe { TaskRef::new(task) }))
+    }
+
+    /// Has the task polled if it was parked, and returns what is below it.
+    pub(crate) fn let_go(self) -> Vec<Arc<dyn Branch>> {
+        let below =
+            |header: &Header| header.existing_extra().map(|extra| extra.branches.clone()).unwrap_or_default();
+        match self {
+            Flagged::Parked(task) => {
+                let branches = below(task.header());
+                task.schedule(Cause::Woken);
+                branches
+            }
+            Flagged::Kept(task) => below(task.header()),
+        }
+    }
+}
+
 impl Clone for TaskRef {
     fn clone(&self) -> TaskRef {
         // SAFETY: (I1) we hold a reference.

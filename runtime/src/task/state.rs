@@ -216,6 +216,10 @@ impl Bits {
         let word = self.0 & (COMPLETE | CANCELLED | DROP | STUCK | WAKES | OWNS | FOREIGNS);
         word == CANCELLED | OWN
     }
+    #[inline]
+    pub(crate) fn has_join_handle(self) -> bool {
+        self.0 & JOIN_HANDLE != 0
+    }
     /// The joiner slot is filled, and was when the task completed if it has.
     #[inline]
     pub(crate) fn has_joiner(self) -> bool {
@@ -290,15 +294,23 @@ impl State {
         loop {
             let (out, new) = next(bits);
             let Some(new) = new else { return out };
-            match self.0.compare_exchange_weak(bits, new, AcqRel, Acquire) {
-                Ok(_) => return out,
-                Err(now) => {
-                    bits = now;
-                    #[cfg(loom)]
-                    crate::loom::thread::yield_now();
-                }
+            match self.change(bits, new) {
+                Ok(()) => return out,
+                Err(now) => bits = now,
             }
         }
+    }
+
+    /// One step of such a loop. Transitions that every task goes through write the loop out: with an `Option` in a closure's answer
+    /// the compiler keeps it in memory.
+    #[inline]
+    fn change(&self, bits: u64, new: u64) -> Result<(), u64> {
+        let changed = self.0.compare_exchange_weak(bits, new, AcqRel, Acquire);
+        #[cfg(loom)]
+        if changed.is_err() {
+            crate::loom::thread::yield_now();
+        }
+        changed.map(|_| ())
     }
 
     // ---- the runner -------------------------------------------------------------------------
@@ -324,19 +336,24 @@ impl State {
     /// Release: the next runner, who acquires in `start_poll`, sees what this poll wrote.
     #[inline]
     pub(crate) fn end_poll(&self, start: PollStart, registered: bool) -> OnPollEnd {
-        self.update(|bits| {
-            let bits = if registered { Bits(bits).with_spare() } else { bits };
+        let mut seen = self.0.load(Acquire);
+        loop {
+            let bits = if registered { Bits(seen).with_spare() } else { seen };
             let new = bits - start.wakes;
-            if new & WAKES != 0 {
-                (OnPollEnd::Reschedule, Some(new))
+            let (out, new) = if new & WAKES != 0 {
+                (OnPollEnd::Reschedule, new)
             } else if Bits(new).is_unwakeable() {
-                (OnPollEnd::Unwakeable, Some(new + WAKE))
+                (OnPollEnd::Unwakeable, new + WAKE)
             } else if Bits(new).is_stuck() {
-                (OnPollEnd::Stuck, Some(new + WAKE))
+                (OnPollEnd::Stuck, new + WAKE)
             } else {
-                (OnPollEnd::Idle, Some(new))
+                (OnPollEnd::Idle, new)
+            };
+            match self.change(seen, new) {
+                Ok(()) => return out,
+                Err(now) => seen = now,
             }
-        })
+        }
     }
 
     /// As the end of a poll does that `registered`, for one after which the runner keeps the `Runnable`.
@@ -365,26 +382,30 @@ impl State {
         registered: bool,
         mut see_joiner: impl FnMut(),
     ) -> OnComplete {
-        self.update(|bits| {
-            if bits & JOIN_HANDLE == 0 && has_output {
-                return (OnComplete::DropOutput, None);
+        let mut seen = self.0.load(Acquire);
+        loop {
+            if seen & JOIN_HANDLE == 0 && has_output {
+                return OnComplete::DropOutput;
             }
-            let bits = if registered || bits & STUCK != 0 { bits } else { bits - OWN };
+            let bits = if registered || seen & STUCK != 0 { seen } else { seen - OWN };
             if Bits(bits).is_alone() {
                 // Unlinked, unowned, without wakers: nobody else can reach the word any more.
-                return (OnComplete::Free, None);
+                return OnComplete::Free;
             }
             let new = bits | COMPLETE;
-            if bits & JOINER != 0 {
-                if bits & REJOINED == 0 {
-                    see_joiner();
-                    return (OnComplete::WakeSeen, Some(new));
-                }
-                (OnComplete::WakeJoiner, Some(new + REF))
+            let (out, new) = if bits & JOINER == 0 {
+                (OnComplete::Complete, new)
+            } else if bits & REJOINED == 0 {
+                see_joiner();
+                (OnComplete::WakeSeen, new)
             } else {
-                (OnComplete::Complete, Some(new))
+                (OnComplete::WakeJoiner, new + REF)
+            };
+            match self.change(seen, new) {
+                Ok(()) => return out,
+                Err(now) => seen = now,
             }
-        })
+        }
     }
 
     // ---- wakers -----------------------------------------------------------------------------
@@ -552,10 +573,17 @@ impl State {
     #[must_use]
     #[inline]
     pub(crate) fn set_joiner(&self) -> bool {
-        self.update(|bits| {
+        let mut bits = self.0.load(Acquire);
+        loop {
             assert_clear(bits, JOINER);
-            if bits & COMPLETE != 0 { (false, None) } else { (true, Some(bits | JOINER)) }
-        })
+            if bits & COMPLETE != 0 {
+                return false;
+            }
+            match self.change(bits, bits | JOINER) {
+                Ok(()) => return true,
+                Err(now) => bits = now,
+            }
+        }
     }
 
     /// The handle takes the joiner slot back, if it is filled and the task is not complete.
@@ -574,22 +602,26 @@ impl State {
     /// The handle is dropped; `has_output` says that it has not taken the output yet.
     #[inline]
     pub(crate) fn drop_handle(&self, has_output: bool) -> OnHandleDrop {
-        self.update(|bits| {
+        let mut bits = self.0.load(Acquire);
+        loop {
             if bits & COMPLETE != 0 && has_output {
-                return (OnHandleDrop::DropOutput, None);
+                return OnHandleDrop::DropOutput;
             }
             let new = bits & !JOIN_HANDLE;
             if Bits(new).is_free() {
                 // Nobody else can reach the word any more: it need not be told.
-                (OnHandleDrop::Free, None)
-            } else if bits & COMPLETE != 0 {
-                (OnHandleDrop::Nothing, Some(new))
-            } else if bits & JOINER != 0 {
-                (OnHandleDrop::DropJoiner, Some((new & !JOINER) + REF))
-            } else {
-                (OnHandleDrop::Nothing, Some(new))
+                return OnHandleDrop::Free;
             }
-        })
+            let (out, new) = if bits & (COMPLETE | JOINER) == JOINER {
+                (OnHandleDrop::DropJoiner, (new & !JOINER) + REF)
+            } else {
+                (OnHandleDrop::Nothing, new)
+            };
+            match self.change(bits, new) {
+                Ok(()) => return out,
+                Err(now) => bits = now,
+            }
+        }
     }
 }
 

@@ -188,7 +188,7 @@ pub(crate) fn fire(waker: Waker) -> Woken {
             let data = waker.data();
             std::mem::forget(waker);
             match header(data).state.wake(count) {
-                OnWake::Enqueue => Woken(Landing::Run(runnable(data))),
+                OnWake::Enqueue => Woken(Landing::Run(runnable(data), Cause::Woken)),
                 OnWake::Nothing => Woken(Landing::Nothing),
                 OnWake::Free => {
                     free(data);
@@ -208,8 +208,18 @@ pub(crate) struct Woken(Landing);
 #[derive(Debug)]
 enum Landing {
     Nothing,
-    Run(Runnable),
+    Run(Runnable, Cause),
     Wake(Waker),
+}
+
+impl Woken {
+    /// Who is woken waits for the ends of tasks, and one has ended.
+    pub(crate) fn by_end(mut self) -> Woken {
+        if let Landing::Run(_, cause) = &mut self.0 {
+            *cause = Cause::Joined;
+        }
+        self
+    }
 }
 
 impl Drop for Woken {
@@ -217,7 +227,7 @@ impl Drop for Woken {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.0, Landing::Nothing) {
             Landing::Nothing => {}
-            Landing::Run(task) => task.schedule(Cause::Woken),
+            Landing::Run(task, cause) => task.schedule(cause),
             Landing::Wake(waker) => wake_foreign(waker),
         }
     }
