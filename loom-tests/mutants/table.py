@@ -93,12 +93,12 @@ MUTANTS = [
     ("driver/io.rs", "Some((at, _)) if *at == stamp => Some(waiting.remove(key))", "*at == stamp", "true", "io::a_reader_that_leaves_takes_nobody_elses_place"),
     ("driver/io.rs", "waiting.get_mut(key).filter(|at| at.0 == stamp)", "at.0 == stamp", "true", "io::two_readers_have_a_byte_each"),
     # ---- watch, broadcast, rwlock, barrier
-    ("sync/watch.rs", "            woken = state.changed.grant_all();", "state.changed.grant_all()", "Vec::new()", "watch::a_receiver_that_waits_hears_of_the_value_and_of_the_end"),
+    ("sync/watch.rs", "            woken = state.changed.grant_all();", "state.changed.grant_all()", "Vec::new()", "watch::two_receivers_hear_of_one_value"),
     ("sync/watch.rs", "            state.version += 1;", "state.version += 1;", "", "watch::two_receivers_hear_of_one_value"),
     ("sync/watch.rs", "if senders == 0 { state.changed.grant_all() }", "senders == 0", "false", "watch::a_receiver_that_waits_hears_of_the_value_and_of_the_end"),
     ("sync/watch.rs", "        if changed || state.senders == 0 {", "state.senders == 0", "false", "watch::a_receiver_that_waits_hears_of_the_value_and_of_the_end"),
     ("sync/watch.rs", "if receivers == 0 { state.closed.grant_all() }", "receivers == 0", "false", "watch::a_sender_hears_of_the_last_receivers_end"),
-    ("sync/broadcast.rs", "(receivers, gone, state.waiting.grant_all())", "state.waiting.grant_all()", "Vec::new()", "broadcast::every_receiver_has_every_value_and_then_the_end"),
+    ("sync/broadcast.rs", "(receivers, gone, state.waiting.grant_all())", "state.waiting.grant_all()", "Vec::new()", "broadcast::a_receiver_that_gives_up_has_lost_nothing"),
     ("sync/broadcast.rs", "if senders == 0 { state.waiting.grant_all() }", "senders == 0", "false", "broadcast::every_receiver_has_every_value_and_then_the_end"),
     ("sync/broadcast.rs", "if receivers == 0 { state.closed.grant_all() }", "receivers == 0", "false", "broadcast::a_sender_hears_of_the_last_receivers_end"),
     ("sync/broadcast.rs", "            for slot in state.values.iter_mut().skip(from) {\n                slot.unread -= 1;", "slot.unread -= 1;", "let _ = slot;", "broadcast::a_receiver_that_goes_while_a_value_comes_leaves_nothing_behind"),
@@ -109,6 +109,6 @@ MUTANTS = [
     ("scheduler/park.rs", "        drop(guard);\n        self.state.swap(EMPTY, AcqRel) == NOTIFIED", "AcqRel", "Relaxed", "idle::what_two_did_before_their_unparks_is_seen_after_the_parks"),
     ("scope/tree.rs", "        if enclosing.bound() != Bound::Open {\n            self.cancel_all(enclosing.cancel_reason()", "enclosing.bound() != Bound::Open", "false", "runtime::a_scope_opened_while_the_one_around_it_is_cancelled_is_cancelled_with_it"),
     ("scope/tree.rs", "                if self.is_over() {\n                    drop(end);", "self.is_over()", "false", "runtime::a_scope_dropped_elsewhere_while_its_child_ends_is_not_waited_for"),
-    ("task/meta.rs", "self.polls.store(self.polls.load(Relaxed) + 1, Release);", "Release", "Relaxed", "record::a_record_is_read_while_its_task_is_woken_and_parks_again"),
-    ("task/meta.rs", "            let polls = self.polls.load(Acquire);", "Acquire", "Relaxed", "record::a_record_is_read_while_its_task_is_woken_and_parks_again"),
+    ("task/meta.rs", "            self.polls.store(polls + 1, Release);", "Release", "Relaxed", "record::the_poll_counter_alone_tells_two_parks_apart"),
+    ("task/meta.rs", "            let polls = self.polls.load(Acquire);", "Acquire", "Relaxed", "record::the_poll_counter_alone_tells_two_parks_apart"),
 ]

@@ -36,6 +36,7 @@ fn a_receiver_that_gives_up_has_lost_nothing() {
         let sends = thread::spawn(move || {
             tx.send(1).unwrap();
             tx.send(2).unwrap();
+            tx
         });
         let polled = {
             let mut recv = pin!(rx.recv());
@@ -46,7 +47,7 @@ fn a_receiver_that_gives_up_has_lost_nothing() {
             Poll::Pending => assert_eq!(block_on(rx.recv()), Ok(1)),
         }
         assert_eq!(block_on(rx.recv()), Ok(2));
-        sends.join().unwrap();
+        drop(sends.join().unwrap());
     });
 }
 

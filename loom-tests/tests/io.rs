@@ -127,13 +127,19 @@ fn an_edge_against_a_try_from_elsewhere_is_not_lost() {
 fn two_readers_have_a_byte_each() {
     big(|| {
         let socket = Socket::new(Source::not_ready());
+        // An edge for nothing has taken this one's place away, and the other may be in it when this one looks again.
+        let mut place = SourcePlace::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        let operation = || socket.take().ok_or_else(|| ErrorKind::WouldBlock.into());
+        assert!(socket.source.poll_read(&mut cx, &mut place, operation).is_pending());
+        socket.source.readable();
         let (kernel, other) = (socket.clone(), socket.clone());
         let kernel = thread::spawn(move || {
             kernel.arrive();
             kernel.arrive();
         });
         let other = thread::spawn(move || other.read());
-        socket.read();
+        block_on(poll_fn(|cx| socket.source.poll_read(cx, &mut place, operation))).unwrap();
         other.join().unwrap();
         kernel.join().unwrap();
     });

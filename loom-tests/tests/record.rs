@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use leakfree::model::{Bed, ChannelRecords, LockRecords, note_wait};
+use leakfree::model::{Bed, ChannelRecords, LockRecords, LoneRecord, note_wait};
 use leakfree_loom_tests::model;
 use loom::sync::Arc;
 use loom::thread;
@@ -68,6 +68,20 @@ fn a_record_is_read_while_its_task_is_woken_and_parks_again() {
         bed.run_all();
         drop(kept.lock().unwrap().take());
         assert_eq!(bed.left(), 1);
+    });
+}
+
+#[test]
+fn the_poll_counter_alone_tells_two_parks_apart() {
+    model(|| {
+        let record = Arc::new(LoneRecord::parked());
+        let theirs = record.clone();
+        let polls = thread::spawn(move || theirs.poll(1));
+        if let Some((polls, n)) = record.read() {
+            assert_eq!(n as u64, polls - 1, "not of an earlier park");
+        }
+        polls.join().unwrap();
+        assert_eq!(record.read(), Some((2, 1)));
     });
 }
 

@@ -70,6 +70,20 @@ pub(crate) fn spin_loop() {
     ::loom::thread::yield_now();
 }
 
+/// A word that only the caller stores to, read by it before it stores. Of an object's accesses loom remembers the last one: a load of
+/// one's own would hide a reader's from the store behind it, and no model would try that reader after the store.
+///
+/// # Safety
+/// No other thread stores to it, or all its stores happen before this, and loom can see that.
+#[inline]
+pub(crate) unsafe fn own_load(word: &sync::atomic::AtomicU64) -> u64 {
+    #[cfg(not(loom))]
+    return word.load(sync::atomic::Ordering::Relaxed);
+    #[cfg(loom)]
+    // SAFETY: passed on.
+    return unsafe { word.unsync_load() };
+}
+
 #[cfg(loom)]
 pub(crate) mod sync {
     pub(crate) use std::sync::{PoisonError, TryLockError};

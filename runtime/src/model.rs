@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::{AcqRel, Acquire, Release, SeqCst};
 use loom::sync::{Condvar, Mutex};
 
 use crate::driver::Driver;
@@ -32,7 +33,7 @@ use crate::task::facts::{self, Holder, LockRecord, SharedRecord};
 use crate::task::header::Header;
 use crate::task::hooks::{Bound, Branch, Cause, Outcome, Owner, OwnerLink};
 use crate::task::join::JoinHandle;
-use crate::task::meta::TaskId;
+use crate::task::meta::{Record, TaskId};
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::runnable::Runnable;
@@ -553,6 +554,39 @@ impl Bed {
             n
         });
         Some((copy.polls, n))
+    }
+}
+
+/// A task's record alone, with a flag for its state word: parked or not.
+pub struct LoneRecord {
+    record: Record,
+    idle: AtomicUsize,
+}
+
+impl LoneRecord {
+    /// Parked after its first poll, whose wait says 0.
+    pub fn parked() -> LoneRecord {
+        let lone = LoneRecord { record: Record::new(places()[0], 0, 0), idle: AtomicUsize::new(0) };
+        lone.poll(0);
+        lone
+    }
+    /// A wake, and the poll that answers it, which parks with a wait that says `n`.
+    pub fn poll(&self, n: usize) {
+        self.idle.swap(0, AcqRel);
+        self.record.start_poll();
+        let wait =
+            Wait { reason: REASONS[n], object: Object::Scope(n as u64), location: places()[n], own: false };
+        self.record.park(0, Some(wait), 1);
+        self.idle.store(1, Release);
+    }
+    /// What a snapshot reads: polls, and the number that the wait says.
+    pub fn read(&self) -> Option<(u64, usize)> {
+        let copy = self.record.read(|| self.idle.load(Acquire) == 1)?;
+        let wait = copy.first.expect("each park has a wait");
+        let Object::Scope(n) = wait.object else { panic!("an object of another kind") };
+        assert_eq!(wait.reason, REASONS[n as usize], "reason and object are of one wait");
+        assert!(std::ptr::eq(wait.location, places()[n as usize]), "location and object are of one wait");
+        Some((copy.polls, n as usize))
     }
 }
 

@@ -138,7 +138,9 @@ mod on {
         #[inline]
         pub(crate) fn start_poll(&self) {
             // One writer: a load and a store are enough. Release: pairs with the acquire in `read`.
-            self.polls.store(self.polls.load(Relaxed) + 1, Release);
+            // SAFETY: the runner alone stores to it, and each runner is ordered after the one before.
+            let polls = unsafe { crate::loom::own_load(&self.polls) };
+            self.polls.store(polls + 1, Release);
             // Pairs with the acquire fence in `read`: whoever sees an entry of this poll sees the
             // counter, too, and throws its copy away.
             fence(Release);

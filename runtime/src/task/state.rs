@@ -290,7 +290,11 @@ impl State {
     /// One loop for every transition that must look before it writes.
     #[inline]
     fn update<T>(&self, mut next: impl FnMut(u64) -> (T, Option<u64>)) -> T {
+        #[cfg(not(loom))]
         let mut bits = self.0.load(Acquire);
+        // See `loom::own_load`: a load here would hide those of snapshots from the exchange below.
+        #[cfg(loom)]
+        let mut bits = self.0.fetch_or(0, Acquire);
         loop {
             let (out, new) = next(bits);
             let Some(new) = new else { return out };
