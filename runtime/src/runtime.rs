@@ -224,10 +224,10 @@ impl Drop for Runtime {
             // A worker cannot wait for itself. The shutdown goes on elsewhere, and so does its report.
             let finish = move || crate::report::emit_if_leaked(&running.shut_down(Occasion::Shutdown));
             if thread::Builder::new().name("leakfree-shutdown".into()).spawn(finish).is_err() {
-                eprintln!(
+                crate::util::stderr::say_captured(format_args!(
                     "leakfree: a runtime was dropped inside an async context and no thread could be started \
-                     to shut it down; its workers were left running"
-                );
+                     to shut it down; its workers were left running\n"
+                ));
             }
             return;
         }
@@ -717,7 +717,7 @@ pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
     let runtime = match builder.build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("leakfree: the runtime could not be started: {error}");
+            crate::util::stderr::say(format_args!("leakfree: the runtime could not be started: {error}\n"));
             std::process::exit(1);
         }
     };
@@ -731,7 +731,7 @@ pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
     crate::report::emit_final(&report);
     if let (Some(file), Ok(_)) = (&baseline, &output) {
         if let Some(differs) = crate::report::baseline::check(file, "main", &report) {
-            eprint!("leakfree: main {differs}");
+            crate::util::stderr::say(format_args!("leakfree: main {differs}"));
             std::process::exit(1);
         }
         return output.unwrap_or_else(|payload| panic::resume_unwind(payload));

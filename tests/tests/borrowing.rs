@@ -825,7 +825,7 @@ fn a_childs_panic_is_told_even_if_the_closures_output_panics_when_it_is_dropped(
     }));
     let payload = caught.err().expect("it panicked");
     assert_eq!(payload.downcast_ref::<&str>(), Some(&"out of paper"));
-    runtime.shutdown();
+    assert!(runtime.shutdown().is_clean());
 }
 
 #[test]

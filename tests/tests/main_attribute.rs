@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use leakfree_tests::TempDir;
 
@@ -37,6 +38,16 @@ async fn panics() {
     panic!("out of paper");
 }
 
+/// A runtime that is dropped, and a cleanup that is skipped: both are told in a drop.
+fn drops() {
+    let cleanup = leakfree::defer_async(async {});
+    let runtime = leakfree::runtime::Builder::new().workers(1).grace(Duration::ZERO).build().unwrap();
+    let _entered = runtime.handle().spawn(std::future::pending::<()>());
+    runtime.block_on(leakfree::yield_now());
+    drop(runtime);
+    drop(cleanup);
+}
+
 /// Not a test: the program that the variable names.
 #[test]
 fn child() {
@@ -46,6 +57,7 @@ fn child() {
         Ok("leaks_as_known") => leaks_as_known(),
         Ok("is_well") => is_well().unwrap(),
         Ok("panics") => panics(),
+        Ok("drops") => drops(),
         _ => {}
     }
 }
@@ -112,6 +124,12 @@ fn a_program_that_is_well_says_nothing_unless_asked() {
 }
 
 #[test]
+fn what_drops_have_to_say_is_told() {
+    let said = stderr(&run("drops", None, TempDir::new().path()));
+    assert!(said.contains("1 leaked task at shutdown") && said.contains("cleanup deferred at"), "{said}");
+}
+
+#[test]
 fn a_leak_fails_the_program_if_it_says_so_and_a_panic_goes_on() {
     let dir = TempDir::new();
     let output = run("leaks_and_fails", None, dir.path());
@@ -146,4 +164,26 @@ fn a_baseline_lets_known_leaks_pass_and_no_others() {
     assert!(run("leaks_as_known", None, dir.path()).status.success(), "it is known");
     fs::write(&file, format!("{written}main 0123456789abcdef mended\n")).unwrap();
     fails("gone: 0123456789abcdef mended");
+}
+
+/// As with `program 2>&1 | head`: who reads the report has gone, and the program ends as it would have.
+#[test]
+fn a_report_that_nobody_reads_changes_nothing() {
+    let dir = TempDir::new();
+    for (program, report, code) in [
+        ("leaks", "text", 0),
+        ("leaks", "json", 0),
+        ("leaks", "jsn", 0),
+        ("leaks", "no/such/directory/r.txt", 0),
+        ("drops", "text", 0),
+        ("leaks_and_fails", "text", 1),
+        ("leaks_as_known", "text", 1),
+    ] {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        drop(read);
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "child", "--nocapture"]).env(CHILD, program).current_dir(dir.path());
+        command.env("LEAKFREE_REPORT", report).env_remove("LEAKFREE_BASELINE").stderr(write);
+        assert_eq!(command.output().unwrap().status.code(), Some(code), "{program} {report}");
+    }
 }

@@ -61,6 +61,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "scopes_with_data_are_dropped_by_a_shutdown",
         "leaves twenty tasks to the shutdown, and counts their drops",
     ),
+    ("main_attribute", "drops", "prints its report, and a test reads it there"),
     ("misuse", "zero_workers_are_refused", "no runtime starts"),
     (
         "outputs",

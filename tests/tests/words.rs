@@ -280,7 +280,7 @@ fn what_runs_is_shown_without_being_run() {
 fn tasks_after_the_end_say_that_the_runtime_was_shut_down() {
     let runtime = runtime(1);
     let handle = runtime.handle();
-    runtime.shutdown();
+    assert!(runtime.shutdown().is_clean());
     let task = handle.spawn(async { 7 });
     let error = ready(task).unwrap_err();
     assert!(error.is_cancelled(), "{error}");

@@ -22,9 +22,11 @@ pub mod suspect;
 mod text;
 pub mod verdict;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use self::verdict::Report;
+use crate::util::stderr;
 
 /// The variable that steers reports.
 const VARIABLE: &str = "LEAKFREE_REPORT";
@@ -54,16 +56,27 @@ fn output(value: Option<&str>) -> Result<Output, String> {
 
 /// The report at the end of main.
 pub(crate) fn emit_final(report: &Report) {
+    emit(report, stderr::say);
+}
+
+/// The report of a runtime that was dropped without a `shutdown`.
+pub(crate) fn emit_if_leaked(report: &Report) {
+    if !report.is_empty() {
+        emit(report, stderr::say_captured);
+    }
+}
+
+fn emit(report: &Report, say: fn(fmt::Arguments<'_>)) {
     let value = std::env::var(VARIABLE).ok();
     let output = output(value.as_deref()).unwrap_or_else(|message| {
-        eprintln!("{message}");
+        say(format_args!("{message}\n"));
         Output::Text
     });
     match output {
         Output::Off => {}
         Output::Text if report.is_empty() && value.is_none() => {}
-        Output::Text => eprint!("{report}"),
-        Output::Json => eprint!("{}", report.to_json()),
+        Output::Text => say(format_args!("{report}")),
+        Output::Json => say(format_args!("{}", report.to_json())),
         Output::File(path) => {
             let bytes = match path.extension().and_then(|extension| extension.to_str()) {
                 Some("json") => report.to_json().into_bytes(),
@@ -73,17 +86,10 @@ pub(crate) fn emit_final(report: &Report) {
                 _ => report.to_string().into_bytes(),
             };
             if let Err(error) = std::fs::write(&path, bytes) {
-                eprintln!("leakfree: the report could not be written to {}: {error}", path.display());
-                eprint!("{report}");
+                let shown = path.display();
+                say(format_args!("leakfree: the report could not be written to {shown}: {error}\n{report}"));
             }
         }
-    }
-}
-
-/// The report of a runtime that was dropped without a `shutdown`.
-pub(crate) fn emit_if_leaked(report: &Report) {
-    if !report.is_empty() {
-        emit_final(report);
     }
 }
 

@@ -181,9 +181,10 @@ where
         drop(side.spawn_task(TaskKind::Async, site, None, task));
     });
     if begun.is_none() {
-        eprintln!(
-            "leakfree: the cleanup deferred at {site} was skipped: its owner was dropped outside a running leakfree runtime"
-        );
+        let why = "its owner was dropped outside a running leakfree runtime";
+        crate::util::stderr::say_captured(format_args!(
+            "leakfree: the cleanup deferred at {site} was skipped: {why}\n"
+        ));
     }
 }
 
