@@ -103,6 +103,26 @@ fn what_is_written_under_a_lock_is_seen_by_the_next() {
 }
 
 #[test]
+fn what_is_written_under_a_lock_is_seen_by_the_next_whether_it_queued_or_not() {
+    model(|| {
+        let lock = Arc::new(Mutex::new(loom::cell::UnsafeCell::new(0)));
+        let (one, two) = (lock.clone(), lock.clone());
+        let add = |guard: leakfree::sync::MutexGuard<'_, loom::cell::UnsafeCell<u32>>| {
+            // SAFETY: loom checks that the lock orders those who have it.
+            guard.with_mut(|cell| unsafe { *cell += 1 });
+        };
+        let waits = thread::spawn(move || add(block_on(one.lock())));
+        let tries = thread::spawn(move || two.try_lock().map(add).is_ok());
+        lock.try_lock().map(add).unwrap_or(());
+        let tried = tries.join().unwrap();
+        waits.join().unwrap();
+        // SAFETY: as above.
+        let sum = lock.try_lock().expect("nobody has it").with(|cell| unsafe { *cell });
+        assert!(sum > u32::from(tried));
+    });
+}
+
+#[test]
 fn a_notification_that_was_meant_for_who_leaves_goes_to_another() {
     model(|| {
         let notify = Arc::new(Notify::new());

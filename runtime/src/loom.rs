@@ -1,6 +1,6 @@
 //! std or loom: every atomic, lock and thread of the protocols comes from here.
 //!
-//! Under loom a `Mutex` can be made in a `const fn`, as std's can: loom's own is made at its first use. What is only
+//! Under loom a `Mutex` and a `StaticAtomicU64` can be made in a `const fn`, as std's can: loom's own is made at its first use. What is only
 //! reference-counted or set once (`Arc`, `OnceLock`) stays std's: their orders are not ours to check.
 
 #[cfg(not(loom))]
@@ -10,7 +10,7 @@ pub(crate) use std::thread;
 pub(crate) mod sync {
     pub(crate) use std::sync::{
         Condvar, Mutex, Mutex as TryMutex, MutexGuard, MutexGuard as TryMutexGuard, PoisonError, RwLock,
-        RwLockReadGuard, TryLockError, atomic,
+        RwLockReadGuard, TryLockError, atomic, atomic::AtomicU64 as StaticAtomicU64,
     };
 }
 
@@ -90,7 +90,7 @@ pub(crate) mod sync {
 
     pub(crate) use ::loom::sync::{Condvar, MutexGuard, RwLock, RwLockReadGuard};
 
-    pub(crate) use super::stand_in::{Mutex, TryMutex, TryMutexGuard};
+    pub(crate) use super::stand_in::{Mutex, StaticAtomicU64, TryMutex, TryMutexGuard};
 
     pub(crate) mod atomic {
         pub(crate) use ::loom::sync::atomic::*;
@@ -104,8 +104,8 @@ mod stand_in {
     use std::sync::{LockResult, OnceLock, TryLockError, TryLockResult};
 
     use ::loom::sync::MutexGuard;
-    use ::loom::sync::atomic::AtomicBool;
-    use ::loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+    use ::loom::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
+    use ::loom::sync::atomic::{AtomicBool, AtomicU64};
 
     pub(crate) struct Mutex<T> {
         inner: OnceLock<::loom::sync::Mutex<T>>,
@@ -131,6 +131,43 @@ mod stand_in {
         pub(crate) fn get_mut(&mut self) -> LockResult<&mut T> {
             self.inner();
             self.inner.get_mut().expect("made above").get_mut()
+        }
+    }
+
+    pub(crate) struct StaticAtomicU64 {
+        inner: OnceLock<AtomicU64>,
+        /// The value, up to the first use.
+        seed: u64,
+    }
+
+    impl StaticAtomicU64 {
+        pub(crate) const fn new(value: u64) -> StaticAtomicU64 {
+            StaticAtomicU64 { inner: OnceLock::new(), seed: value }
+        }
+
+        fn inner(&self) -> &AtomicU64 {
+            self.inner.get_or_init(|| AtomicU64::new(self.seed))
+        }
+
+        #[track_caller]
+        pub(crate) fn load(&self, order: Ordering) -> u64 {
+            self.inner().load(order)
+        }
+
+        #[track_caller]
+        pub(crate) fn store(&self, value: u64, order: Ordering) {
+            self.inner().store(value, order);
+        }
+
+        #[track_caller]
+        pub(crate) fn compare_exchange(
+            &self,
+            current: u64,
+            new: u64,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u64, u64> {
+            self.inner().compare_exchange(current, new, success, failure)
         }
     }
 

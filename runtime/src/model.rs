@@ -638,19 +638,22 @@ impl LockRecords {
         self.many.lock().unwrap().edit(|holders| holders.exit(held));
     }
 
-    /// Task `n` holds a permit, and hands it to `m` in one edit.
-    pub fn hand_on(&self, n: usize, m: usize) {
+    /// Task `n` holds a permit. Returns what hands it to `m`, in one edit.
+    pub fn hand_on(self: Arc<Self>, n: usize, m: usize) -> impl FnOnce() + Send + 'static {
         let held = self.many.lock().unwrap().edit(|holders| holders.enter(LockRecords::holder(n)));
-        self.many.lock().unwrap().edit(|holders| {
-            holders.exit(held);
-            holders.set_waiters(m);
-            assert_eq!(holders.enter(LockRecords::holder(m)), held);
-        });
+        move || {
+            self.many.lock().unwrap().edit(|holders| {
+                holders.exit(held);
+                holders.set_waiters(m);
+                assert_eq!(holders.enter(LockRecords::holder(m)), held);
+            });
+        }
     }
 
-    /// Who holds a permit, and the version; `None` if the words did not come to rest.
-    pub fn read_shared(&self) -> Option<(Vec<usize>, u64)> {
-        let version = facts::version(self.ids.1).filter(|version| *version < facts::UNSETTLED)?;
+    /// Who holds a permit, and the version before and after that was read; `None` if the words did not come to rest.
+    pub fn read_shared(&self) -> Option<(Vec<usize>, [u64; 2])> {
+        let version = || facts::version(self.ids.1).filter(|version| *version < facts::UNSETTLED);
+        let before = version()?;
         let copy = facts::copy(self.ids.1).expect("published");
         let holder = |holder: &Holder| match *holder {
             Holder::Unknown => None,
@@ -665,7 +668,7 @@ impl LockRecords {
         if let [n] = holders[..] {
             assert!(copy.waiters == 1 || copy.waiters == n as u64, "{} wait for {n}", copy.waiters);
         }
-        Some((holders, version))
+        Some((holders, [before, version()?]))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::loom::sync::atomic::Ordering::Relaxed;
 use crate::loom::sync::atomic::{AtomicPtr, AtomicU64};
 
 /// How many holders of one lock are told apart.
-const HOLDERS_MAX: usize = 16;
+const HOLDERS_MAX: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// Who has a lock, as far as it was recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -256,19 +256,19 @@ impl ManyHolders {
         many
     }
 
-    /// Holders and waiters, and their version; `None` if it does not come to rest.
-    fn read(&self) -> Option<((Vec<Holder>, u64), u64)> {
+    /// Holders and waiters; `None` if it does not come to rest.
+    fn read(&self) -> Option<(Vec<Holder>, u64)> {
         let loads = || {
             let words: [FoundWords; HOLDERS_MAX] = std::array::from_fn(|at| self.holders[at].get());
             (words, self.known.load(Relaxed), self.waiters.load(Relaxed))
         };
-        let ((words, known, waiters), version) = self.seq.read(loads)?;
+        let ((words, known, waiters), _) = self.seq.read(loads)?;
         let held = words.into_iter().enumerate().filter(|(at, _)| known & (1 << at) != 0);
         let mut holders: Vec<Holder> = held.filter_map(|(_, words)| HolderWords::holder(words)).collect();
         if known > TOLD_APART {
             holders.push(Holder::Unknown);
         }
-        Some(((holders, waiters), version))
+        Some((holders, waiters))
     }
 }
 
@@ -503,7 +503,7 @@ pub(crate) fn copy(id: u64) -> Option<FactsCopy> {
             let read = one.read().map(|(holder, waiters, _)| (holder.into_iter().collect(), waiters));
             (read.unwrap_or_else(unknown), false)
         }
-        State::Many(AllWords(many)) => (many.read().map_or_else(unknown, |(read, _)| read), true),
+        State::Many(AllWords(many)) => (many.read().unwrap_or_else(unknown), true),
     };
     Some(FactsCopy { created: facts.created, holders, waiters, shared })
 }
@@ -513,12 +513,12 @@ pub(crate) fn version(id: u64) -> Option<u64> {
     find(id).map(|facts| match &facts.state {
         // No version twice: the lock is in motion.
         State::One(one) => one.read().map_or_else(unsettled, |(_, _, hands)| hands),
-        State::Many(AllWords(many)) => many.read().map_or_else(unsettled, |(_, version)| version),
+        State::Many(AllWords(many)) => many.seq.version().unwrap_or_else(unsettled),
     })
 }
 
-/// From here on versions are of looks that found the words being written.
-pub(crate) const UNSETTLED: u64 = 1 << 62;
+/// From here on versions are of looks that found the words being written. (Snapshots compare the lower half.)
+pub(crate) const UNSETTLED: u64 = 1 << 31;
 
 /// A number that no other look at a lock finds.
 fn unsettled() -> u64 {

@@ -25,6 +25,12 @@ impl Seq {
         self.0.store(version.wrapping_add(2), Release);
     }
 
+    /// The version; `None` while words are being written.
+    pub(crate) fn version(&self) -> Option<u64> {
+        // Acquire: pairs with the release at the end of `write`. Words that are read next are of this version or a later one.
+        Some(self.0.load(Acquire)).filter(|version| version % 2 == 0)
+    }
+
     /// What `loads`, which are `Relaxed`, found between two writes, and the version; `None` if the words do not come to rest.
     pub(crate) fn read<T>(&self, mut loads: impl FnMut() -> T) -> Option<(T, u64)> {
         for _ in 0..READS_MAX {

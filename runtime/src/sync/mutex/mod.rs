@@ -1,23 +1,29 @@
 //! A mutual exclusion lock that waits without blocking its thread. Fair: first come, first served.
 //!
-//! **M1** The value is touched only through a guard, and there is one while `State::locked`: a guard is made by whoever set it,
-//! or was granted it, and clears it or grants it on.
+//! While nobody waits, all there is of it is a [`Word`]; who finds it held goes to the [`Queue`].
+//!
+//! **M1** The value is touched only through a guard, and there is one while the word is not free: a guard is made by whoever took it,
+//! or was granted it, and frees it or grants it on.
 
 mod guards;
+mod word;
 
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 pub use self::guards::{MappedMutexGuard, MutexGuard, OwnedMappedMutexGuard, OwnedMutexGuard};
+use self::word::{OnQueue, Word};
 use super::blocking;
+use crate::loom::sync::PoisonError;
 use crate::task::facts::{Holder, LockRecord};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
+use crate::task::waker;
 
 /// An asynchronous lock around a value.
 ///
@@ -39,12 +45,13 @@ pub struct Mutex<T: ?Sized> {
 
 /// The lock without its value.
 struct Raw {
-    state: crate::loom::sync::Mutex<State>,
+    word: Word,
+    queue: crate::loom::sync::Mutex<Queue>,
     created: &'static Location<'static>,
 }
 
-struct State {
-    locked: bool,
+/// Who waits for the lock, and, from when somebody does until it comes free, who has it.
+struct Queue {
     waiters: Waiters<Holder>,
     record: LockRecord,
 }
@@ -60,8 +67,8 @@ impl<T> Mutex<T> {
     pub const fn new(value: T) -> Mutex<T> {
         Mutex {
             raw: Raw {
-                state: crate::loom::sync::Mutex::new(State {
-                    locked: false,
+                word: Word::new(),
+                queue: crate::loom::sync::Mutex::new(Queue {
                     waiters: Waiters::new(),
                     record: LockRecord::new(),
                 }),
@@ -148,36 +155,52 @@ impl<T: ?Sized> Mutex<T> {
 }
 
 impl Raw {
-    fn state(&self) -> crate::loom::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> crate::loom::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn try_lock(&self, holder: Holder) -> Result<(), TryLockError> {
-        let mut state = self.state();
-        if state.locked {
-            return Err(TryLockError(()));
+        if self.word.try_take(holder) || self.word.is_free() && self.take_from(&mut self.queue(), holder) {
+            return Ok(());
         }
-        state.lock(holder);
-        Ok(())
+        Err(TryLockError(()))
     }
 
+    /// Takes the lock if it is free. If it is not, the record says who has it, and whoever that is comes to the queue to let go.
+    fn take_from(&self, queue: &mut Queue, holder: Holder) -> bool {
+        match self.word.queue() {
+            OnQueue::Taken => {
+                queue.record.set(Some(holder), queue.waiters.len());
+                true
+            }
+            OnQueue::HeldBy(other) => {
+                queue.record.set(Some(other), queue.waiters.len());
+                false
+            }
+            OnQueue::OnRecord => false,
+        }
+    }
+
+    #[inline]
     fn unlock(&self) {
+        if !self.word.try_free() {
+            self.hand_on();
+        }
+    }
+
+    /// Gives the lock, which is the caller's, to the first in line.
+    fn hand_on(&self) {
         let woken = {
-            let mut state = self.state();
-            let granted = state.waiters.grant();
-            state.locked = granted.is_some();
-            let waiters = state.waiters.len();
-            state.record.set(granted.as_ref().map(|(_, holder)| *holder), waiters);
+            let mut queue = self.queue();
+            let granted = queue.waiters.grant();
+            let waiters = queue.waiters.len();
+            queue.record.set(granted.as_ref().map(|(_, holder)| *holder), waiters);
+            if granted.is_none() {
+                self.word.free();
+            }
             granted
         };
         drop(woken);
-    }
-}
-
-impl State {
-    fn lock(&mut self, holder: Holder) {
-        self.locked = true;
-        self.record.set(Some(holder), self.waiters.len());
     }
 }
 
@@ -195,37 +218,52 @@ impl Turn {
         Turn { place: None, owned, leaf: Leaf::new(WaitReason::MutexLock, Object::Created(raw.created)) }
     }
 
+    /// Who takes the lock.
+    #[inline]
+    fn holder(&self) -> Holder {
+        let holder = Holder::polled(self.leaf.location());
+        if self.owned { holder.owned() } else { holder }
+    }
+
+    #[inline]
     fn poll(&mut self, raw: &Raw, cx: &Context<'_>) -> Poll<()> {
         ready!(self.leaf.proceed(cx));
-        let site = self.leaf.location();
-        let guard = |holder: Holder| if self.owned { holder.owned() } else { holder };
-        let (holder, waiter) = (|| guard(Holder::polled(site)), || guard(Holder::woken_by(cx, site)));
-        let mut state = raw.state();
+        if self.place.is_none() && raw.word.try_take(self.holder()) {
+            return Poll::Ready(());
+        }
+        self.poll_queue(raw, cx)
+    }
+
+    #[inline(never)]
+    fn poll_queue(&mut self, raw: &Raw, cx: &Context<'_>) -> Poll<()> {
+        let holder = self.holder();
+        // Who has it from when it is granted: whoever is woken then.
+        let waiter = if waker::is_polled_task(cx) { holder } else { Holder::Unknown };
+        let mut queue = raw.queue();
         let mut old = None;
         match self.place {
-            None if !state.locked => {
-                state.lock(holder());
-                return Poll::Ready(());
-            }
+            None if raw.take_from(&mut queue, holder) => return Poll::Ready(()),
             None => {
-                self.place = Some(state.waiters.join(cx, waiter()));
-                let waiters = state.waiters.len();
-                let id = state.record.contended(raw.created, waiters);
+                self.place = Some(queue.waiters.join(cx, waiter));
+                let waiters = queue.waiters.len();
+                let id = queue.record.contended(raw.created, waiters);
                 self.leaf.set_object(Object::Lock(id));
             }
-            Some(place) => match state.waiters.poll(place, cx, waiter()) {
-                Ok(()) => {
-                    state.waiters.leave(place);
-                    state.lock(holder());
-                    drop(state);
+            Some(place) => match queue.waiters.leave_granted(place) {
+                Some(named) => {
+                    if !named.is_alike(holder) {
+                        let waiters = queue.waiters.len();
+                        queue.record.set(Some(holder), waiters);
+                    }
+                    drop(queue);
                     self.place = None;
                     self.leaf.ready();
                     return Poll::Ready(());
                 }
-                Err(replaced) => old = replaced,
+                None => old = queue.waiters.poll(place, cx, waiter).err().flatten(),
             },
         }
-        drop(state);
+        drop(queue);
         drop(old);
         self.leaf.pending(cx);
         Poll::Pending
@@ -239,16 +277,16 @@ impl Turn {
     }
 
     fn leave_place(place: Place, raw: &Raw) {
-        let mut state = raw.state();
-        let waker = state.waiters.leave(place);
+        let mut queue = raw.queue();
+        let waker = queue.waiters.leave(place);
         if waker.is_some() {
-            let waiters = state.waiters.len();
-            state.record.set_waiters(waiters);
-            drop(state);
+            let waiters = queue.waiters.len();
+            queue.record.set_waiters(waiters);
+            drop(queue);
         } else {
-            drop(state);
+            drop(queue);
             // Granted and not taken: the lock is ours to give on.
-            raw.unlock();
+            raw.hand_on();
         }
         drop(waker);
     }
