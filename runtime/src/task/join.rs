@@ -109,14 +109,14 @@ impl<T> JoinHandle<T> {
             if PackedWaker::is_of(self.header().joiner.load(Relaxed), cx) {
                 return false;
             }
-            match self.take_joiner().map(PackedWaker::into_waker) {
-                Some(waker) if waker::will_wake(&waker, cx) => waker,
-                _ => waker::register(cx),
-            }
+            // Not ours any more: the task is complete, and its runner may be looking into the slot just now.
+            let Some(joiner) = self.take_joiner() else { return true };
+            let waker = joiner.into_waker();
+            if waker::will_wake(&waker, cx) { waker } else { waker::register(cx) }
         } else {
             waker::register(cx)
         };
-        // (I7) `JOINER` is clear: we took it back, or it was never set, or the task is complete and then `set_joiner` says no.
+        // (I7) `JOINER` is clear, for we took it back, or it was never set: nobody looks into the slot.
         let joiner = PackedWaker::new(waker).into_raw();
         self.header().joiner.store(joiner, Relaxed);
         if self.header().state.set_joiner() {
