@@ -17,6 +17,12 @@ fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
+/// A lock that has been used: loom's atomic in it is made now, before other threads see it.
+fn used<T>(lock: Mutex<T>) -> Mutex<T> {
+    assert!(lock.try_lock().is_ok());
+    lock
+}
+
 #[test]
 fn a_waiter_that_leaves_hands_its_permit_on() {
     model(|| {
@@ -87,7 +93,7 @@ fn a_lock_is_handed_on_by_a_waiter_that_leaves() {
 #[test]
 fn what_is_written_under_a_lock_is_seen_by_the_next() {
     model(|| {
-        let lock = Arc::new(Mutex::new(loom::cell::UnsafeCell::new(0)));
+        let lock = Arc::new(used(Mutex::new(loom::cell::UnsafeCell::new(0))));
         let theirs = lock.clone();
         let add = |lock: &Mutex<loom::cell::UnsafeCell<u32>>| {
             let guard = block_on(lock.lock());
@@ -105,7 +111,7 @@ fn what_is_written_under_a_lock_is_seen_by_the_next() {
 #[test]
 fn what_is_written_under_a_lock_is_seen_by_the_next_whether_it_queued_or_not() {
     model(|| {
-        let lock = Arc::new(Mutex::new(loom::cell::UnsafeCell::new(0)));
+        let lock = Arc::new(used(Mutex::new(loom::cell::UnsafeCell::new(0))));
         let (one, two) = (lock.clone(), lock.clone());
         let add = |guard: leakfree::sync::MutexGuard<'_, loom::cell::UnsafeCell<u32>>| {
             // SAFETY: loom checks that the lock orders those who have it.

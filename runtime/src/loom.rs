@@ -134,6 +134,7 @@ mod stand_in {
         }
     }
 
+    /// Loom wants to see it made before other threads use it: a model uses it once before it shares it.
     pub(crate) struct StaticAtomicU64 {
         inner: OnceLock<AtomicU64>,
         /// The value, up to the first use.
