@@ -257,7 +257,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
                 let registered = entered.registered();
                 drop(entered);
                 // SAFETY: (I2) given up here; there is no output, for nobody takes one.
-                return unsafe { end(ptr, owner, Outcome::Cancelled, registered, false) };
+                return unsafe { end_dropped(ptr, owner, registered) };
             }
             Err(match dropped {
                 Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
@@ -332,7 +332,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
 ///
 /// # Safety
 /// (I2) The caller gives its `Runnable` up; the output is stored, if there is one, and else there is no join handle.
-#[inline]
+#[inline(always)]
 unsafe fn end<O: Owner>(
     ptr: NonNull<Header>,
     owner: O,
@@ -349,6 +349,16 @@ unsafe fn end<O: Owner>(
     owner.leave(outcome);
     // Last, for it may be code of the user's, which takes its time or panics; the task has completed all the same.
     let _ = catch(|| joiner.map(PackedWaker::wake_joiner));
+}
+
+/// The end of a task that was dropped and leaves no output; apart, so that [`end`] stands in line where a task returns.
+///
+/// # Safety
+/// As [`end`].
+#[inline(never)]
+unsafe fn end_dropped<O: Owner>(ptr: NonNull<Header>, owner: O, registered: bool) {
+    // SAFETY: passed on.
+    unsafe { end(ptr, owner, Outcome::Cancelled, registered, false) };
 }
 
 /// Flags a task whose bound was found cancelled. True if it is to be dropped.
