@@ -240,7 +240,7 @@ fn an_unbounded_channel_gives_out_all_that_was_sent_in_order() {
 fn an_unbounded_receiver_that_goes_drops_what_it_took_over_and_what_is_sent_meanwhile() {
     model(|| {
         let (tx, mut rx) = mpsc::unbounded_channel();
-        let value = Arc::new(());
+        let (value, _kept) = (Arc::new(()), tx.clone());
         let sent = value.clone();
         (0..2).for_each(|_| tx.send(value.clone()).unwrap());
         let sends = thread::spawn(move || tx.send(sent).is_ok());

@@ -394,7 +394,7 @@ impl SharedRecord {
     #[inline]
     pub(crate) fn contended(&mut self, created: &'static Location<'static>, waiters: usize) -> u64 {
         if let SharedRecord::Private(few) = self {
-            let many = AllWords(ManyHolders::new(few));
+            let many = Box::new(AllWords(ManyHolders::new(few)));
             *self = SharedRecord::Public(Facts::publish(created, State::Many(many)));
         }
         self.edit(|holders| holders.set_waiters(waiters));
@@ -431,7 +431,7 @@ pub(crate) struct Facts {
 
 enum State {
     One(OneHolder),
-    Many(AllWords),
+    Many(Box<AllWords>),
 }
 
 /// A copy for a snapshot.
@@ -503,7 +503,7 @@ pub(crate) fn copy(id: u64) -> Option<FactsCopy> {
             let read = one.read().map(|(holder, waiters, _)| (holder.into_iter().collect(), waiters));
             (read.unwrap_or_else(unknown), false)
         }
-        State::Many(AllWords(many)) => (many.read().unwrap_or_else(unknown), true),
+        State::Many(many) => (many.0.read().unwrap_or_else(unknown), true),
     };
     Some(FactsCopy { created: facts.created, holders, waiters, shared })
 }
@@ -513,7 +513,7 @@ pub(crate) fn version(id: u64) -> Option<u64> {
     find(id).map(|facts| match &facts.state {
         // No version twice: the lock is in motion.
         State::One(one) => one.read().map_or_else(unsettled, |(_, _, hands)| hands),
-        State::Many(AllWords(many)) => many.seq.version().unwrap_or_else(unsettled),
+        State::Many(many) => many.0.seq.version().unwrap_or_else(unsettled),
     })
 }
 

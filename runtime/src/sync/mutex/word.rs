@@ -12,8 +12,8 @@
 //! From 3 to 5 the word does not change, and the queue's record says who has the lock. 3 and 5 are done under the queue's mutex, 1 and 2
 //! by anybody.
 //!
-//! - **M2** A word that is held says who took the lock, and where, unless that is unknown: the place is a `&'static Location`, as its
-//!   distance from one of ours.
+//! **M2** A word that is held says who took the lock, and where, unless that is unknown: the place is a `&'static Location`, as its
+//! distance from one of ours.
 
 use std::panic::Location;
 use std::ptr;
@@ -85,7 +85,7 @@ impl Word {
         Word(StaticAtomicU64::new(FREE))
     }
 
-    /// 1. Takes the lock, if it is free and the word has room to say who does.
+    /// Step 1. Takes the lock, if it is free and the word has room to say who does.
     #[inline]
     pub(super) fn try_take(&self, holder: Holder) -> bool {
         let Some(held) = pack(holder) else { return false };
@@ -98,7 +98,7 @@ impl Word {
         self.0.load(Relaxed) == FREE
     }
 
-    /// 2. Lets the lock go, which is the caller's. False if its queue must be asked.
+    /// Step 2. Lets the lock go, which is the caller's. False if its queue must be asked.
     #[inline]
     pub(super) fn try_free(&self) -> bool {
         let held = self.0.load(Relaxed);
@@ -106,7 +106,7 @@ impl Word {
         held & QUEUED == 0 && self.0.compare_exchange(held, FREE, Release, Relaxed).is_ok()
     }
 
-    /// 3. From here on whoever has the lock asks the queue when it lets go: it cannot take the queue's mutex before the caller, who
+    /// Step 3. From here on whoever has the lock asks the queue when it lets go: it cannot take the queue's mutex before the caller, who
     /// has it, is in the queue.
     pub(super) fn queue(&self) -> OnQueue {
         loop {
@@ -121,7 +121,7 @@ impl Word {
         }
     }
 
-    /// 5. Nobody waits and nobody holds it: the caller has the queue's mutex.
+    /// Step 5. Nobody waits and nobody holds it: the caller has the queue's mutex.
     pub(super) fn free(&self) {
         // Release: pairs with the acquire of who takes it.
         self.0.store(FREE, Release);
