@@ -92,7 +92,7 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         }
     }
     doubt_who_has_just_ended(&mut tasks, |id| find(TaskId(id)).is_some());
-    Snapshot {
+    let mut snapshot = Snapshot {
         uptime: Duration::from_millis(now),
         tasks,
         scopes,
@@ -103,7 +103,9 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         timers: shared.driver.timers_len() as u64,
         tokio_tasks: shared.compat.tasks(),
         sites: sites(shared),
-    }
+    };
+    snapshot.cut_circles();
+    snapshot
 }
 
 /// Looks again: what was said of a task's park stands only if it is still in it.

@@ -232,6 +232,27 @@ fn a_long_scope_path_is_cut_in_the_middle() {
     assert!(report.to_string().contains("... 99,994 more ..."), "{report}");
 }
 
+/// Scopes that moved between two looks: the way up from one leads back to it.
+#[test]
+fn a_circle_of_scopes_is_cut_and_proves_nothing() {
+    for circle in [vec![2], vec![3, 4, 2]] {
+        let join =
+            WaitInfo { object: WaitObject::Task(1), own: true, ..waits(WaitReason::Join).waits[0].clone() };
+        let stuck = TaskInfo { waits: vec![join], own_wakers: 1, settled: true, scope: 2, ..task(1) };
+        let mut look = snapshot(vec![stuck]);
+        look.scopes = (1..=4).map(|id| scope(id, false)).collect();
+        let without = judge(look.clone(), Occasion::Live);
+        assert_eq!(without.findings[0].verdict, Verdict::ProvenStuck, "it joins itself");
+        for (at, scope) in circle.iter().enumerate() {
+            look.scopes[*scope as usize - 1].parent = Some(circle[(at + 1) % circle.len()]);
+        }
+        let report = judge(look, Occasion::Live);
+        assert!(report.findings.is_empty(), "{report}");
+        let _ =
+            (report.to_string(), report.to_json(), report.to_pprof(), report.to_folded(), report.to_dot());
+    }
+}
+
 #[test]
 fn the_json_is_json_and_says_the_same() {
     let named = TaskInfo { name: Some("a \"quoted\"\n\u{1} name \\".into()), ..waits(WaitReason::MpscRecv) };
