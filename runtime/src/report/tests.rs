@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::baseline::Baseline;
 use super::snapshot::*;
 use super::verdict::{Occasion, Verdict, judge};
 use super::{Output, output};
@@ -251,6 +252,17 @@ fn a_circle_of_scopes_is_cut_and_proves_nothing() {
         let _ =
             (report.to_string(), report.to_json(), report.to_pprof(), report.to_folded(), report.to_dot());
     }
+}
+
+#[test]
+fn a_baseline_is_read_back_whatever_a_path_has_in_it() {
+    const ODD: Site =
+        Site::new(&Position { file: "a path  with\nlines\r and\ttabs\u{85}.rs", line: 1, column: 1 });
+    let report = judge(snapshot(vec![TaskInfo { spawned_at: ODD, ..task(1) }]), Occasion::Shutdown);
+    let mut baseline = Baseline::default();
+    baseline.update("tests::one", &report);
+    assert_eq!(Baseline::parse(&baseline.to_text()).as_ref(), Ok(&baseline), "{}", baseline.to_text());
+    assert!(baseline.compare("tests::one", &report).is_empty());
 }
 
 #[test]
