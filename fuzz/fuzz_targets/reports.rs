@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use leakfree::report::baseline::Baseline;
 use leakfree::report::snapshot::{
-    CancelInfo, ChannelInfo, HolderInfo, Incident, IncidentKind, LastWaker, LockInfo, Phase, Position, RunningInfo,
-    ScopeInfo, ScopeKind, ShieldInfo, Site, SiteParks, Snapshot, TaskInfo, TaskKind, UserInfo, WaitInfo, WaitObject,
-    WaitReason,
+    CancelInfo, ChannelInfo, HolderInfo, Incident, IncidentKind, LastWaker, LockInfo, Phase, Position,
+    RunningInfo, ScopeInfo, ScopeKind, ShieldInfo, Site, SiteParks, Snapshot, TaskInfo, TaskKind, UserInfo,
+    WaitInfo, WaitObject, WaitReason,
 };
 use leakfree::report::verdict::{Occasion, Report, Verdict, judge};
 use libfuzzer_sys::fuzz_target;
@@ -74,8 +74,16 @@ impl Choices<'_> {
             Position { file: "src/a.rs", line: 1, column: 1 },
             Position { file: "src/a.rs", line: 2, column: 9 },
             Position { file: "", line: 0, column: 0 },
-            Position { file: "a \"name\" with\n\t\u{1}\u{10ffff}\\ what JSON minds", line: u32::MAX, column: u32::MAX },
-            Position { file: "/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/hyper-1.0.0/src/x.rs", line: 5, column: 5 },
+            Position {
+                file: "a \"name\" with\n\t\u{1}\u{10ffff}\\ what JSON minds",
+                line: u32::MAX,
+                column: u32::MAX,
+            },
+            Position {
+                file: "/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/hyper-1.0.0/src/x.rs",
+                line: 5,
+                column: 5,
+            },
         ];
         Site::new(&SITES[self.below(SITES.len())])
     }
@@ -135,7 +143,14 @@ impl Choices<'_> {
             kind: self.of(&[TaskKind::Async, TaskKind::Async, TaskKind::Main, TaskKind::Blocking]),
             spawned_at: self.site(),
             scope: self.id(),
-            phase: self.of(&[Phase::Parked, Phase::Parked, Phase::Parked, Phase::Scheduled, Phase::Running, Phase::Ending]),
+            phase: self.of(&[
+                Phase::Parked,
+                Phase::Parked,
+                Phase::Parked,
+                Phase::Scheduled,
+                Phase::Running,
+                Phase::Ending,
+            ]),
             lived: self.time(),
             parked: self.maybe(Self::time),
             polls: u64::from(self.byte()),
@@ -148,12 +163,17 @@ impl Choices<'_> {
             last_waker: self.maybe(|c| {
                 Box::new(match c.below(3) {
                     0 => LastWaker::NeverRegistered,
-                    1 => LastWaker::DroppedByTask { id: c.id(), spawned_at: c.site(), last_wait: c.maybe(Self::site) },
+                    1 => LastWaker::DroppedByTask {
+                        id: c.id(),
+                        spawned_at: c.site(),
+                        last_wait: c.maybe(Self::site),
+                    },
                     _ => LastWaker::DroppedByThread,
                 })
             }),
-            cancelled: (self.byte() > 224)
-                .then(|| Box::new(CancelInfo { reason: self.text(), site: self.maybe(Self::site), since: self.time() })),
+            cancelled: (self.byte() > 224).then(|| {
+                Box::new(CancelInfo { reason: self.text(), site: self.maybe(Self::site), since: self.time() })
+            }),
             shields: self.many(1, |c| ShieldInfo { site: c.site(), since: c.time() }).into(),
             running: self.maybe(|c| Box::new(RunningInfo { worker: c.below(3), since: c.time() })),
             stacks: Box::default(),
@@ -198,7 +218,11 @@ impl Choices<'_> {
             finished: self.id(),
             unwakeable_total: self.id(),
             incidents: self.many(2, |c| Incident {
-                kind: c.of(&[IncidentKind::SparePanic, IncidentKind::ScopeForgotten, IncidentKind::CleanupCut]),
+                kind: c.of(&[
+                    IncidentKind::SparePanic,
+                    IncidentKind::ScopeForgotten,
+                    IncidentKind::CleanupCut,
+                ]),
                 site: c.maybe(Self::site),
                 message: c.text(),
             }),
@@ -260,7 +284,8 @@ fuzz_target!(|bytes: &[u8]| {
     let report = judge(snapshot, occasion);
 
     let text = report.to_json();
-    let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let json: serde_json::Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(json["leaked"], report.leaked());
     assert_eq!(json["findings"].as_array().map(Vec::len), Some(report.findings.len()));
 
@@ -269,7 +294,10 @@ fuzz_target!(|bytes: &[u8]| {
         match field {
             6 => _ = std::str::from_utf8(inner).expect("UTF-8"),
             1 | 4 | 5 => _ = fields(inner),
-            2 => fields(inner).into_iter().filter(|(field, _)| *field == 3).for_each(|(_, label)| _ = fields(label)),
+            2 => fields(inner)
+                .into_iter()
+                .filter(|(field, _)| *field == 3)
+                .for_each(|(_, label)| _ = fields(label)),
             _ => {}
         }
     }

@@ -76,6 +76,7 @@ pub(crate) fn spin_loop() {
 /// # Safety
 /// No other thread stores to it, or all its stores happen before this, and loom can see that.
 #[inline]
+#[cfg_attr(leakfree_norecord, allow(dead_code))]
 pub(crate) unsafe fn own_load(word: &sync::atomic::AtomicU64) -> u64 {
     #[cfg(not(loom))]
     return word.load(sync::atomic::Ordering::Relaxed);

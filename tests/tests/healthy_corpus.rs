@@ -227,18 +227,21 @@ async fn foreign_channel_in_a_thread(stage: Stage) {
     let job = spawn("job", async move { assert_eq!((rx.next().await, rx.next().await), (Some(5), None)) });
     stage.look(&["job"]).await;
     drop(go);
-    job.await.unwrap();
     sender.join().unwrap();
+    job.await.unwrap();
 }
 
 async fn sender_in_a_thread(stage: Stage) {
     let (tx, mut rx) = mpsc::channel(1);
     let (go, gate) = std_mpsc::channel::<()>();
+    let (has_sent, sent) = std_mpsc::channel();
     let sender = thread::spawn(move || {
         tx.blocking_send(1).unwrap();
+        has_sent.send(()).unwrap();
         let _ = gate.recv();
         tx.blocking_send(2).unwrap();
     });
+    sent.recv().unwrap();
     let (got, first) = oneshot::channel();
     let job = spawn("job", async move {
         assert_eq!(rx.recv().await, Some(1));
@@ -248,8 +251,8 @@ async fn sender_in_a_thread(stage: Stage) {
     first.await.unwrap();
     stage.look(&["job: mpsc::Receiver::recv"]).await;
     drop(go);
-    job.await.unwrap();
     sender.join().unwrap();
+    job.await.unwrap();
 }
 
 async fn receiver_in_a_thread(stage: Stage) {
@@ -311,8 +314,8 @@ async fn waker_in_a_thread(stage: Stage) {
     let joins = spawn("joins", async move { job.await.unwrap() });
     stage.look(&["job", "joins: JoinHandle"]).await;
     drop(go);
-    joins.await.unwrap();
     holds.join().unwrap();
+    joins.await.unwrap();
 }
 
 async fn waker_in_a_global(stage: Stage) {
@@ -407,8 +410,8 @@ async fn holder_is_a_thread(stage: Stage) {
     let joins = spawn("joins", async move { waiter.await.unwrap() });
     stage.look(&["waiter: Mutex::lock", "joins: JoinHandle"]).await;
     drop(go);
-    joins.await.unwrap();
     holder.join().unwrap();
+    joins.await.unwrap();
 }
 
 async fn holder_is_a_foreign_executor(stage: Stage) {
@@ -427,8 +430,8 @@ async fn holder_is_a_foreign_executor(stage: Stage) {
     let waiter = spawn("waiter", async move { drop(lock.read().await) });
     stage.look(&["waiter: RwLock::read"]).await;
     drop(go);
-    waiter.await.unwrap();
     holder.join().unwrap();
+    waiter.await.unwrap();
 }
 
 async fn holder_is_a_blocking_call(stage: Stage) {
@@ -1180,8 +1183,8 @@ async fn scope_waits_for_a_thread(stage: Stage) {
     );
     stage.look(&["waits: oneshot::Receiver", "joins: JoinHandle", "owner: scope end"]).await;
     drop(go);
-    owner.await.unwrap();
     sender.join().unwrap();
+    owner.await.unwrap();
 }
 
 /// Children of one task wait for each other: it is woken by itself.
@@ -1668,25 +1671,20 @@ fn nobody_who_is_well_is_accused() {
 
 // ---- in simulation ------------------------------------------------------------------------------
 
-/// What cannot be simulated.
-const OUTSIDE: [(&str, &str); 14] = [
+/// What cannot be simulated. (A thread of its own can, if the body waits for what it does, without an await: so it is done in one step, at a place
+/// that the seed chooses.)
+const OUTSIDE: [(&str, &str); 8] = [
     ("idle_server", "its socket is the operating system's"),
     ("keep_alive", "its sockets are the operating system's"),
     ("lock_over_a_read", "its sockets are the operating system's"),
-    ("foreign_channel_in_a_thread", "it has a thread of its own"),
-    ("sender_in_a_thread", "it has a thread of its own"),
-    ("receiver_in_a_thread", "it has a thread of its own"),
+    ("receiver_in_a_thread", "it has a thread of its own, which waits for tasks"),
     ("ctrl_c", "a signal comes from outside"),
-    ("waker_in_a_thread", "it has a thread of its own"),
     ("blocking_call_in_flight", "its blocking call waits for the body by a channel of the standard library"),
-    ("join_polled_by_a_thread", "it has a thread of its own"),
-    ("holder_is_a_thread", "it has a thread of its own"),
-    ("holder_is_a_foreign_executor", "it has a thread of its own"),
+    ("join_polled_by_a_thread", "it has a thread of its own, which waits for a task"),
     (
         "holder_is_a_blocking_call",
         "its blocking call waits for the body by a channel of the standard library",
     ),
-    ("scope_waits_for_a_thread", "it has a thread of its own"),
 ];
 
 /// One step in so many is followed by a look, on average; so a program is looked at everywhere in some schedules.

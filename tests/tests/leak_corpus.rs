@@ -1623,12 +1623,11 @@ fn the_recall_table_is_what_the_programs_say() {
 // ---- in simulation ------------------------------------------------------------------------------
 
 /// What cannot be simulated.
-const OUTSIDE: [(&str, &str); 5] = [
+const OUTSIDE: [(&str, &str); 4] = [
     ("response_never_read", "its sockets are the operating system's"),
     ("silent_peer", "its sockets are the operating system's"),
     ("accepts_for_ever", "its socket is the operating system's"),
     ("blocking_for_ever", "its blocking call never returns, and the one thread would never come back"),
-    ("waker_dropped_by_thread", "it has a thread of its own"),
 ];
 
 /// Its task is never dropped, which is what it shows, and keeps its runtime's memory and descriptors. So many a process can have.

@@ -50,7 +50,8 @@ fn leaks(report: &Report) -> BTreeMap<String, String> {
     leaks
         .map(|finding| {
             let what = format!("{} spawned {}", finding.verdict.name(), finding.task.spawned_at);
-            (finding.leak_id.clone(), what)
+            // A path may have anything in it, and a remark is the rest of one line.
+            (finding.leak_id.clone(), what.split_whitespace().collect::<Vec<_>>().join(" "))
         })
         .collect()
 }

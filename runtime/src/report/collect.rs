@@ -93,7 +93,7 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
     }
     doubt_who_has_just_ended(&mut tasks, |id| find(TaskId(id)).is_some());
     let first_polls = first_polls(&running, &shared.running(), &tasks, now);
-    Snapshot {
+    let mut snapshot = Snapshot {
         uptime: Duration::from_millis(now),
         tasks,
         scopes,
@@ -105,7 +105,9 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         timers: shared.driver.timers_len() as u64,
         tokio_tasks: shared.compat.tasks(),
         sites: sites(shared),
-    }
+    };
+    snapshot.cut_circles();
+    snapshot
 }
 
 /// Who was in its first poll before the walk and is after it, so that it was counted as newborn meanwhile.

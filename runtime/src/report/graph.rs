@@ -35,7 +35,7 @@ impl<'a> Stacks<'a> {
         let mut frames: Vec<Frame> = task.waits.first().map(Frame::wait).into_iter().collect();
         frames.push(Frame::spawn(task));
         let mut next = self.scopes.get(&task.scope).copied();
-        // A task is followed once: a scope that moved may, for a moment, seem to be in a circle.
+        // A task is followed once: one scope of it may seem to be around another one's task.
         let mut seen = BTreeSet::from([task.id]);
         while let Some(scope) = next {
             if let Some(site) = scope.opened_at {

@@ -419,3 +419,36 @@ pub struct Snapshot {
     /// How long tasks of each spawn site are usually parked, from samples.
     pub sites: Vec<SiteParks>,
 }
+
+impl Snapshot {
+    /// Scopes that move while they are looked at may seem to be in a circle, and whoever goes up from one of them would never come to the
+    /// root. The circle is cut, and as the snapshot is not of one moment then, no task counts as settled.
+    pub(crate) fn cut_circles(&mut self) {
+        // Mostly a scope is younger than the one around it.
+        if self.scopes.iter().all(|scope| scope.parent.is_none_or(|parent| parent < scope.id)) {
+            return;
+        }
+        let index: HashMap<u64, usize> =
+            self.scopes.iter().enumerate().map(|(at, scope)| (scope.id, at)).collect();
+        let (mut seen_from, mut circles) = (vec![usize::MAX; self.scopes.len()], Vec::new());
+        for from in 0..self.scopes.len() {
+            let mut at = from;
+            // Up to a scope that was seen before; if that was on this way, the last step went round.
+            while seen_from[at] == usize::MAX {
+                seen_from[at] = from;
+                let parent = self.scopes[at].parent.and_then(|parent| index.get(&parent));
+                let Some(&around) = parent else { break };
+                if seen_from[around] == from {
+                    circles.push(at);
+                }
+                at = around;
+            }
+        }
+        for at in &circles {
+            self.scopes[*at].parent = None;
+        }
+        if !circles.is_empty() {
+            self.tasks.iter_mut().for_each(|task| task.settled = false);
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::baseline::Baseline;
 use super::snapshot::*;
 use super::verdict::{Occasion, Verdict, judge};
 use super::{Output, output};
@@ -231,6 +232,38 @@ fn a_long_scope_path_is_cut_in_the_middle() {
     assert_eq!(report.findings[0].path.len(), 6);
     assert_eq!(report.findings[0].path_cut, 99_994);
     assert!(report.to_string().contains("... 99,994 more ..."), "{report}");
+}
+
+/// Scopes that moved between two looks: the way up from one leads back to it.
+#[test]
+fn a_circle_of_scopes_is_cut_and_proves_nothing() {
+    for circle in [vec![2], vec![3, 4, 2]] {
+        let join =
+            WaitInfo { object: WaitObject::Task(1), own: true, ..waits(WaitReason::Join).waits[0].clone() };
+        let stuck = TaskInfo { waits: vec![join], own_wakers: 1, settled: true, scope: 2, ..task(1) };
+        let mut look = snapshot(vec![stuck]);
+        look.scopes = (1..=4).map(|id| scope(id, false)).collect();
+        let without = judge(look.clone(), Occasion::Live);
+        assert_eq!(without.findings[0].verdict, Verdict::ProvenStuck, "it joins itself");
+        for (at, scope) in circle.iter().enumerate() {
+            look.scopes[*scope as usize - 1].parent = Some(circle[(at + 1) % circle.len()]);
+        }
+        let report = judge(look, Occasion::Live);
+        assert!(report.findings.is_empty(), "{report}");
+        let _ =
+            (report.to_string(), report.to_json(), report.to_pprof(), report.to_folded(), report.to_dot());
+    }
+}
+
+#[test]
+fn a_baseline_is_read_back_whatever_a_path_has_in_it() {
+    const ODD: Site =
+        Site::new(&Position { file: "a path  with\nlines\r and\ttabs\u{85}.rs", line: 1, column: 1 });
+    let report = judge(snapshot(vec![TaskInfo { spawned_at: ODD, ..task(1) }]), Occasion::Shutdown);
+    let mut baseline = Baseline::default();
+    baseline.update("tests::one", &report);
+    assert_eq!(Baseline::parse(&baseline.to_text()).as_ref(), Ok(&baseline), "{}", baseline.to_text());
+    assert!(baseline.compare("tests::one", &report).is_empty());
 }
 
 #[test]

@@ -208,10 +208,11 @@ pub(crate) fn is_complete(task: &TaskInfo) -> bool {
 
 /// Judges a snapshot.
 pub fn judge(mut snapshot: Snapshot, occasion: Occasion) -> Report {
-    // They are searched by id. One that was put together by hand may not be in order.
+    // They are searched by id. One that was put together by hand may not be in order, or go round in circles.
     if !snapshot.tasks.is_sorted_by_key(|task| task.id) {
         snapshot.tasks.sort_unstable_by_key(|task| task.id);
     }
+    snapshot.cut_circles();
     let scopes = Scopes::new(&snapshot);
     let proof = proof::prove(&snapshot);
     let verdicts: Vec<(Verdict, &TaskInfo)> = snapshot
