@@ -1075,3 +1075,46 @@ async fn a_panic_with_any_payload_comes_back_from_its_join() {
     assert!(error.is_panic() && error.to_string().contains("no string"), "{error}");
     assert_eq!(error.into_panic().downcast_ref::<u8>(), Some(&7));
 }
+
+/// A join that is polled with the waker of another task wakes that one, and lets go of it when it is dropped.
+#[leakfree::test(workers = 2)]
+async fn a_join_that_is_polled_for_another_task_wakes_that_one() {
+    let (give, waker) = oneshot::channel();
+    let done = Arc::new(AtomicUsize::new(0));
+    let asks = Arc::clone(&done);
+    let mut give = Some(give);
+    let other = leakfree::spawn(poll_fn(move |cx| {
+        if let Some(give) = give.take() {
+            give.send(cx.waker().clone()).unwrap();
+        }
+        if asks.load(Ordering::SeqCst) == 1 { Poll::Ready(7) } else { Poll::Pending }
+    }));
+    let waker = waker.await.unwrap();
+    let mut theirs = Context::from_waker(&waker);
+    let mut dropped = leakfree::spawn(pending::<()>());
+    assert!(Pin::new(&mut dropped).poll(&mut theirs).is_pending());
+    dropped.abort();
+    drop(dropped);
+    let (tx, rx) = oneshot::channel::<()>();
+    let mut join = leakfree::spawn(rx);
+    assert!(Pin::new(&mut join).poll(&mut theirs).is_pending());
+    done.store(1, Ordering::SeqCst);
+    tx.send(()).unwrap();
+    // Nobody else wakes it: this waker is not used.
+    assert_eq!(other.await.unwrap(), 7);
+    join.await.unwrap().unwrap();
+}
+
+/// A cleanup whose owner is dropped beside all tasks goes to the runtime that the thread has entered.
+#[test]
+fn a_cleanup_in_an_entered_runtime_runs_there() {
+    let runtime = leakfree_tests::runtime(1);
+    let (tx, rx) = std::sync::mpsc::channel();
+    {
+        let handle = runtime.handle();
+        let _entered = handle.enter();
+        drop(leakfree::defer_async(async move { tx.send(7).unwrap() }));
+    }
+    assert!(runtime.shutdown().is_clean());
+    assert_eq!(rx.recv(), Ok(7));
+}

@@ -124,10 +124,10 @@ async fn a_failed_scope_says_the_first_error_and_how_many_more() {
             for _ in 0..n {
                 let all = Arc::clone(&all);
                 // In a shield: nobody is dropped before it has failed, too.
-                let _ = s.spawn_try(leakfree::shield(async move {
+                drop(s.spawn_try(leakfree::shield(async move {
                     all.wait().await;
                     Err::<(), _>(io::Error::other("out of paper"))
-                }));
+                })));
             }
             Ok(())
         });

@@ -163,10 +163,13 @@ mod tests {
 
     use super::*;
 
+    /// What becomes of the other end.
+    type Happens = fn(UnixStream) -> Option<UnixStream>;
+
     /// On a kernel without `epoll_pwait2` mio waits, and the same is said of each source.
     #[test]
     fn both_ways_to_wait_say_the_same() {
-        let said = |fine: bool, happens: fn(UnixStream) -> Option<UnixStream>| {
+        let said = |fine: bool, happens: Happens| {
             let mut poll = Poll::new().unwrap();
             if !fine {
                 poll.fine.give_up();
@@ -188,7 +191,7 @@ mod tests {
             events
         };
         let all = READABLE | READ_CLOSED | WRITABLE | WRITE_CLOSED;
-        let cases: [(u64, fn(UnixStream) -> Option<UnixStream>); 4] = [
+        let cases: [(u64, Happens); 4] = [
             (WRITABLE, Some),
             (READABLE | WRITABLE, |mut theirs| {
                 theirs.write_all(b"x").unwrap();

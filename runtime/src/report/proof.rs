@@ -437,8 +437,11 @@ impl Graph {
     fn for_each_to_blame(&self, task: usize, mut f: impl FnMut(usize)) {
         self.for_each_cause(task, &mut f);
         for source in self.nodes[task].iter().flatten() {
-            if let Source::Lock(lock) = source {
-                self.for_each_cause(*lock, &mut f);
+            let Source::Lock(lock) = source else { continue };
+            // They stand before those who wait, of whom there may be as many as there are tasks like this one.
+            for holder in self.nodes[*lock].iter().flatten() {
+                let Source::Holder(target) = holder else { break };
+                f(*target);
             }
         }
     }
