@@ -38,6 +38,22 @@ fn a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep() {
     });
 }
 
+/// The close of the root has every worker take notice: nothing of that may be what wakes it here.
+#[test]
+fn a_task_from_outside_is_run_though_nothing_else_wakes_the_worker() {
+    both_queues(|| {
+        let engine = Engine::new(1);
+        let script = Script::new(&[]);
+        let worker = on_thread(&engine, |engine| engine.work(0));
+        let handle = engine.root().spawn(Scripted(script.clone()));
+        drop(loom::future::block_on(handle).unwrap());
+        engine.stop();
+        worker.join().unwrap();
+        script.assert_over(1, 1);
+        engine.check();
+    });
+}
+
 #[test]
 fn two_workers_share_what_one_of_them_spawned_and_both_hear_of_the_end() {
     both_queues(|| {
