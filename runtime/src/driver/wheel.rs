@@ -266,6 +266,15 @@ mod tests {
         }
     }
 
+    /// A timer that fired early would be polled again and again until its time has come.
+    #[test]
+    fn no_tick_begins_before_a_deadline_that_it_fires() {
+        const TICK: u64 = 1 << TICK_SHIFT;
+        for (ns, after, of) in [(0, 0, 0), (1, 1, 0), (TICK - 1, 1, 0), (TICK, 1, 1), (TICK + 1, 2, 1)] {
+            assert_eq!((tick_after(ns), tick_of(ns)), (after, of), "{ns} ns");
+        }
+    }
+
     #[test]
     fn a_deadline_that_has_passed_fires_at_the_next_tick() {
         let mut wheel = Wheel::new();

@@ -135,6 +135,8 @@ fn tasks_alike_are_one_finding() {
     assert_eq!(report.findings[0].ids.len(), 37);
     assert_eq!(report.findings[0].bytes, 37 * 160);
     assert_eq!(report.findings[0].task.lived, Duration::from_secs(41));
+    let equal = judge(snapshot((1..=3).map(task).collect()), Occasion::Shutdown);
+    assert_eq!(equal.findings[0].task.id, 1, "of those that lived as long the first stands for all");
     tasks[0].name = Some("other".into());
     tasks[1].scope = 2;
     tasks[2].spawned_at = WAIT;
