@@ -121,6 +121,7 @@ fn soak(options: &Options) -> Result<(), String> {
 
     let memory = runtime.block_on(async {
         let mut seeds = Random(options.seed);
+        work::peak(&world, &mut seeds).await;
         let lives: Vec<_> = (0..options.lives)
             .map(|life| {
                 let (world, seed) = (Arc::clone(&world), seeds.next());

@@ -104,6 +104,19 @@ pub(crate) const KINDS: [(&str, Work); 9] = [
     ("news", |w, r| Box::pin(news(w, r))),
 ];
 
+/// Much more of everything at once than comes together later. What is kept for the next task is as much as was ever needed at once: without
+/// this it would grow for ever, by ever rarer peaks.
+pub(crate) async fn peak(world: &Arc<World>, random: &mut Random) {
+    const EACH: usize = 128;
+    let works = (0..EACH * KINDS.len()).map(|n| {
+        let (world, mut random) = (Arc::clone(world), Random(random.next()));
+        leakfree::spawn(async move { KINDS[n % KINDS.len()].1(&world, &mut random).await })
+    });
+    for work in works.collect::<Vec<_>>() {
+        work.await.expect("it ends well");
+    }
+}
+
 /// A loop of random work, until it is told to stop.
 pub(crate) async fn live(world: Arc<World>, life: usize, seed: u64, hangs: bool) {
     let mut random = Random(seed);
