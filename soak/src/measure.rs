@@ -37,7 +37,8 @@ fn growth((before, after): (f64, f64)) -> f64 {
     (after / before - 1.0) * 100.0
 }
 
-/// What is in use of the heap, as the allocator says; `None` where it does not, as under a sanitizer.
+/// What is in use of the heap, as the allocator says; `None` where it does not, as under a sanitizer. What its threads' caches hold
+/// counts as in use, unless `GLIBC_TUNABLES=glibc.malloc.tcache_count=0`.
 fn heap_kb() -> Option<u64> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

@@ -104,8 +104,7 @@ pub(crate) const KINDS: [(&str, Work); 9] = [
     ("news", |w, r| Box::pin(news(w, r))),
 ];
 
-/// Much more of everything at once than comes together later. What is kept for the next task is as much as was ever needed at once: without
-/// this it would grow for ever, by ever rarer peaks.
+/// Much more of everything at once than comes together later: the memory that is kept for the next task is as much as was ever needed at once.
 pub(crate) async fn peak(world: &Arc<World>, random: &mut Random) {
     const EACH: usize = 128;
     let works = (0..EACH * KINDS.len()).map(|n| {

@@ -1,5 +1,6 @@
 //! Verdicts and their rendering, a line a case.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::baseline::Baseline;
@@ -817,12 +818,11 @@ fn a_path_is_cut_when_it_is_longer_than_both_ends() {
 
 #[test]
 fn the_way_to_who_is_to_blame_is_told_up_to_a_number() {
+    static PLACES: OnceLock<Vec<Position>> = OnceLock::new();
+    let places = PLACES.get_or_init(|| (0..100).map(|line| Position { line, ..*SPAWN }).collect());
     let joins = |id: u64, of: u64| {
-        let mut task = TaskInfo {
-            id,
-            spawned_at: Site::new(Box::leak(Box::new(Position { line: id as u32, ..*SPAWN }))),
-            ..waits(WaitReason::Join)
-        };
+        let mut task =
+            TaskInfo { id, spawned_at: Site::new(&places[id as usize]), ..waits(WaitReason::Join) };
         task.waits[0].object = WaitObject::Task(of);
         task
     };

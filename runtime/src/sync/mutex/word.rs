@@ -130,6 +130,8 @@ impl Word {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
 
     #[test]
@@ -145,7 +147,8 @@ mod tests {
             assert_eq!(pack(Holder::Task { id: TaskId(UNKNOWN), site: here, owned }), None);
         }
         assert_eq!(pack(Holder::Unknown).map(unpack), Some(Holder::Unknown));
-        let far: &Location<'_> = Box::leak(Box::new(*here));
+        static FAR: OnceLock<Box<Location<'static>>> = OnceLock::new();
+        let far: &Location<'_> = FAR.get_or_init(|| Box::new(*here));
         let holder = Holder::Task { id: TaskId(1), site: far, owned: false };
         assert!(pack(holder).is_none_or(|word| unpack(word).is_alike(holder)));
     }
