@@ -798,7 +798,7 @@ fn a_task_that_never_leaves_its_first_poll_is_named_with_its_spawn_site() {
         std::thread::yield_now();
     };
     let text = judge(found, Occasion::Live).to_string();
-    assert!(text.contains(&format!("polls task {id} for the first time")), "{text}");
+    assert!(text.contains(&format!("polls task {id}, which has never parked")), "{text}");
     assert!(text.contains(&format!("spawned {}:{line}:", file!())), "{text}");
     stop.store(true, SeqCst);
     runtime.block_on(handle).unwrap();
@@ -852,6 +852,33 @@ fn what_a_shutdown_gave_up_goes_when_its_worker_gets_on() {
     for _ in 0..2 {
         drops.recv_timeout(Duration::from_secs(60)).expect("both are dropped when the worker gets on");
     }
+}
+
+/// A second after it, at the most, no code of a task runs any more, not even of one that goes round and round behind a shield.
+#[test]
+fn what_never_ends_behind_a_shield_stops_after_the_shutdown() {
+    let runtime = Builder::new().workers(1).grace(Duration::ZERO).settle(Duration::ZERO).build().unwrap();
+    let turns = Arc::new(AtomicU64::new(0));
+    let theirs = Arc::clone(&turns);
+    let runs = Arc::clone(&turns);
+    runtime.block_on(async move {
+        drop(leakfree::spawn(leakfree::shield(async move {
+            loop {
+                theirs.fetch_add(1, SeqCst);
+                yield_now().await;
+            }
+        })));
+        until(|| runs.load(SeqCst) > 0).await;
+    });
+    let report = runtime.shutdown();
+    assert!(!report.is_clean(), "{report}");
+    let patience = Instant::now() + Duration::from_secs(60);
+    let (mut before, mut now) = (u64::MAX, turns.load(SeqCst));
+    while before != now && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(200));
+        (before, now) = (now, turns.load(SeqCst));
+    }
+    assert_eq!(before, now, "it still runs");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! | `schema` | `"leakfree-report/1"` |
 //! | `occasion` | `"live"`, `"shutdown"`, `"test_end"` or `"quiescent"` |
 //! | `uptime_ms`, `finished`, `newborn` | of the runtime, when the snapshot was taken |
-//! | `first_polls` | `[{ "worker", "task", "spawned_at", "since_ms" }]`: those of `newborn` that a worker polls, for so long at most |
+//! | `first_polls` | `[{ "worker", "task", "spawned_at", "since_ms" }]`: those of `newborn` (spawned, never parked) that a worker polls, for so long at most |
 //! | `leaked`, `suspects` | number of leaked tasks, and of suspects, which are not counted among them |
 //! | `coverage` | `{ "complete", "parked" }`: parked tasks with a complete wait set, and all |
 //! | `tokio_tasks` | tasks alive in the runtime of tokio's behind `tokio-compat`: counted, and not judged; without the feature 0 |

@@ -308,7 +308,7 @@ pub struct RunningInfo {
     pub since: Duration,
 }
 
-/// A worker that polls a task for the first time.
+/// A worker that polls a task which has never parked: in its first poll, or in a later one if it has only yielded so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FirstPoll {
     /// The worker's index.

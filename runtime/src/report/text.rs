@@ -90,7 +90,7 @@ impl Report {
         for poll in self.snapshot.first_polls.iter().filter(|poll| poll.since >= longer_than) {
             writeln!(
                 f,
-                "\nworker {} polls task {} for the first time, for {} at most: spawned {}",
+                "\nworker {} polls task {}, which has never parked, for {} at most: spawned {}",
                 poll.worker,
                 poll.task,
                 duration(poll.since),

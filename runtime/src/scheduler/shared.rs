@@ -45,7 +45,7 @@ pub(crate) struct Seen {
     /// reports.
     running: AtomicU64,
     turn_ms: AtomicU64,
-    /// Where the task was spawned that it polls, or polled last, for the first time.
+    /// Where the task was spawned that it polls, or polled last, before its first park.
     first: AtomicPtr<Location<'static>>,
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
@@ -25,8 +25,8 @@ pub(crate) const TURN: u32 = if cfg!(loom) { 4 } else { 61 };
 const SAMPLED: u32 = 4;
 /// One in so many times that it runs dry, a worker looks for what to steal before it looks for events.
 const STEAL_FIRST: u32 = 4;
-/// Polls after the shutdown: more than tasks that end can need, and an end for one that never does.
-const REST_MAX: u32 = if cfg!(loom) { 8 } else { 1 << 20 };
+/// How long a worker goes on after the shutdown with what that has given up.
+const REST: Duration = Duration::from_secs(1);
 /// Tasks run from the LIFO slot in a row.
 pub(crate) const LIFO_MAX: u32 = 3;
 /// The watcher's first and longest sleep.
@@ -162,10 +162,12 @@ impl Worker {
     }
 
     /// What is queued after the shutdown is what it has given up, for this thread got no time: cancelled by force, and reported. It ends
-    /// now, for left in its queue it would keep all that is its runtime's.
+    /// now, for left in its queue it would keep all that is its runtime's. What goes round and round behind a shield never ends, and is left
+    /// there after [`REST`].
     #[cold]
     fn run_rest(&self) {
-        for _ in 0..REST_MAX {
+        let start = Instant::now();
+        while start.elapsed() < REST {
             let Some(task) = self.next().or_else(|| self.steal_injected()) else { return };
             self.poll(task);
             if context::has_handed_over() {
