@@ -787,8 +787,20 @@ impl ScopeInner {
         (0..self.lists.len()).map(|list| lock(self.lists.get(list)).len() as u64).sum()
     }
 
-    /// Calls `visit` with batches of the linked children. No lock is held during `visit`.
+    /// Calls `visit` with each linked child. No lock is held meanwhile.
     pub(crate) fn for_each_child(&self, mut visit: impl FnMut(&TaskRef)) {
+        // SAFETY: (I1) alive, for it is linked.
+        self.walk(|task| Some(unsafe { TaskRef::new(task) }), |task| visit(&task));
+    }
+
+    /// Flags the linked children as cancelled, has them polled, and calls `visit` with what is below each. No lock is held meanwhile.
+    pub(super) fn flag_children(&self, drop: bool, mut visit: impl FnMut(Vec<Arc<dyn Branch>>)) {
+        // SAFETY: (I1) alive, for it is linked.
+        self.walk(|task| unsafe { Flagged::new(task, drop) }, |flagged| visit(flagged.let_go()));
+    }
+
+    /// Walks over the linked children: takes what `see` says of each under its list's lock, and hands that to `visit` without it.
+    fn walk<T>(&self, mut see: impl FnMut(NonNull<Header>) -> Option<T>, mut visit: impl FnMut(T)) {
         let mut batch = Vec::with_capacity(BATCH);
         for list in 0..self.lists.len() {
             let mut cursor = Box::new(Cursor::new());
@@ -796,32 +808,10 @@ impl ScopeInner {
                 // SAFETY: the cursor is boxed and the walk goes on to its end. What is linked is not
                 // complete, hence alive under the lock (I1).
                 let more = unsafe {
-                    lock(self.lists.get(list)).walk(&mut cursor, BATCH, |node| {
-                        batch.push(TaskRef::new(header_of(node)));
-                    })
+                    lock(self.lists.get(list))
+                        .walk(&mut cursor, BATCH, |node| batch.extend(see(header_of(node))))
                 };
-                batch.iter().for_each(&mut visit);
-                batch.clear();
-                if !more {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Flags the linked children as cancelled, has them polled, and calls `visit` with what is below each. No lock is held meanwhile.
-    pub(super) fn flag_children(&self, drop: bool, mut visit: impl FnMut(Vec<Arc<dyn Branch>>)) {
-        let mut batch = Vec::with_capacity(BATCH);
-        for list in 0..self.lists.len() {
-            let mut cursor = Box::new(Cursor::new());
-            loop {
-                // SAFETY: as in `for_each_child`.
-                let more = unsafe {
-                    lock(self.lists.get(list)).walk(&mut cursor, BATCH, |node| {
-                        batch.extend(Flagged::new(header_of(node), drop));
-                    })
-                };
-                batch.drain(..).for_each(|flagged: Flagged| visit(flagged.let_go()));
+                batch.drain(..).for_each(&mut visit);
                 if !more {
                     break;
                 }
