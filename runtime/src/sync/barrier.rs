@@ -6,7 +6,8 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
+use crate::loom::sync::MutexGuard;
+use crate::short_lock::ShortLock;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
 
@@ -22,7 +23,7 @@ use crate::task::waiters::{Place, Waiters};
 /// # });
 /// ```
 pub struct Barrier {
-    state: Mutex<State>,
+    state: ShortLock<State>,
     n: usize,
     created: &'static Location<'static>,
 }
@@ -37,11 +38,11 @@ impl Barrier {
     #[track_caller]
     pub const fn new(n: usize) -> Barrier {
         let state = State { arrived: 0, waiters: Waiters::new() };
-        Barrier { state: Mutex::new(state), n: if n == 0 { 1 } else { n }, created: Location::caller() }
+        Barrier { state: ShortLock::new(state), n: if n == 0 { 1 } else { n }, created: Location::caller() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Waits until as many have come as the barrier is for. It has come at its first poll.

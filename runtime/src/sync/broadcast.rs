@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex as ValueLock};
 use std::task::{Context, Poll, ready};
 
 use super::blocking;
-use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
+use crate::loom::sync::{MutexGuard, PoisonError};
+use crate::short_lock::ShortLock;
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
@@ -45,7 +46,7 @@ pub fn channel<T: Clone>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 struct Shared<T> {
-    state: Mutex<State<T>>,
+    state: ShortLock<State<T>>,
     capacity: usize,
     created: &'static Location<'static>,
 }
@@ -114,7 +115,7 @@ impl<T> State<T> {
 
 impl<T> Shared<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn subscribe(self: &Arc<Self>) -> Receiver<T> {
@@ -175,7 +176,7 @@ impl<T> Sender<T> {
             record: ChannelRecord::new(),
         };
         Sender {
-            shared: Arc::new(Shared { state: Mutex::new(state), capacity, created: Location::caller() }),
+            shared: Arc::new(Shared { state: ShortLock::new(state), capacity, created: Location::caller() }),
         }
     }
 

@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
+use crate::loom::sync::MutexGuard;
+use crate::short_lock::ShortLock;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
 
@@ -24,7 +25,7 @@ use crate::task::waiters::{Place, Waiters, Wakes};
 /// # });
 /// ```
 pub struct Notify {
-    state: Mutex<State>,
+    state: ShortLock<State>,
     created: &'static Location<'static>,
 }
 
@@ -69,7 +70,7 @@ impl Notify {
     #[track_caller]
     pub const fn new() -> Notify {
         let state = State { kept: false, rounds: 0, waiters: Waiters::new() };
-        Notify { state: Mutex::new(state), created: Location::caller() }
+        Notify { state: ShortLock::new(state), created: Location::caller() }
     }
 
     /// As [`new`](Notify::new), which can be called in a `static`, too.
@@ -79,7 +80,7 @@ impl Notify {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Waits for a notification. It is in line from its first poll, or from [`enable`](Notified::enable); a `notify_waiters`

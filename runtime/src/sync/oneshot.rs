@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use super::blocking;
-use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
+use crate::loom::sync::MutexGuard;
+use crate::short_lock::ShortLock;
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waker::Woken;
@@ -31,13 +32,13 @@ pub mod error {
 #[track_caller]
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let created = Location::caller();
-    let shared = Arc::new(Shared { state: Mutex::new(State::new()), created });
+    let shared = Arc::new(Shared { state: ShortLock::new(State::new()), created });
     let leaf = Leaf::new(WaitReason::OneshotRecv, Object::Created(created));
     (Sender { shared: Some(Arc::clone(&shared)) }, Receiver { shared, leaf, done: false, taken: false })
 }
 
 struct Shared<T> {
-    state: Mutex<State<T>>,
+    state: ShortLock<State<T>>,
     created: &'static Location<'static>,
 }
 
@@ -87,7 +88,7 @@ impl<T> Shared<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -13,14 +13,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::semaphore::{AcquireError, TryAcquireError};
-use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
+use crate::loom::sync::MutexGuard;
+use crate::short_lock::ShortLock;
 use crate::task::facts::{Held, Holder, SharedRecord};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
 
 #[derive(Debug)]
 pub(super) struct Permits {
-    state: Mutex<State>,
+    state: ShortLock<State>,
     created: &'static Location<'static>,
 }
 
@@ -104,11 +105,11 @@ impl State {
 impl Permits {
     pub(super) const fn new(free: usize, created: &'static Location<'static>) -> Permits {
         let state = State { free, closed: false, waiters: Waiters::new(), record: SharedRecord::new() };
-        Permits { state: Mutex::new(state), created }
+        Permits { state: ShortLock::new(state), created }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Takes permits if they are free and nobody waits before.

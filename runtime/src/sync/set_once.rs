@@ -4,9 +4,11 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
+use crate::loom::sync::MutexGuard;
+use crate::short_lock::ShortLock;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
 
@@ -23,7 +25,7 @@ use crate::task::waiters::{Place, Waiters};
 /// ```
 pub struct SetOnce<T> {
     value: OnceLock<T>,
-    waiters: Mutex<Waiters>,
+    waiters: ShortLock<Waiters>,
     created: &'static Location<'static>,
 }
 
@@ -31,7 +33,11 @@ impl<T> SetOnce<T> {
     /// An empty cell.
     #[track_caller]
     pub const fn new() -> SetOnce<T> {
-        SetOnce { value: OnceLock::new(), waiters: Mutex::new(Waiters::new()), created: Location::caller() }
+        SetOnce {
+            value: OnceLock::new(),
+            waiters: ShortLock::new(Waiters::new()),
+            created: Location::caller(),
+        }
     }
 
     /// As [`new`](SetOnce::new), which can be called in a `static`, too.
@@ -51,7 +57,7 @@ impl<T> SetOnce<T> {
     }
 
     fn waiters(&self) -> MutexGuard<'_, Waiters> {
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiters.lock()
     }
 
     /// Whether the cell has its value.

@@ -13,7 +13,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crate::loom::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use crate::loom::sync::{MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use crate::short_lock::ShortLock;
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
@@ -44,7 +45,7 @@ pub fn channel<T>(init: T) -> (Sender<T>, Receiver<T>) {
 
 struct Shared<T> {
     value: RwLock<T>,
-    state: Mutex<State>,
+    state: ShortLock<State>,
     created: &'static Location<'static>,
 }
 
@@ -67,7 +68,7 @@ impl State {
 
 impl<T> Shared<T> {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, T> {
@@ -125,7 +126,9 @@ impl<T> Sender<T> {
             record: ChannelRecord::new(),
         };
         let created = Location::caller();
-        Sender { shared: Arc::new(Shared { value: RwLock::new(init), state: Mutex::new(state), created }) }
+        Sender {
+            shared: Arc::new(Shared { value: RwLock::new(init), state: ShortLock::new(state), created }),
+        }
     }
 
     /// Replaces the value, and wakes the receivers. Does not wait, but for borrowers.

@@ -9,9 +9,10 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use crate::loom::sync::MutexGuard;
 use crate::loom::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::loom::sync::atomic::{AtomicBool, AtomicUsize};
-use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
+use crate::short_lock::ShortLock;
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
@@ -20,7 +21,7 @@ use crate::task::waker::{self, Woken};
 /// In this order: what each send touches comes first, in as few cache lines as can be.
 #[repr(C)]
 pub(super) struct Shared<T> {
-    state: Mutex<State<T>>,
+    state: ShortLock<State<T>>,
     senders: AtomicUsize,
     weak_senders: AtomicUsize,
     /// Snapshots see the channel: the number of senders is to be told.
@@ -95,7 +96,7 @@ impl<T> Shared<T> {
     /// A channel of that capacity; unbounded without any.
     pub(super) fn new(capacity: Option<usize>, created: &'static Location<'static>) -> Arc<Shared<T>> {
         Arc::new(Shared {
-            state: Mutex::new(State {
+            state: ShortLock::new(State {
                 values: VecDeque::new(),
                 granted: 0,
                 reserved: 0,
@@ -117,7 +118,7 @@ impl<T> Shared<T> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     // ---- handles --------------------------------------------------------------------------------

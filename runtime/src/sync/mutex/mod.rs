@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 pub use self::guards::{MappedMutexGuard, MutexGuard, OwnedMappedMutexGuard, OwnedMutexGuard};
 use self::word::{OnQueue, Word};
 use super::blocking;
-use crate::loom::sync::PoisonError;
+use crate::short_lock::ShortLock;
 use crate::task::facts::{Holder, LockRecord};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
@@ -46,7 +46,7 @@ pub struct Mutex<T: ?Sized> {
 /// The lock without its value.
 struct Raw {
     word: Word,
-    queue: crate::loom::sync::Mutex<Queue>,
+    queue: ShortLock<Queue>,
     created: &'static Location<'static>,
 }
 
@@ -68,10 +68,7 @@ impl<T> Mutex<T> {
         Mutex {
             raw: Raw {
                 word: Word::new(),
-                queue: crate::loom::sync::Mutex::new(Queue {
-                    waiters: Waiters::new(),
-                    record: LockRecord::new(),
-                }),
+                queue: ShortLock::new(Queue { waiters: Waiters::new(), record: LockRecord::new() }),
                 created: Location::caller(),
             },
             value: UnsafeCell::new(value),
@@ -156,7 +153,7 @@ impl<T: ?Sized> Mutex<T> {
 
 impl Raw {
     fn queue(&self) -> crate::loom::sync::MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     fn try_lock(&self, holder: Holder) -> Result<(), TryLockError> {
@@ -237,6 +234,10 @@ impl Turn {
     #[inline(never)]
     fn poll_queue(&mut self, raw: &Raw, cx: &Context<'_>) -> Poll<()> {
         let holder = self.holder();
+        #[cfg(not(loom))]
+        if self.place.is_none() && raw.word.try_take_soon(holder) {
+            return Poll::Ready(());
+        }
         // Who has it from when it is granted: whoever is woken then.
         let waiter = if waker::is_polled_task(cx) { holder } else { Holder::Unknown };
         let mut queue = raw.queue();

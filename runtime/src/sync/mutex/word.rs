@@ -35,6 +35,13 @@ const ID: u64 = (1 << ID_BITS) - 1;
 /// In the place of an id: nobody knows. Ids begin at 1, so that it is not free without one.
 const UNKNOWN: u64 = ID;
 
+/// How often a lock that is held is looked at before its future queues, and how many pauses lie between. It is a microsecond or less, as long as
+/// parking and waking take.
+#[cfg(not(loom))]
+const LOOKS: u32 = 10;
+#[cfg(not(loom))]
+const PAUSES: u32 = 4;
+
 /// From here distances are measured.
 static ORIGIN: &Location<'static> = Location::caller();
 
@@ -91,6 +98,24 @@ impl Word {
         let Some(held) = pack(holder) else { return false };
         // Acquire: pairs with the release in `try_free` and `free`. What was written under the lock is seen.
         self.0.compare_exchange(FREE, held, Acquire, Relaxed).is_ok()
+    }
+
+    /// Step 1, for a lock that was found held. Its holder may be about to let it go on another worker: that is sooner than to be parked and
+    /// woken, and once somebody is queued, all who come after must be, too. False as soon as somebody is.
+    #[cfg(not(loom))]
+    pub(super) fn try_take_soon(&self, holder: Holder) -> bool {
+        for _ in 0..LOOKS {
+            if self.try_take(holder) {
+                return true;
+            }
+            if self.0.load(Relaxed) & QUEUED != 0 {
+                return false;
+            }
+            for _ in 0..PAUSES {
+                std::hint::spin_loop();
+            }
+        }
+        false
     }
 
     /// Whether nobody has it now.
