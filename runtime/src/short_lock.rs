@@ -9,7 +9,7 @@ use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 /// How often the processor is told to pause before the first look, and before the last: each time twice as often. A pause takes 3 to 40 ns, so it is
 /// a few microseconds in all.
 #[cfg(not(loom))]
-const PAUSES: std::ops::RangeInclusive<u32> = 5..=7;
+const PAUSES: std::ops::RangeInclusive<u32> = 6..=7;
 
 #[derive(Debug)]
 pub(crate) struct ShortLock<T>(Mutex<T>);
