@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use leakfree::model::{Bed, ChannelRecords, LockRecords, LoneRecord, note_wait};
+use leakfree::model::{Bed, ChannelRecords, LockRecords, LockWord, LoneRecord, note_wait};
 use leakfree_loom_tests::model;
 use loom::sync::Arc;
 use loom::thread;
@@ -147,5 +147,17 @@ fn the_handles_of_a_channel_are_read_with_their_version() {
         }
         sets.join().unwrap();
         assert_eq!(records.read(), Some((2, first + 4)));
+    });
+}
+
+#[test]
+fn who_queues_for_a_mutex_is_told_the_place_of_the_hold_that_is() {
+    model(|| {
+        let word = Arc::new(LockWord::new());
+        let theirs = word.clone();
+        let holds = thread::spawn(move || (0..3).filter(|&n| theirs.hold(n)).count());
+        let told = word.queue();
+        let held = holds.join().unwrap();
+        assert!(told.is_none_or(|told| held > told), "it took the lock that often");
     });
 }

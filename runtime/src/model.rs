@@ -27,17 +27,18 @@ use crate::scheduler::shared::{Remote, Shared};
 use crate::scheduler::worker::Worker;
 use crate::scope::Scope;
 use crate::scope::tree::ScopeInner;
+use crate::sync::mutex::word::{OnQueue, Word};
 use crate::task::cell::{self, Spawn};
 use crate::task::channel_facts::{self, ChannelRecord, End};
-use crate::task::facts::{self, Holder, LockRecord, SharedRecord};
+use crate::task::facts::{self, Hand, Holder, LockRecord, SharedRecord};
 use crate::task::header::Header;
 use crate::task::hooks::{Bound, Branch, Cause, Outcome, Owner, OwnerLink};
 use crate::task::join::JoinHandle;
-use crate::task::meta::{Record, TaskId};
+use crate::task::meta::{Record, Since, TaskId};
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::runnable::Runnable;
-use crate::task::wait::{Object, Wait, WaitReason};
+use crate::task::wait::{Entry, Object, WaitReason};
 
 use crate::scheduler::idle::Idle as RealIdle;
 use crate::scheduler::park::Parker as RealParker;
@@ -530,11 +531,13 @@ fn places() -> [&'static Location<'static>; 3] {
     *PLACES.get_or_init(|| [here, Box::leak(Box::new(*here)), Box::leak(Box::new(*here))])
 }
 
+fn entry(n: usize) -> Entry {
+    Entry::new(REASONS[n], Object::Scope(n as u64), places()[n])
+}
+
 /// Notes the `n`-th wait of a task in its poll: reason, object and location say `n` each.
 pub fn note_wait(n: usize) {
-    let wait =
-        Wait { reason: REASONS[n], object: Object::Scope(n as u64), location: places()[n], own: false };
-    crate::task::frame::note(wait, None);
+    crate::task::frame::note(entry(n), None);
 }
 
 impl Bed {
@@ -574,9 +577,7 @@ impl LoneRecord {
     pub fn poll(&self, n: usize) {
         self.idle.swap(0, AcqRel);
         self.record.start_poll();
-        let wait =
-            Wait { reason: REASONS[n], object: Object::Scope(n as u64), location: places()[n], own: false };
-        self.record.park(0, Some(wait), 1);
+        self.record.park(Since::new(0), entry(n));
         self.idle.store(1, Release);
     }
     /// What a snapshot reads: polls, and the number that the wait says.
@@ -604,13 +605,13 @@ impl LockRecords {
         LockRecords { one: Mutex::new(one), many: Mutex::new(many), ids }
     }
 
-    fn holder(n: usize) -> Holder {
-        Holder::Task { id: TaskId(n as u64 + 1), site: places()[n], owned: n % 2 == 1 }
+    fn holder(n: usize) -> Hand {
+        Holder::Task { id: TaskId(n as u64 + 1), site: places()[n], owned: n % 2 == 1 }.into()
     }
 
     /// Task `n` takes the lock while `n` others wait.
     pub fn take(&self, n: usize) {
-        self.one.lock().unwrap().set(Some(LockRecords::holder(n)), n);
+        self.one.lock().unwrap().set(LockRecords::holder(n), n);
     }
 
     /// Who has it, and the count of changes, both read without the lock.
@@ -669,6 +670,50 @@ impl LockRecords {
             assert!(copy.waiters == 1 || copy.waiters == n as u64, "{} wait for {n}", copy.waiters);
         }
         Some((holders, [before, version()?]))
+    }
+}
+
+/// The word of a mutex, and the mutex of its queue.
+pub struct LockWord(Word, Mutex<()>);
+
+impl LockWord {
+    pub fn new() -> LockWord {
+        let word = Word::new();
+        assert!(word.try_take(Hand::UNKNOWN) && word.try_free());
+        LockWord(word, Mutex::new(()))
+    }
+
+    /// Task `n` takes the lock and lets it go.
+    pub fn hold(&self, n: usize) -> bool {
+        let taken = self.0.try_take(LockRecords::holder(n));
+        if taken && !self.0.try_free() {
+            // As if nobody were in the queue any more.
+            let _queue = self.1.lock().unwrap();
+            self.0.free();
+        }
+        taken
+    }
+
+    /// Somebody queues: the number of the task that is told to have it.
+    pub fn queue(&self) -> Option<usize> {
+        let _queue = self.1.lock().unwrap();
+        match self.0.queue() {
+            OnQueue::Taken => {
+                self.0.free();
+                None
+            }
+            OnQueue::HeldBy(hand) => match hand.holder() {
+                Some(Holder::Task { id, site, owned }) => {
+                    let n = id.0 as usize - 1;
+                    assert_eq!(owned, n % 2 == 1, "and the kind of guard");
+                    assert!(std::ptr::eq(site, places()[n]), "task and site are of one hold");
+                    Some(n)
+                }
+                Some(Holder::Unknown) => None,
+                None => panic!("somebody has it"),
+            },
+            OnQueue::OnRecord => panic!("nobody else queues"),
+        }
     }
 }
 

@@ -41,16 +41,15 @@ pub(crate) struct Remote {
 pub(crate) struct Seen {
     /// Tasks that completed on this worker; written by it alone.
     finished: AtomicU64,
-    /// The task that it polls, 0 if none, with `FIRST` if it is not in the tree, and when its turn began; written by it alone, for
-    /// reports.
+    /// `[the task that it polls, 0 if none: 63 | it is not in the tree: 1]`, and when its turn began; written by it alone, for reports.
     running: AtomicU64,
     turn_ms: AtomicU64,
     /// Where the task was spawned that it polls, or polled last, before its first park.
     first: AtomicPtr<Location<'static>>,
 }
 
-/// Beside a task's id in `running`: the task is in its first poll. No id is as high.
-const FIRST: u64 = 1 << 63;
+/// In `running`: the task is in its first poll.
+const FIRST: u64 = 1;
 
 /// What a worker does, as another thread sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +66,7 @@ impl Seen {
     /// The worker polls that task now; 0 is none.
     #[inline]
     pub(crate) fn set_running(&self, task: u64) {
-        self.running.store(task, Relaxed);
+        self.running.store(task << 1, Relaxed);
     }
 
     /// The worker polls that task now, which is in no list: what is known of it is here.
@@ -82,7 +81,7 @@ impl Seen {
         fence(Release);
         self.first.store(std::ptr::from_ref(spawned_at).cast_mut(), Relaxed);
         // Release: pairs with the acquire in `polled`, so that the place is no older than the id.
-        self.running.store(task.0 | FIRST, Release);
+        self.running.store(task.0 << 1 | FIRST, Release);
     }
 
     fn polled(&self, worker: usize) -> Option<Polled> {
@@ -93,7 +92,7 @@ impl Seen {
         if running == 0 || seen.running.load(Relaxed) != running {
             return None;
         }
-        let (id, turn_ms) = (TaskId(running & !FIRST), seen.turn_ms.load(Relaxed));
+        let (id, turn_ms) = (TaskId(running >> 1), seen.turn_ms.load(Relaxed));
         // SAFETY: only ever null or a `&'static Location`.
         let first = unsafe { first.as_ref() }.filter(|_| running & FIRST != 0);
         Some(Polled { worker, id, turn_ms, first })

@@ -11,7 +11,7 @@
 
 mod barrier;
 mod blocking;
-mod mutex;
+pub(crate) mod mutex;
 mod notify;
 mod once_cell;
 mod permits;

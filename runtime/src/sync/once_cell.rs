@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use super::permits::{Claim, Hold, Permits};
 use super::semaphore::TryAcquireError;
-use crate::task::facts::Holder;
+use crate::task::facts::Hand;
 use crate::task::wait::WaitReason;
 
 /// A cell that is given its value once, perhaps by a future.
@@ -82,7 +82,7 @@ impl<T> OnceCell<T> {
         if self.initialized() {
             return Err(SetError::AlreadyInitializedError(value));
         }
-        match self.permits.try_take(1, Holder::polled(Location::caller())) {
+        match self.permits.try_take(1, Hand::polled(Location::caller())) {
             Ok(held) => {
                 let _hold = Hold::new(&self.permits, 1, held);
                 self.fill(value);

@@ -12,7 +12,7 @@ use crate::loom::sync::MutexGuard;
 use crate::short_lock::ShortLock;
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
-use crate::task::waker::Woken;
+use crate::task::waker::{Asker, Woken};
 use crate::task::{frame, waker};
 
 /// The errors of this channel.
@@ -81,7 +81,7 @@ impl<T> Shared<T> {
                 return Poll::Ready(());
             }
             state.record.parked(self.created, [1, 1]);
-            register(&mut state.sender, cx)
+            register(&mut state.sender, cx, Asker::of(cx))
         };
         drop(old);
         Poll::Pending
@@ -93,10 +93,10 @@ impl<T> Shared<T> {
 }
 
 /// Replaces a registration if it is another task's; what is returned is dropped outside the lock.
-fn register(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
+fn register(slot: &mut Option<Waker>, cx: &Context<'_>, asker: Asker<'_>) -> Option<Waker> {
     match slot {
         Some(waker) if waker::will_wake(waker, cx) => None,
-        slot => slot.replace(waker::register(cx)),
+        slot => slot.replace(asker.register()),
     }
 }
 
@@ -293,7 +293,7 @@ impl<T> Future for Receiver<T> {
         let this = &mut *self;
         assert!(!this.done, "a oneshot::Receiver was polled after it was ready");
         ready!(this.leaf.proceed_at(cx, Location::caller()));
-        let old = {
+        let (old, asker) = {
             let mut state = this.shared.lock();
             if let Some(value) = state.value.take() {
                 this.done = true;
@@ -308,10 +308,11 @@ impl<T> Future for Receiver<T> {
             this.leaf.set_location(Location::caller());
             state.record.used(End::Receiver, this.leaf.location());
             this.leaf.set_object(state.record.parked(this.shared.created, [1, 1]));
-            register(&mut state.receiver, cx)
+            let asker = Asker::of(cx);
+            (register(&mut state.receiver, cx, asker), asker)
         };
         drop(old);
-        this.leaf.pending(cx);
+        this.leaf.pending_as(asker);
         Poll::Pending
     }
 }

@@ -15,9 +15,10 @@ use std::task::{Context, Poll, ready};
 use super::semaphore::{AcquireError, TryAcquireError};
 use crate::loom::sync::MutexGuard;
 use crate::short_lock::ShortLock;
-use crate::task::facts::{Held, Holder, SharedRecord};
+use crate::task::facts::{Hand, Held, SharedRecord};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
+use crate::task::waker::Asker;
 
 #[derive(Debug)]
 pub(super) struct Permits {
@@ -38,7 +39,7 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 struct Ask {
     need: usize,
-    holder: Holder,
+    holder: Hand,
     /// `None` until it was given its permits. A close wakes without giving any.
     given: Option<Held>,
 }
@@ -48,7 +49,7 @@ impl State {
         if self.waiters.is_empty() { self.free } else { 0 }
     }
 
-    fn take(&mut self, n: usize, holder: Holder) -> Held {
+    fn take(&mut self, n: usize, holder: Hand) -> Held {
         self.free -= n;
         if n == 0 { Held::NOTHING } else { self.record.edit(|holders| holders.enter(holder)) }
     }
@@ -113,7 +114,7 @@ impl Permits {
     }
 
     /// Takes permits if they are free and nobody waits before.
-    pub(super) fn try_take(&self, n: usize, holder: Holder) -> Result<Held, TryAcquireError> {
+    pub(super) fn try_take(&self, n: usize, holder: Hand) -> Result<Held, TryAcquireError> {
         let mut state = self.state();
         if state.closed {
             return Err(TryAcquireError::Closed);
@@ -294,14 +295,14 @@ impl<S: Source> Claim<S> {
         Claim { source: Some(source), need, place: None, leaf }
     }
 
-    fn holder(site: &'static Location<'static>) -> Holder {
-        let holder = Holder::polled(site);
+    fn holder(site: &'static Location<'static>) -> Hand {
+        let holder = Hand::polled(site);
         if S::OWNED { holder.owned() } else { holder }
     }
 
     /// Who holds the permits from when they are granted.
-    fn waiter(cx: &Context<'_>, site: &'static Location<'static>) -> Holder {
-        let holder = Holder::woken_by(cx, site);
+    fn waiter(asker: Asker<'_>, site: &'static Location<'static>) -> Hand {
+        let holder = Hand::asks(asker, site);
         if S::OWNED { holder.owned() } else { holder }
     }
 
@@ -324,17 +325,18 @@ impl<S: Source> Claim<S> {
             if state.available() >= self.need {
                 return Poll::Ready(Ok(state.take(self.need, Self::holder(site))));
             }
-            let ask = Ask { need: self.need, holder: Self::waiter(cx, site), given: None };
-            self.place = Some(state.waiters.join(cx, ask));
+            let asker = Asker::of(cx);
+            let ask = Ask { need: self.need, holder: Self::waiter(asker, site), given: None };
+            self.place = Some(state.waiters.join_as(asker, ask));
             let waiters = state.waiters.len();
             let id = state.record.contended(permits.created, waiters);
             self.leaf.set_object(Object::Lock(id));
             drop(state);
-            self.leaf.pending(cx);
+            self.leaf.pending_as(asker);
             return Poll::Pending;
         };
         let Some(ask) = state.waiters.leave_granted(place) else {
-            let ask = Ask { need: self.need, holder: Self::waiter(cx, site), given: None };
+            let ask = Ask { need: self.need, holder: Self::waiter(Asker::of(cx), site), given: None };
             let old = state.waiters.poll(place, cx, ask).err().flatten();
             drop(state);
             drop(old);

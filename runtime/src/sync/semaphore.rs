@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::permits::{Claim, Hold, Permits, Source};
-use crate::task::facts::Holder;
+use crate::task::facts::Hand;
 use crate::task::wait::WaitReason;
 
 /// A number of permits that tasks take and give back.
@@ -159,7 +159,7 @@ impl Semaphore {
     /// [`TryAcquireError`], which says why not.
     #[track_caller]
     pub fn try_acquire_many(&self, n: u32) -> Result<SemaphorePermit<'_>, TryAcquireError> {
-        let held = self.permits.try_take(n as usize, Holder::polled(Location::caller()))?;
+        let held = self.permits.try_take(n as usize, Hand::polled(Location::caller()))?;
         Ok(SemaphorePermit(Hold::new(self, n as usize, held)))
     }
 
@@ -179,7 +179,7 @@ impl Semaphore {
     /// As there.
     #[track_caller]
     pub fn try_acquire_many_owned(self: Arc<Self>, n: u32) -> Result<OwnedSemaphorePermit, TryAcquireError> {
-        let held = self.permits.try_take(n as usize, Holder::polled(Location::caller()).owned())?;
+        let held = self.permits.try_take(n as usize, Hand::polled(Location::caller()).owned())?;
         Ok(OwnedSemaphorePermit(Hold::new(self, n as usize, held)))
     }
 

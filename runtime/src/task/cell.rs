@@ -22,7 +22,6 @@ use super::reason::{CancelKind, CancelReason};
 use super::runnable::Runnable;
 use super::state::{OnComplete, OnPollEnd, PollStart};
 use super::trace::{self, Traced};
-use super::wait::Wait;
 use super::waker::{self, PackedWaker};
 use crate::loom::sync::atomic::Ordering::Relaxed;
 use crate::report::snapshot::TaskKind;
@@ -239,6 +238,8 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
     if !header.is_linked() {
         start.drop |= heed(header, owner.bound());
     }
+    // Whatever is noted in this turn is of it.
+    header.record.start_poll();
     let entered = frame::enter(ptr);
     // SAFETY: (I1) the task outlives its poll.
     let waker = unsafe { waker::borrowed(ptr) };
@@ -247,7 +248,6 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
     if header.stage() == Stage::Future {
         let ended = if start.drop && !is_shielded(header) {
             if !close_branches(header, &mut cx, || reason(header, owner)) {
-                header.record.start_poll();
                 return park::<O>(ptr, owner, start, entered);
             }
             // SAFETY: (I2) the future is there and only the runner touches it.
@@ -268,7 +268,6 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
                 header.remind_shields();
             }
             trace::woken(header);
-            header.record.start_poll();
             // SAFETY: (I2) as above; the future never moves: it is dropped in place.
             let polled = catch(|| unsafe { Pin::new_unchecked(&mut *(*slot).future).poll(&mut cx) });
             match polled {
@@ -308,8 +307,6 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
 
     let left_behind = || CancelReason::of(CancelKind::ScopeForgotten);
     if !close_branches(header, &mut cx, left_behind) {
-        // It may have been polled in this turn: a number more.
-        header.record.start_poll();
         return park::<O>(ptr, owner, start, entered);
     }
     let registered = entered.registered();
@@ -410,10 +407,7 @@ fn close_branches(header: &Header, cx: &mut Context<'_>, reason: impl Fn() -> Ca
 fn park<O: Owner>(ptr: NonNull<Header>, owner: O, start: PollStart, entered: frame::Entered) {
     // SAFETY: (I2) we hold the `Runnable` up to `end_poll`.
     let header = unsafe { ptr.as_ref() };
-    match entered.one_wait() {
-        frame::Waits::One(wait) => header.record.park(frame::now_ms(), wait, usize::from(wait.is_some())),
-        frame::Waits::Several => park_in_several(header, entered.waits()),
-    }
+    entered.park(header);
     let registered = entered.registered();
     drop(entered);
     if !header.is_linked() {
@@ -436,15 +430,6 @@ fn go_on<O: Owner>(owner: O, end: OnPollEnd, task: Runnable) {
         OnPollEnd::Unwakeable => waker::record_unwakeable(task, LastWaker::NeverRegistered),
         OnPollEnd::Stuck => waker::end_grace(task),
     }
-}
-
-#[cold]
-fn park_in_several(header: &Header, waits: Vec<Wait>) {
-    let (first, len) = (waits.first().copied(), waits.len());
-    if len > 1 {
-        header.extra().waits = waits;
-    }
-    header.record.park(frame::now_ms(), first, len);
 }
 
 /// # Safety

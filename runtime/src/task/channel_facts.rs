@@ -29,18 +29,36 @@ impl User {
     /// The task that this thread is polling.
     #[inline]
     pub(crate) fn polled(site: &'static Location<'static>) -> User {
-        if cfg!(leakfree_norecord) {
-            return User { task: 0, site };
-        }
-        // SAFETY: (I1) a task that is being polled is alive.
-        let task = unsafe { frame::header().as_ref() }.map_or(0, |header| header.record.id().0);
-        User { task, site }
+        User { task: frame::id(), site }
+    }
+}
+
+/// Who used an end last, if anybody did, in two words that are quickly compared with the next one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastUser {
+    task: u64,
+    site: Option<&'static Location<'static>>,
+}
+
+impl LastUser {
+    pub(crate) const NOBODY: LastUser = LastUser { task: 0, site: None };
+
+    /// It is the task that this thread is polling, at that place. Places are compared by address: a `false` may err.
+    #[inline]
+    pub(crate) fn is_polled(&self, site: &'static Location<'static>) -> bool {
+        let last = self.site.map_or(ptr::null(), ptr::from_ref);
+        cfg!(leakfree_norecord) || ptr::eq(last, site) && self.task == frame::id()
     }
 
-    /// Compared by address: a `false` may err.
+    fn get(self) -> Option<User> {
+        self.site.map(|site| User { task: self.task, site })
+    }
+}
+
+impl From<User> for LastUser {
     #[inline]
-    pub(crate) fn is_alike(self, other: User) -> bool {
-        self.task == other.task && ptr::eq(self.site, other.site)
+    fn from(user: User) -> LastUser {
+        LastUser { task: user.task, site: Some(user.site) }
     }
 }
 
@@ -55,29 +73,36 @@ pub(crate) enum End {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct ChannelRecord {
-    users: [Option<User>; 2],
+    users: [LastUser; 2],
     /// Taken when somebody first parks.
     slot: Option<&'static Slot>,
 }
 
 impl ChannelRecord {
     pub(crate) const fn new() -> ChannelRecord {
-        ChannelRecord { users: [None; 2], slot: None }
+        ChannelRecord { users: [LastUser::NOBODY; 2], slot: None }
     }
 
-    /// An end is used by the task being polled.
+    /// An end is used by the task being polled. Who uses it again and again is written down once.
     #[inline]
     pub(crate) fn used(&mut self, end: End, site: &'static Location<'static>) {
+        if !self.users[end as usize].is_polled(site) {
+            self.used_anew(end, site);
+        }
+    }
+
+    // Out of the way of those who use it again.
+    #[cold]
+    fn used_anew(&mut self, end: End, site: &'static Location<'static>) {
         self.used_by(end, User::polled(site));
     }
 
-    /// An end is used by that one. Who uses it again and again is written down once.
-    #[inline]
+    /// An end is used by that one.
     pub(crate) fn used_by(&mut self, end: End, user: User) {
-        if cfg!(leakfree_norecord) || self.users[end as usize].is_some_and(|last| last.is_alike(user)) {
+        if cfg!(leakfree_norecord) {
             return;
         }
-        self.users[end as usize] = Some(user);
+        self.users[end as usize] = user.into();
         if let Some(slot) = self.slot {
             slot.write(|| slot.users[end as usize].set(user));
         }
@@ -115,7 +140,7 @@ impl ChannelRecord {
                     slot.created.store(ptr::from_ref(created).cast_mut(), Relaxed);
                     for end in [End::Sender as usize, End::Receiver as usize] {
                         slot.handles[end].store(handles[end] as u64, Relaxed);
-                        match self.users[end] {
+                        match self.users[end].get() {
                             Some(user) => slot.users[end].set(user),
                             None => slot.users[end].site.store(ptr::null_mut(), Relaxed),
                         }
@@ -213,10 +238,10 @@ impl Slot {
 
 #[cfg(not(loom))]
 mod slots {
-    use std::cell::Cell;
+    use std::cell::RefCell;
+    use std::sync::atomic::AtomicU32;
     use std::sync::atomic::Ordering::Relaxed;
-    use std::sync::atomic::{AtomicU32, AtomicUsize};
-    use std::sync::{Mutex, OnceLock, PoisonError};
+    use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
     use super::*;
 
@@ -225,9 +250,28 @@ mod slots {
 
     static CHUNKS: [OnceLock<Box<[Slot]>>; 25] = [const { OnceLock::new() }; 25];
 
-    type FreeList = Mutex<Vec<&'static Slot>>;
+    /// Free slots, but for those that threads keep for themselves.
+    static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
 
-    static FREE: [FreeList; 8] = [const { Mutex::new(Vec::new()) }; 8];
+    /// So many go to a thread or come from it at once, and twice as many it keeps at the most.
+    const BATCH: usize = 64;
+
+    /// A thread's own free slots.
+    struct Own(RefCell<Vec<&'static Slot>>);
+
+    impl Drop for Own {
+        fn drop(&mut self) {
+            free().append(self.0.get_mut());
+        }
+    }
+
+    thread_local! {
+        static OWN: Own = const { Own(RefCell::new(Vec::new())) };
+    }
+
+    fn free() -> MutexGuard<'static, Vec<&'static Slot>> {
+        FREE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// The chunk of an index, and the place in it.
     pub(super) fn locate(index: u32) -> (usize, usize) {
@@ -240,30 +284,25 @@ mod slots {
         CHUNKS.get(chunk)?.get()?.get(at)
     }
 
-    /// This thread's free list.
-    fn own_list() -> usize {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
-        }
-        OWN.try_with(|own| {
-            if own.get() == usize::MAX {
-                own.set(NEXT.fetch_add(1, Relaxed) % FREE.len());
-            }
-            own.get()
-        })
-        .unwrap_or(0)
-    }
-
-    fn free_list(list: usize) -> std::sync::MutexGuard<'static, Vec<&'static Slot>> {
-        FREE[list].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A slot that belongs to the caller; `None` beyond two thousand million.
+    #[inline]
     pub(super) fn take() -> Option<&'static Slot> {
-        let own = own_list();
-        // A thread that only makes channels has them from those that only drop them.
-        (0..FREE.len()).find_map(|step| free_list((own + step) % FREE.len()).pop()).or_else(grow)
+        OWN.try_with(|own| own.0.borrow_mut().pop()).ok().flatten().or_else(fetch)
+    }
+
+    #[cold]
+    fn fetch() -> Option<&'static Slot> {
+        let mut batch = {
+            let mut free = free();
+            let left = free.len().saturating_sub(BATCH);
+            free.split_off(left)
+        };
+        let slot = batch.pop().or_else(grow);
+        // A thread that ends gives what it has back at the end of its locals.
+        if OWN.try_with(|own| own.0.borrow_mut().append(&mut batch)).is_err() {
+            free().append(&mut batch);
+        }
+        slot
     }
 
     #[cold]
@@ -280,8 +319,26 @@ mod slots {
     }
 
     /// The slot belongs to nobody any more.
+    #[inline]
     pub(super) fn give_back(slot: &'static Slot) {
-        free_list(own_list()).push(slot);
+        let kept = OWN.try_with(|own| {
+            let mut own = own.0.borrow_mut();
+            own.push(slot);
+            own.len()
+        });
+        match kept {
+            Ok(kept) if kept < 2 * BATCH => {}
+            Ok(_) => spill(),
+            Err(_) => free().push(slot),
+        }
+    }
+
+    #[cold]
+    fn spill() {
+        let _ = OWN.try_with(|own| {
+            let mut own = own.0.borrow_mut();
+            free().extend(own.drain(..BATCH));
+        });
     }
 }
 

@@ -16,14 +16,13 @@ use std::panic::Location;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64 as CountOfAll;
-use std::task::Context;
 
 use slab::Slab;
 
 use super::frame;
 use super::meta::TaskId;
 use super::seq::Seq;
-use super::waker;
+use super::waker::Asker;
 use crate::loom::sync::PoisonError;
 use crate::loom::sync::atomic::Ordering::Relaxed;
 use crate::loom::sync::atomic::{AtomicPtr, AtomicU64};
@@ -41,40 +40,87 @@ pub(crate) enum Holder {
     Task { id: TaskId, site: &'static Location<'static>, owned: bool },
 }
 
-impl Holder {
+/// Who takes a lock, or is given it, or that nobody has it, in the two words that records keep: quickly made, compared and stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hand {
+    /// `[id of the task, 0 if it is not known: 62 | by an owned guard: 1]`
+    task: u64,
+    /// Where it was taken. None if nobody has it.
+    site: Option<&'static Location<'static>>,
+}
+
+const OWNED: u64 = 1;
+
+impl Hand {
+    /// Nobody has it.
+    pub(crate) const NOBODY: Hand = Hand { task: 0, site: None };
+    /// Somebody outside a task, or who could not be told.
+    pub(crate) const UNKNOWN: Hand = Hand { task: 0, site: Some(Location::caller()) };
+
     /// The task that this thread is polling.
-    pub(crate) fn polled(site: &'static Location<'static>) -> Holder {
-        // SAFETY: (I1) a task that is being polled is alive.
-        match unsafe { frame::header().as_ref() } {
-            Some(header) if !cfg!(leakfree_norecord) => {
-                Holder::Task { id: header.record.id(), site, owned: false }
-            }
-            _ => Holder::Unknown,
+    #[inline]
+    pub(crate) fn polled(site: &'static Location<'static>) -> Hand {
+        if cfg!(leakfree_norecord) {
+            Hand::UNKNOWN
+        } else {
+            Hand { task: frame::id() << 1, site: Some(site) }
         }
     }
 
-    /// The task that `cx` wakes, if it is the polled one.
-    pub(crate) fn woken_by(cx: &Context<'_>, site: &'static Location<'static>) -> Holder {
-        if waker::is_polled_task(cx) { Holder::polled(site) } else { Holder::Unknown }
+    /// From what [`task`](Hand::task) says, and the place.
+    pub(crate) fn of(task: u64, site: &'static Location<'static>) -> Hand {
+        Hand { task, site: Some(site) }
+    }
+
+    /// Who, in 63 bits.
+    #[inline]
+    pub(crate) fn task(self) -> u64 {
+        self.task
+    }
+
+    /// The task that this thread is polling, if it is who asks.
+    #[inline]
+    pub(crate) fn asks(asker: Asker<'_>, site: &'static Location<'static>) -> Hand {
+        let hand = Hand::polled(site);
+        if asker.is_own() { hand } else { Hand { task: 0, ..hand } }
     }
 
     /// Of one task and one place, compared by address: a `false` may err.
     #[inline]
-    pub(crate) fn is_alike(self, other: Holder) -> bool {
-        match (self, other) {
-            (Holder::Unknown, Holder::Unknown) => true,
-            (Holder::Task { id, site, owned }, Holder::Task { id: its_id, site: its_site, owned: its }) => {
-                (id, owned) == (its_id, its) && std::ptr::eq(site, its_site)
-            }
-            _ => false,
-        }
+    pub(crate) fn is_alike(self, other: Hand) -> bool {
+        cfg!(leakfree_norecord) || self.task == other.task && self.address() == other.address()
     }
 
     /// By an owned guard.
-    pub(crate) fn owned(self) -> Holder {
-        match self {
-            Holder::Unknown => Holder::Unknown,
-            Holder::Task { id, site, .. } => Holder::Task { id, site, owned: true },
+    #[inline]
+    pub(crate) fn owned(self) -> Hand {
+        if cfg!(leakfree_norecord) { self } else { Hand { task: self.task | OWNED, ..self } }
+    }
+
+    /// Where; null if nobody has it.
+    #[inline]
+    pub(crate) fn address(self) -> *const Location<'static> {
+        self.site.map_or(ptr::null(), ptr::from_ref)
+    }
+
+    /// In words that say more; `None` if nobody has it.
+    pub(crate) fn holder(self) -> Option<Holder> {
+        let site = self.site?;
+        Some(match self.task >> 1 {
+            0 => Holder::Unknown,
+            id => Holder::Task { id: TaskId(id), site, owned: self.task & OWNED != 0 },
+        })
+    }
+}
+
+impl From<Holder> for Hand {
+    fn from(holder: Holder) -> Hand {
+        match holder {
+            Holder::Unknown => Hand::UNKNOWN,
+            Holder::Task { id, site, owned } => {
+                let hand = Hand { task: id.0 << 1, site: Some(site) };
+                if owned { hand.owned() } else { hand }
+            }
         }
     }
 }
@@ -82,19 +128,19 @@ impl Holder {
 /// What a lock with one holder at a time keeps of itself, under its own mutex.
 #[derive(Debug)]
 pub(crate) struct LockRecord {
-    holder: Option<Holder>,
+    holder: Hand,
     /// Made when somebody first waits.
     facts: Option<Arc<Facts>>,
 }
 
 impl LockRecord {
     pub(crate) const fn new() -> LockRecord {
-        LockRecord { holder: None, facts: None }
+        LockRecord { holder: Hand::NOBODY, facts: None }
     }
 
-    /// The lock changes hands; `None` says that it is free. `waiters` are queued.
+    /// The lock changes hands. `waiters` are queued.
     #[inline]
-    pub(crate) fn set(&mut self, holder: Option<Holder>, waiters: usize) {
+    pub(crate) fn set(&mut self, holder: Hand, waiters: usize) {
         self.holder = holder;
         if let Some(facts) = &self.facts {
             facts.one().set(holder, waiters);
@@ -102,6 +148,7 @@ impl LockRecord {
     }
 
     /// Somebody joined the queue: the id under which snapshots find the facts.
+    #[inline]
     pub(crate) fn contended(&mut self, created: &'static Location<'static>, waiters: usize) -> u64 {
         let holder = self.holder;
         let facts = self.facts.get_or_insert_with(|| {
@@ -122,81 +169,56 @@ impl LockRecord {
     }
 }
 
-/// Who has a lock, in words.
+/// Who has a lock, in words: a [`Hand`].
 #[derive(Debug, Default)]
-struct HolderWords {
-    /// [`FREE`], [`UNKNOWN`], or the id of the task that took it, with [`OWNED`] if by an owned guard.
+struct HandWords {
     task: AtomicU64,
-    /// (F1) Null or a `&'static Location`: where that task took it.
+    /// (F1) Null or a `&'static Location`.
     site: AtomicPtr<Location<'static>>,
 }
 
-const FREE: u64 = 0;
-const UNKNOWN: u64 = u64::MAX;
-const OWNED: u64 = 1 << 63;
-
-/// The two words of [`HolderWords`], as they were found.
-type FoundWords = (u64, *mut Location<'static>);
-
-impl HolderWords {
+impl HandWords {
     #[inline]
-    fn set(&self, holder: Option<Holder>) {
-        let (task, site) = match holder {
-            None => (FREE, ptr::null_mut()),
-            Some(Holder::Unknown) => (UNKNOWN, ptr::null_mut()),
-            Some(Holder::Task { id, site, owned }) => {
-                (id.0 | if owned { OWNED } else { 0 }, ptr::from_ref(site).cast_mut())
-            }
-        };
-        self.task.store(task, Relaxed);
-        self.site.store(site, Relaxed);
+    fn set(&self, hand: Hand) {
+        self.task.store(hand.task, Relaxed);
+        self.site.store(hand.address().cast_mut(), Relaxed);
     }
 
-    fn get(&self) -> FoundWords {
-        (self.task.load(Relaxed), self.site.load(Relaxed))
-    }
-
-    /// What words say that were of one moment.
-    fn holder((task, site): FoundWords) -> Option<Holder> {
+    fn get(&self) -> Hand {
         // SAFETY: (F1) null or a `&'static Location`.
-        let site = unsafe { site.as_ref() };
-        match (task, site) {
-            (FREE, _) => None,
-            (UNKNOWN, _) | (_, None) => Some(Holder::Unknown),
-            (id, Some(site)) => Some(Holder::Task { id: TaskId(id & !OWNED), site, owned: id & OWNED != 0 }),
-        }
+        let site = unsafe { self.site.load(Relaxed).as_ref() };
+        Hand { task: self.task.load(Relaxed), site }
     }
 }
 
 /// The one holder of a lock, in words that its lock writes under its own mutex (F1) and a snapshot reads at any time.
 #[derive(Debug, Default)]
 struct OneHolder {
+    /// A new version each time that it changes hands.
     seq: Seq,
-    holder: HolderWords,
+    holder: HandWords,
     waiters: AtomicU64,
-    /// How often it has changed hands.
-    hands: AtomicU64,
 }
 
 impl OneHolder {
     #[inline]
-    fn set(&self, holder: Option<Holder>, waiters: usize) {
+    fn set(&self, hand: Hand, waiters: usize) {
         self.seq.write(|| {
-            self.holder.set(holder);
+            self.holder.set(hand);
             self.waiters.store(waiters as u64, Relaxed);
-            self.hands.store(self.hands.load(Relaxed) + 1, Relaxed);
         });
     }
 
+    /// It stays in the same hands, so this one word may change at any time.
+    #[inline]
     fn set_waiters(&self, waiters: usize) {
-        self.seq.write(|| self.waiters.store(waiters as u64, Relaxed));
+        self.waiters.store(waiters as u64, Relaxed);
     }
 
-    /// Holder, if any, waiters, and how often it has changed hands; `None` if it does not come to rest.
-    fn read(&self) -> Option<(Option<Holder>, u64, u64)> {
-        let loads = || (self.holder.get(), self.waiters.load(Relaxed), self.hands.load(Relaxed));
-        let ((words, waiters, hands), _) = self.seq.read(loads)?;
-        Some((HolderWords::holder(words), waiters, hands))
+    /// Holder, if any, and waiters; `None` if it does not come to rest.
+    fn read(&self) -> Option<(Option<Holder>, u64)> {
+        let ((hand, waiters), _) = self.seq.read(|| (self.holder.get(), self.waiters.load(Relaxed)))?;
+        Some((hand.holder(), waiters))
     }
 }
 
@@ -221,7 +243,7 @@ impl Held {
 /// The holders of a lock that may have several, before anybody has waited: nobody looks at them.
 #[derive(Debug)]
 pub(crate) struct FewHolders {
-    known: Slab<Holder>,
+    known: Slab<Hand>,
     /// Holders beyond those that are told apart.
     beyond: u64,
     /// Something happened after which nobody can tell who may let others in.
@@ -236,7 +258,7 @@ struct ManyHolders {
     waiters: AtomicU64,
     /// A bit for each of those below that is somebody's, [`DOUBTED`], and above that the holders beyond.
     known: AtomicU64,
-    holders: [HolderWords; HOLDERS_MAX],
+    holders: [HandWords; HOLDERS_MAX],
 }
 
 const DOUBTED: u64 = 1 << HOLDERS_MAX;
@@ -250,7 +272,7 @@ impl ManyHolders {
         let mut known = few.beyond * BEYOND + if few.doubted { DOUBTED } else { 0 };
         for (at, holder) in &few.known {
             known |= 1 << at;
-            many.holders[at].set(Some(*holder));
+            many.holders[at].set(*holder);
         }
         many.known.store(known, Relaxed);
         many
@@ -259,12 +281,12 @@ impl ManyHolders {
     /// Holders and waiters; `None` if it does not come to rest.
     fn read(&self) -> Option<(Vec<Holder>, u64)> {
         let loads = || {
-            let words: [FoundWords; HOLDERS_MAX] = std::array::from_fn(|at| self.holders[at].get());
+            let words: [Hand; HOLDERS_MAX] = std::array::from_fn(|at| self.holders[at].get());
             (words, self.known.load(Relaxed), self.waiters.load(Relaxed))
         };
         let ((words, known, waiters), _) = self.seq.read(loads)?;
         let held = words.into_iter().enumerate().filter(|(at, _)| known & (1 << at) != 0);
-        let mut holders: Vec<Holder> = held.filter_map(|(_, words)| HolderWords::holder(words)).collect();
+        let mut holders: Vec<Holder> = held.filter_map(|(_, hand)| hand.holder()).collect();
         if known > TOLD_APART {
             holders.push(Holder::Unknown);
         }
@@ -283,7 +305,7 @@ pub(crate) struct AllWords(ManyHolders);
 
 impl Holders<'_> {
     #[inline]
-    pub(crate) fn enter(&mut self, holder: Holder) -> Held {
+    pub(crate) fn enter(&mut self, holder: Hand) -> Held {
         match self {
             Holders::Few(few) if few.known.len() == HOLDERS_MAX => {
                 few.beyond += 1;
@@ -297,7 +319,7 @@ impl Holders<'_> {
                     many.known.store(known + BEYOND, Relaxed);
                     return Held::BEYOND;
                 }
-                many.holders[free as usize].set(Some(holder));
+                many.holders[free as usize].set(holder);
                 many.known.store(known | 1 << free, Relaxed);
                 Held(free)
             }
@@ -321,7 +343,7 @@ impl Holders<'_> {
 
     /// The same hold, in other hands.
     #[inline]
-    pub(crate) fn rename(&mut self, held: Held, holder: Holder) {
+    pub(crate) fn rename(&mut self, held: Held, holder: Hand) {
         let at = held.0 as usize;
         match self {
             Holders::Few(few) => {
@@ -331,7 +353,7 @@ impl Holders<'_> {
             }
             Holders::Many(AllWords(many)) => {
                 if let Some(words) = many.holders.get(at) {
-                    words.set(Some(holder));
+                    words.set(holder);
                 }
             }
         }
@@ -343,11 +365,9 @@ impl Holders<'_> {
         let holder = match self {
             _ if held == Held::NOTHING => return held,
             Holders::Few(few) => few.known.get(at).copied(),
-            Holders::Many(AllWords(many)) => {
-                many.holders.get(at).and_then(|words| HolderWords::holder(words.get()))
-            }
+            Holders::Many(AllWords(many)) => many.holders.get(at).map(HandWords::get),
         };
-        self.enter(holder.unwrap_or(Holder::Unknown))
+        self.enter(holder.unwrap_or(Hand::UNKNOWN))
     }
 
     /// From now on nobody can tell who may let others in.
@@ -500,7 +520,7 @@ pub(crate) fn copy(id: u64) -> Option<FactsCopy> {
     let unknown = || (vec![Holder::Unknown], 0);
     let ((holders, waiters), shared) = match &facts.state {
         State::One(one) => {
-            let read = one.read().map(|(holder, waiters, _)| (holder.into_iter().collect(), waiters));
+            let read = one.read().map(|(holder, waiters)| (holder.into_iter().collect(), waiters));
             (read.unwrap_or_else(unknown), false)
         }
         State::Many(many) => (many.0.read().unwrap_or_else(unknown), true),
@@ -510,10 +530,13 @@ pub(crate) fn copy(id: u64) -> Option<FactsCopy> {
 
 /// Counts how often the lock has changed hands, and, if it is shared, its queue; `None` if it is gone.
 pub(crate) fn version(id: u64) -> Option<u64> {
-    find(id).map(|facts| match &facts.state {
+    find(id).map(|facts| {
+        let seq = match &facts.state {
+            State::One(one) => &one.seq,
+            State::Many(many) => &many.0.seq,
+        };
         // No version twice: the lock is in motion.
-        State::One(one) => one.read().map_or_else(unsettled, |(_, _, hands)| hands),
-        State::Many(many) => many.0.seq.version().unwrap_or_else(unsettled),
+        seq.version().unwrap_or_else(unsettled)
     })
 }
 
@@ -540,7 +563,7 @@ mod tests {
     fn a_lock_is_in_the_table_from_its_first_contention_to_its_end() {
         let here = Location::caller();
         let mut record = LockRecord::new();
-        record.set(Some(Holder::Unknown), 0);
+        record.set(Hand::UNKNOWN, 0);
         let id = record.contended(here, 1);
         assert_eq!(record.contended(here, 2), id);
         let first = copy(id).unwrap();
@@ -548,14 +571,14 @@ mod tests {
         assert_eq!((first.waiters, first.shared), (2, false));
         let before = version(id).unwrap();
         let holder = Holder::Task { id: TaskId(7), site: here, owned: false };
-        record.set(Some(holder.owned()), 1);
+        record.set(Hand::from(holder).owned(), 1);
         assert_eq!(copy(id).unwrap().holders, [Holder::Task { id: TaskId(7), site: here, owned: true }]);
-        record.set(Some(holder), 1);
+        record.set(holder.into(), 1);
         assert_eq!(copy(id).unwrap().holders, [holder]);
-        assert_eq!(version(id), Some(before + 2));
+        assert_eq!(version(id), Some(before + 4), "two writes of a sequence counter");
         record.set_waiters(0);
-        assert_eq!((copy(id).unwrap().waiters, version(id)), (0, Some(before + 2)), "the same hands");
-        record.set(None, 0);
+        assert_eq!((copy(id).unwrap().waiters, version(id)), (0, Some(before + 4)), "the same hands");
+        record.set(Hand::NOBODY, 0);
         assert_eq!(copy(id).unwrap().holders, []);
         drop(record);
         assert_eq!((copy(id), version(id)), (None, None));
@@ -566,14 +589,14 @@ mod tests {
         let here = Location::caller();
         let task = |id| Holder::Task { id: TaskId(id), site: here, owned: false };
         let mut record = SharedRecord::new();
-        let first = record.edit(|holders| holders.enter(task(1)));
+        let first = record.edit(|holders| holders.enter(task(1).into()));
         let id = record.contended(here, 1);
         let split = record.edit(|holders| holders.split(first));
         assert_eq!(copy(id).unwrap().holders, [task(1), task(1)]);
         record.edit(|holders| holders.exit(first));
-        record.edit(|holders| holders.rename(split, task(2)));
+        record.edit(|holders| holders.rename(split, task(2).into()));
         assert_eq!(copy(id).unwrap().holders, [task(2)]);
-        let many: Vec<Held> = (0..20).map(|_| record.edit(|holders| holders.enter(task(3)))).collect();
+        let many: Vec<Held> = (0..20).map(|_| record.edit(|holders| holders.enter(task(3).into()))).collect();
         let copied = copy(id).unwrap();
         assert_eq!((copied.holders.len(), copied.holders[HOLDERS_MAX]), (HOLDERS_MAX + 1, Holder::Unknown));
         assert_eq!(record.edit(|holders| holders.split(Held::NOTHING)), Held::NOTHING);

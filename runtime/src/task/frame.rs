@@ -11,15 +11,18 @@ use std::sync::Arc;
 
 use super::header::Header;
 use super::local::Locals;
-use super::wait::{Object, Wait, WaitReason};
+use super::meta::{Record, Since};
+use super::wait::{Entry, Object, WaitReason};
 use crate::report::snapshot::TaskKind;
 
 /// How many waits of one poll are recorded. A poll with more is shown with the first ones, and its wait
 /// set counts as incomplete.
 const WAITS_MAX: usize = 16;
 
-/// Poll numbers leave room for the place of a wait.
-const POLL: u64 = WAITS_MAX as u64;
+/// Poll numbers leave room for the place of a wait, and for saying that all places are taken.
+const POLL: u64 = 2 * WAITS_MAX as u64;
+/// Of no poll, with all places taken.
+const NO_POLL: u64 = u64::MAX - POLL + 1 + WAITS_MAX as u64;
 /// A thread takes poll numbers in ranges of two to the power of this, of [`POLL`] numbers a poll: days of polls. After 65,536 ranges they
 /// begin anew.
 const RANGE: u32 = 48;
@@ -31,11 +34,14 @@ const UNCONSTRAINED: u8 = u8::MAX;
 
 pub(crate) struct Frame {
     header: Cell<*const Header>,
-    /// Tells the polls of all threads apart: a multiple of [`POLL`].
-    poll: Cell<u64>,
+    /// The stamp of the next note: a multiple of [`POLL`], which tells the polls of all threads apart, and so many notes.
+    next: Cell<u64>,
     last_poll: Cell<u64>,
-    /// The runtime clock of this thread's last turn, in milliseconds.
+    /// The id of the polled task, for whoever puts it on record; 0 is none.
+    id: Cell<u64>,
+    /// The runtime clock of this thread's last turn, in milliseconds, and as a record has the time of a park.
     now_ms: Cell<u64>,
+    now: Cell<Since>,
     yielded: Cell<bool>,
     /// The registration that is counted for the poll is taken: see `state`.
     registered: Cell<bool>,
@@ -49,9 +55,8 @@ pub(crate) struct Frame {
     arm: Cell<Option<&'static Location<'static>>>,
     /// Task-local values that are bound for the task being polled; see `local`.
     locals: Cell<usize>,
-    base: Cell<usize>,
-    len: Cell<usize>,
-    waits: [Cell<Option<Wait>>; WAITS_MAX],
+    /// The notes of this poll but for the first one.
+    waits: [Cell<Option<Entry>>; WAITS_MAX - 1],
     /// The last caller of a poll function that was found to be the user's own code, for a loop calls from one place.
     users: Cell<*const Location<'static>>,
 }
@@ -60,9 +65,11 @@ impl Frame {
     const fn new() -> Frame {
         Frame {
             header: Cell::new(ptr::null()),
-            poll: Cell::new(0),
+            next: Cell::new(NO_POLL),
             last_poll: Cell::new(0),
+            id: Cell::new(0),
             now_ms: Cell::new(0),
+            now: Cell::new(Since::new(0)),
             yielded: Cell::new(false),
             registered: Cell::new(false),
             budget: Cell::new(UNCONSTRAINED),
@@ -70,20 +77,9 @@ impl Frame {
             shielded: Cell::new(false),
             arm: Cell::new(None),
             locals: Cell::new(0),
-            base: Cell::new(0),
-            len: Cell::new(0),
-            waits: [const { Cell::new(None) }; WAITS_MAX],
+            waits: [const { Cell::new(None) }; WAITS_MAX - 1],
             users: Cell::new(ptr::null()),
         }
-    }
-}
-
-impl Frame {
-    /// The current poll's notes on an object.
-    fn find(&self, reason: WaitReason, object: Object) -> impl Iterator<Item = &Cell<Option<Wait>>> {
-        self.waits[self.base.get()..self.len.get()]
-            .iter()
-            .filter(move |slot| slot.get().is_some_and(|wait| wait.reason == reason && wait.object == object))
     }
 }
 
@@ -111,6 +107,12 @@ pub(crate) fn header() -> *const Header {
     with(|frame| frame.header.get()).unwrap_or(ptr::null())
 }
 
+/// The id of the task that this thread is polling; 0 outside of a poll, and without records.
+#[inline]
+pub(crate) fn id() -> u64 {
+    if cfg!(leakfree_norecord) { 0 } else { with(|frame| frame.id.get()).unwrap_or(0) }
+}
+
 /// Whether this thread may block: it polls no task, or one that is a blocking call.
 pub(crate) fn may_block() -> bool {
     // SAFETY: (I1) a task that is being polled is alive.
@@ -129,7 +131,10 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 pub(crate) fn set_now_ms(now_ms: u64) {
-    with(|frame| frame.now_ms.set(now_ms));
+    with(|frame| {
+        frame.now_ms.set(now_ms);
+        frame.now.set(Since::new(now_ms));
+    });
 }
 
 /// The current poll yields: its task goes to the back of the run queue when it returns `Pending`.
@@ -152,15 +157,21 @@ pub(crate) fn give_registration_back() -> bool {
 /// Takes one operation off the poll's budget. False if nothing is left.
 #[inline]
 pub(crate) fn spend() -> bool {
-    with(|frame| match frame.budget.get() {
-        0 => false,
-        UNCONSTRAINED => true,
-        left => {
-            frame.budget.set(left - 1);
-            true
+    with(|frame| {
+        let left = frame.budget.get();
+        if left == 0 {
+            return spent();
         }
+        frame.budget.set(left - u8::from(left != UNCONSTRAINED));
+        true
     })
     .unwrap_or(true)
+}
+
+/// Says that this is seldom.
+#[cold]
+fn spent() -> bool {
+    false
 }
 
 /// Gives back what an operation took that was not ready.
@@ -295,57 +306,113 @@ pub(crate) fn poll_site() -> &'static Location<'static> {
 pub(crate) struct Stamp(NonZero<u64>);
 
 impl Stamp {
+    /// The place, if it is of the poll of `next`.
     #[inline]
-    fn new(poll: u64, index: usize) -> Option<Stamp> {
-        NonZero::new(poll | index as u64).map(Stamp)
-    }
-
-    #[inline]
-    fn is_of(self, poll: u64) -> bool {
-        self.0.get() & !(POLL - 1) == poll
-    }
-
-    #[inline]
-    fn index(self) -> usize {
-        (self.0.get() & (POLL - 1)) as usize
+    fn place(self, next: u64) -> Option<usize> {
+        (self.0.get() / POLL == next / POLL).then(|| place(self.0.get()))
     }
 }
 
-/// Notes that the current poll waits for `wait`. `again` is the stamp of an earlier note by the same leaf:
+/// The place in a stamp, or in what the next one will be.
+#[inline]
+fn place(stamp: u64) -> usize {
+    (stamp % POLL) as usize
+}
+
+/// The first note of a poll lies in its task's record already, the others here.
+impl Frame {
+    /// Places of the current poll that are taken, or were. Outside of a poll they all are.
+    #[inline]
+    fn places(&self) -> usize {
+        place(self.next.get())
+    }
+
+    #[inline]
+    fn record(&self) -> Option<&Record> {
+        // SAFETY: (I1) a task that is being polled is alive.
+        unsafe { self.header.get().as_ref() }.map(|header| &header.record)
+    }
+
+    fn set_entry(&self, place: usize, entry: Option<Entry>) {
+        if place > 0 {
+            self.waits[place - 1].set(entry);
+        } else if let Some(record) = self.record() {
+            match entry {
+                Some(entry) => record.park(self.now.get(), entry),
+                None => record.park_unknown(self.now.get()),
+            }
+        }
+    }
+
+    /// Not the first note of the poll, or of the leaf, or of no poll.
+    #[inline(never)]
+    fn note_another(
+        &self,
+        head: u16,
+        object: u64,
+        location: &'static Location<'static>,
+        again: Option<Stamp>,
+    ) -> Option<Stamp> {
+        let next = self.next.get();
+        let stamp = match again.filter(|stamp| stamp.place(next).is_some()) {
+            Some(stamp) => stamp,
+            None if place(next) >= WAITS_MAX => return None,
+            None => {
+                self.next.set(next + 1);
+                Stamp(NonZero::new(next)?)
+            }
+        };
+        self.set_entry(place(stamp.0.get()), Some(Entry { head, object, location }));
+        Some(stamp)
+    }
+
+    #[inline(never)]
+    fn take_back(&self, place: usize) {
+        self.set_entry(place, None);
+        if place + 1 == self.places() {
+            self.next.set(self.next.get() - 1);
+        }
+    }
+
+    fn entry(&self, place: usize) -> Option<Entry> {
+        if place > 0 { self.waits[place - 1].get() } else { self.record()?.noted() }
+    }
+
+    /// The notes of the current poll, with their places.
+    fn entries(&self) -> impl Iterator<Item = (usize, Entry)> {
+        let places = if self.header.get().is_null() { 0 } else { self.places() };
+        (0..places).filter_map(|place| Some((place, self.entry(place)?)))
+    }
+}
+
+/// Notes that the current poll waits. `again` is the stamp of an earlier note by the same leaf:
 /// within one poll a leaf has one entry.
 #[inline]
-pub(crate) fn note(wait: Wait, again: Option<Stamp>) -> Option<Stamp> {
+pub(crate) fn note(entry: Entry, again: Option<Stamp>) -> Option<Stamp> {
     if cfg!(leakfree_norecord) {
         return None;
     }
     with(|frame| {
-        if frame.header.get().is_null() {
-            return None;
+        let next = frame.next.get();
+        if place(next) > 0 {
+            let Entry { head, object, location } = entry;
+            return frame.note_another(head, object, location, again);
         }
-        let poll = frame.poll.get();
-        let index = match again {
-            Some(stamp) if stamp.is_of(poll) => stamp.index(),
-            _ => {
-                let len = frame.len.get();
-                if len == WAITS_MAX {
-                    return None;
-                }
-                frame.len.set(len + 1);
-                len
-            }
-        };
-        frame.waits[index].set(Some(wait));
-        Stamp::new(poll, index)
+        // SAFETY: (I1) a task is being polled, for outside of polls there is no free place.
+        let header = unsafe { &*frame.header.get() };
+        frame.next.set(next + 1);
+        header.record.park(frame.now.get(), entry);
+        NonZero::new(next).map(Stamp)
     })?
 }
 
 /// The note of a poll function, which has no leaf to keep a stamp in: one entry for each reason and object in a
 /// poll, however often it was called.
 #[inline]
-pub(crate) fn note_once(wait: Wait) {
+pub(crate) fn note_once(entry: Entry) {
     with(|frame| {
-        if !frame.find(wait.reason, wait.object).any(|_| true) {
-            note(wait, None);
+        if !frame.entries().any(|(_, noted)| noted.is_alike(entry)) {
+            note(entry, None);
         }
     });
 }
@@ -353,15 +420,18 @@ pub(crate) fn note_once(wait: Wait) {
 /// Whether the current poll has noted any wait.
 #[inline]
 pub(crate) fn has_notes() -> bool {
-    with(|frame| frame.len.get() > frame.base.get()).unwrap_or(false)
+    with(|frame| !frame.header.get().is_null() && frame.places() > 0).unwrap_or(false)
 }
 
 /// Takes the note of a poll function back: a later call in the same poll did not have to wait.
 #[inline]
 pub(crate) fn take_back_once(reason: WaitReason, object: Object) {
     with(|frame| {
-        for slot in frame.find(reason, object) {
-            slot.set(None);
+        let alike = Entry::new(reason, object, Location::caller());
+        for (place, noted) in frame.entries() {
+            if noted.is_alike(alike) {
+                frame.set_entry(place, None);
+            }
         }
     });
 }
@@ -370,11 +440,8 @@ pub(crate) fn take_back_once(reason: WaitReason, object: Object) {
 #[inline]
 pub(crate) fn take_back(stamp: Stamp) {
     with(|frame| {
-        if stamp.is_of(frame.poll.get()) && !frame.header.get().is_null() {
-            frame.waits[stamp.index()].set(None);
-            if stamp.index() + 1 == frame.len.get() {
-                frame.len.set(stamp.index());
-            }
+        if let Some(place) = stamp.place(frame.next.get()) {
+            frame.take_back(place);
         }
     });
 }
@@ -387,12 +454,13 @@ pub(crate) struct Entered {
 
 struct Outer {
     header: *const Header,
-    poll: u64,
+    id: u64,
+    next: u64,
+    waits: [Option<Entry>; WAITS_MAX - 1],
     scope: *const (),
     shielded: bool,
     arm: Option<&'static Location<'static>>,
     locals: usize,
-    base: usize,
     yielded: bool,
     registered: bool,
     budget: u8,
@@ -404,7 +472,11 @@ pub(crate) fn enter(header: NonNull<Header>) -> Entered {
     with(|frame| {
         let outer = if frame.is_at_rest() { None } else { Some(frame.save()) };
         frame.header.set(header.as_ptr());
-        frame.poll.set(next_poll(frame));
+        if !cfg!(leakfree_norecord) {
+            // SAFETY: (I1) a task that is being polled is alive.
+            frame.id.set(unsafe { header.as_ref() }.record.id().0);
+        }
+        frame.next.set(next_poll(frame));
         frame.yielded.set(false);
         frame.registered.set(false);
         frame.budget.set(BUDGET);
@@ -421,7 +493,7 @@ impl Frame {
         let (scope, arm) = (self.scope.get(), self.arm.get());
         let at_rest =
             self.header.get().is_null() && scope.is_null() && arm.is_none() && self.locals.get() == 0;
-        debug_assert!(!at_rest || !self.shielded.get() && (self.base.get(), self.len.get()) == (0, 0));
+        debug_assert!(!at_rest || !self.shielded.get() && self.next.get() == NO_POLL);
         at_rest
     }
 
@@ -429,22 +501,40 @@ impl Frame {
     fn save(&self) -> Box<Outer> {
         Box::new(Outer {
             header: self.header.get(),
-            poll: self.poll.get(),
+            id: self.id.get(),
+            next: self.next.get(),
+            waits: std::array::from_fn(|place| self.waits[place].get()),
             scope: self.scope.replace(ptr::null()),
             shielded: self.shielded.replace(false),
             arm: self.arm.replace(None),
             locals: self.locals.replace(0),
-            base: self.base.replace(self.len.get()),
             yielded: self.yielded.get(),
             registered: self.registered.get(),
             budget: self.budget.get(),
         })
     }
 
+    /// There may be less: some may have been taken back.
+    #[cold]
+    fn park_in_several(&self, header: &Header) {
+        let entries: Vec<Entry> = self.entries().map(|(_, entry)| entry).collect();
+        match entries.first() {
+            None => header.record.park_unknown(self.now.get()),
+            Some(first) => header.record.park_in_several(self.now.get(), *first, entries.len()),
+        }
+        if entries.len() > 1 {
+            // SAFETY: (I6) each is an entry that was noted in one piece.
+            header.extra().waits =
+                entries.into_iter().filter_map(|entry| unsafe { entry.unpack() }).collect();
+        }
+    }
+
     #[cold]
     fn restore(&self, outer: &Outer) {
         self.header.set(outer.header);
-        self.poll.set(outer.poll);
+        self.id.set(outer.id);
+        self.next.set(outer.next);
+        self.waits.iter().zip(outer.waits).for_each(|(slot, entry)| slot.set(entry));
         self.scope.set(outer.scope);
         self.shielded.set(outer.shielded);
         self.arm.set(outer.arm);
@@ -452,7 +542,6 @@ impl Frame {
         self.yielded.set(outer.yielded);
         self.registered.set(outer.registered);
         self.budget.set(outer.budget);
-        self.base.set(outer.base);
     }
 }
 
@@ -469,22 +558,15 @@ impl Entered {
         with(|frame| frame.registered.get()).unwrap_or(false)
     }
 
-    /// The one wait that the poll left, if it left no more.
+    /// Writes the park down, with the waits that the poll left.
     #[inline]
-    pub(crate) fn one_wait(&self) -> Waits {
-        with(|frame| match frame.len.get() - frame.base.get() {
-            0 => Waits::One(None),
-            1 => Waits::One(frame.waits[frame.base.get()].get()),
-            _ => Waits::Several,
-        })
-        .unwrap_or(Waits::One(None))
-    }
-
-    /// All waits that the poll left.
-    #[cold]
-    pub(crate) fn waits(&self) -> Vec<Wait> {
-        with(|frame| frame.waits[frame.base.get()..frame.len.get()].iter().filter_map(Cell::get).collect())
-            .unwrap_or_default()
+    pub(crate) fn park(&self, header: &Header) {
+        with(|frame| match frame.places() {
+            0 => header.record.park_unknown(frame.now.get()),
+            // It is in the record.
+            1 => {}
+            _ => frame.park_in_several(header),
+        });
     }
 }
 
@@ -493,21 +575,16 @@ impl Drop for Entered {
     fn drop(&mut self) {
         with(|frame| {
             frame.header.set(ptr::null());
-            frame.poll.set(0);
+            if !cfg!(leakfree_norecord) {
+                frame.id.set(0);
+            }
+            frame.next.set(NO_POLL);
             frame.budget.set(UNCONSTRAINED);
-            frame.len.set(frame.base.get());
             if let Some(outer) = &self.outer {
                 frame.restore(outer);
             }
         });
     }
-}
-
-/// What a poll left.
-pub(crate) enum Waits {
-    One(Option<Wait>),
-    /// Perhaps: some may have been taken back.
-    Several,
 }
 
 #[inline]

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use super::frame::{self, Stamp};
 use super::header::Header;
@@ -17,7 +17,7 @@ use super::raw::{self, TaskRef};
 use super::reason::{CancelKind, CancelReason};
 use super::state::OnHandleDrop;
 use super::wait::{Leaf, Object, WaitReason};
-use super::waker::{self, PackedWaker};
+use super::waker::{self, Asker, PackedWaker};
 use crate::loom::sync::atomic::Ordering::Relaxed;
 
 /// Owns a task's result: await it to get that.
@@ -100,6 +100,12 @@ impl<T> JoinHandle<T> {
     /// Whether the task is complete; if not, it wakes `cx` when it is.
     #[inline]
     pub(crate) fn tell_end(&mut self, cx: &mut Context<'_>) -> bool {
+        self.tell_end_to(cx, Asker::of(cx))
+    }
+
+    /// The same.
+    #[inline]
+    fn tell_end_to(&mut self, cx: &mut Context<'_>, asker: Asker<'_>) -> bool {
         let state = self.header().state.load();
         if state.is_complete() {
             return true;
@@ -112,9 +118,9 @@ impl<T> JoinHandle<T> {
             // Not ours any more: the task is complete, and its runner may be looking into the slot just now.
             let Some(joiner) = self.take_joiner() else { return true };
             let waker = joiner.into_waker();
-            if waker::will_wake(&waker, cx) { waker } else { waker::register(cx) }
+            if waker::will_wake(&waker, cx) { waker } else { asker.register() }
         } else {
-            waker::register(cx)
+            asker.register()
         };
         // (I7) `JOINER` is clear, for we took it back, or it was never set: nobody looks into the slot.
         let joiner = PackedWaker::new(waker).into_raw();
@@ -127,25 +133,27 @@ impl<T> JoinHandle<T> {
         true
     }
 
+    /// The wait is over.
     #[inline]
-    fn poll_with(
-        &mut self,
-        cx: &mut Context<'_>,
-        leaf: &mut Leaf,
-        site: &'static Location<'static>,
-    ) -> Poll<Result<T, JoinError>> {
-        ready!(leaf.proceed_at(cx, site));
-        if !self.header().state.load().is_complete() {
-            if self.header().is_at_or_above_polled() {
-                return Poll::Ready(Err(JoinError::would_deadlock(self.id())));
-            }
-            if !self.tell_end(cx) {
-                leaf.set_location(site);
-                leaf.pending(cx);
-                return Poll::Pending;
-            }
+    fn take_back(&mut self) {
+        if let Some(stamp) = self.stamp.take() {
+            frame::take_back(stamp);
         }
-        Poll::Ready(self.take_output())
+    }
+
+    /// What the polled task waits for; only made where it does.
+    fn leaf(&mut self) -> Leaf {
+        let record = &self.header().record;
+        let (object, spawned_at) = (Object::Task(record.id()), record.spawned_at());
+        Leaf::resume(WaitReason::Join, object, spawned_at, self.stamp.take())
+    }
+
+    #[cold]
+    fn out_of_budget<U>(&mut self, cx: &Context<'_>, site: &'static Location<'static>) -> Poll<U> {
+        let mut leaf = self.leaf();
+        let polled = leaf.proceed_at(cx, site);
+        self.stamp = leaf.suspend();
+        polled.map(|()| unreachable!("nothing is left of the budget"))
     }
 
     /// Takes back a joiner that was left in the slot, if the task is not complete.
@@ -169,20 +177,34 @@ impl<T> Future for JoinHandle<T> {
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(self.has_output, "a JoinHandle was polled after it had returned its result");
-        let record = &self.header().record;
-        let (object, spawned_at) = (Object::Task(record.id()), record.spawned_at());
-        let mut leaf = Leaf::resume(WaitReason::Join, object, spawned_at, self.stamp.take());
-        let polled = self.poll_with(cx, &mut leaf, Location::caller());
-        self.stamp = if polled.is_pending() { leaf.suspend() } else { None };
-        polled
+        let site = Location::caller();
+        if !frame::has_budget() {
+            return self.out_of_budget(cx, site);
+        }
+        if !self.header().state.load().is_complete() {
+            if self.header().is_at_or_above_polled() {
+                frame::spend();
+                self.take_back();
+                return Poll::Ready(Err(JoinError::would_deadlock(self.id())));
+            }
+            let asker = Asker::of(cx);
+            if !self.tell_end_to(cx, asker) {
+                let mut leaf = self.leaf();
+                leaf.set_location(site);
+                leaf.pending_as(asker);
+                self.stamp = leaf.suspend();
+                return Poll::Pending;
+            }
+        }
+        frame::spend();
+        self.take_back();
+        Poll::Ready(self.take_output())
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        if let Some(stamp) = self.stamp.take() {
-            frame::take_back(stamp);
-        }
+        self.take_back();
         loop {
             match self.header().state.drop_handle(self.has_output) {
                 OnHandleDrop::Nothing => return,

@@ -13,7 +13,7 @@ use std::panic::Location;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::wait::Wait;
+use super::wait::{Entry, Wait};
 
 /// Identifies a task for the life of its process; ids are never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -51,6 +51,16 @@ pub(crate) fn next_id() -> TaskId {
     })
 }
 
+/// When a park began, as a record has it, with one wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since(#[cfg_attr(leakfree_norecord, allow(dead_code))] u64);
+
+impl Since {
+    pub(crate) const fn new(now_ms: u64) -> Since {
+        Since(now_ms << 24 | 1 << 16)
+    }
+}
+
 /// What a snapshot reads of a record.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordCopy {
@@ -70,8 +80,10 @@ mod on {
     use crate::loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
     use crate::loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
 
-    use super::super::wait::{Object, WaitReason};
     use super::*;
+
+    /// The number of waits in `parked`.
+    const WAITS: u64 = 0xff << 16;
 
     /// The recorded words: 56 bytes.
     #[derive(Debug)]
@@ -82,9 +94,9 @@ mod on {
         born: u32,
         note: AtomicU32,
         polls: AtomicU64,
-        /// `[parked since, ms: 40 | waits: 8 | own: 1 | object tag: 7 | reason: 8]`
+        /// `[parked since, ms: 40 | waits: 8 | own: 1 | object's tag: 7 | reason: 8]`
         parked: AtomicU64,
-        /// Identity of the object: what it is says the tag in `parked`.
+        /// As in the [`Entry`] whose head `parked` ends with.
         object: AtomicU64,
         location: AtomicPtr<Location<'static>>,
     }
@@ -146,18 +158,38 @@ mod on {
             fence(Release);
         }
 
-        /// A poll ended `Pending` with so many waits, of which this is the first. Runner only.
+        /// The current poll waits: if it leaves no other wait than this, the park is written down with it. Runner only.
         #[inline]
-        pub(crate) fn park(&self, now_ms: u64, first: Option<Wait>, waits: usize) {
-            let mut word = now_ms << 24;
-            if let Some(wait) = first {
-                let (tag, object) = pack(wait.object);
-                let n = waits.min(255) as u64;
-                word |= n << 16 | u64::from(wait.own) << 15 | tag << 8 | u64::from(wait.reason.number());
-                self.object.store(object, Relaxed);
-                self.location.store(std::ptr::from_ref(wait.location).cast_mut(), Relaxed);
-            }
-            self.parked.store(word, Relaxed);
+        pub(crate) fn park(&self, now: Since, wait: Entry) {
+            self.store(now.0 | u64::from(wait.head), wait);
+        }
+
+        /// A poll ended `Pending` without a wait that is known. Runner only.
+        #[inline]
+        pub(crate) fn park_unknown(&self, now: Since) {
+            self.parked.store(now.0 & !WAITS, Relaxed);
+        }
+
+        /// A poll ended `Pending` with so many waits, of which this is the first. Runner only.
+        pub(crate) fn park_in_several(&self, now: Since, first: Entry, waits: usize) {
+            let n = waits.min(255) as u64;
+            self.store(now.0 & !WAITS | n << 16 | u64::from(first.head), first);
+        }
+
+        #[inline]
+        fn store(&self, parked: u64, first: Entry) {
+            self.object.store(first.object, Relaxed);
+            self.location.store(std::ptr::from_ref(first.location).cast_mut(), Relaxed);
+            self.parked.store(parked, Relaxed);
+        }
+
+        /// What the current poll has noted here. Runner only.
+        pub(crate) fn noted(&self) -> Option<Entry> {
+            let head = self.parked.load(Relaxed) as u16;
+            let object = self.object.load(Relaxed);
+            // SAFETY: (I6) null or a `&'static Location`; one writer, and it is us.
+            let location = unsafe { self.location.load(Relaxed).as_ref() }?;
+            (head != 0).then_some(Entry { head, object, location })
         }
 
         /// The words of the last park, in one piece, or `None` if a poll began meanwhile. `idle` is asked
@@ -181,13 +213,10 @@ mod on {
             if !idle() || self.polls.load(Relaxed) != polls {
                 return None;
             }
-            let first = WaitReason::from_number(word as u8).map(|reason| Wait {
-                reason,
-                object: unpack(word >> 8 & 0x7f, object),
-                // SAFETY: (I6) `location` was stored by `park` from a `&'static Location` before a reason
-                // was, and the check above says that both are of one and the same park.
-                location: unsafe { &*location },
-                own: word >> 15 & 1 == 1,
+            // SAFETY: (I6) null or a `&'static Location`.
+            let first = unsafe { location.as_ref() }.and_then(|location| {
+                // SAFETY: (I6) the three were stored from one entry: the check above says that they are of one and the same park.
+                unsafe { Entry { head: word as u16, object, location }.unpack() }
             });
             Some(RecordCopy { parked_ms: word >> 24, polls, first, waits: (word >> 16 & 0xff) as usize })
         }
@@ -202,37 +231,6 @@ mod on {
             let location = self.location.load(Relaxed);
             // SAFETY: (I6) only ever null or a `&'static Location`; one writer, and it is us.
             unsafe { location.as_ref() }
-        }
-    }
-
-    #[inline]
-    fn pack(object: Object) -> (u64, u64) {
-        match object {
-            Object::None => (0, 0),
-            Object::Created(location) => (1, std::ptr::from_ref(location).expose_provenance() as u64),
-            Object::Task(id) => (2, id.0),
-            Object::Scope(id) => (3, id),
-            Object::Lock(id) => (5, id),
-            Object::Channel(id) => (6, id),
-            Object::Label(label) => (4, std::ptr::from_ref(label).expose_provenance() as u64),
-        }
-    }
-
-    fn unpack(tag: u64, word: u64) -> Object {
-        match tag {
-            1 => {
-                // SAFETY: (I6) tag and word are of one park, and with tag 1 the word is a `&'static Location`.
-                Object::Created(unsafe { &*std::ptr::with_exposed_provenance(word as usize) })
-            }
-            2 => Object::Task(TaskId(word)),
-            3 => Object::Scope(word),
-            5 => Object::Lock(word),
-            6 => Object::Channel(word),
-            4 => {
-                // SAFETY: (I6) as above; with tag 4 the word is a `&'static &'static str`.
-                Object::Label(unsafe { &*std::ptr::with_exposed_provenance(word as usize) })
-            }
-            _ => Object::None,
         }
     }
 }
@@ -280,7 +278,12 @@ mod off {
             0
         }
         pub(crate) fn start_poll(&self) {}
-        pub(crate) fn park(&self, _: u64, _: Option<Wait>, _: usize) {}
+        pub(crate) fn park(&self, _: Since, _: Entry) {}
+        pub(crate) fn noted(&self) -> Option<Entry> {
+            None
+        }
+        pub(crate) fn park_unknown(&self, _: Since) {}
+        pub(crate) fn park_in_several(&self, _: Since, _: Entry, _: usize) {}
         pub(crate) fn read(&self, mut idle: impl FnMut() -> bool) -> Option<RecordCopy> {
             idle().then_some(RecordCopy { parked_ms: 0, polls: 0, first: None, waits: 0 })
         }

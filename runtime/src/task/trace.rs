@@ -135,8 +135,8 @@ mod with_tracing {
     /// The task is about to run again after a park.
     #[inline]
     pub(crate) fn woken(header: &Header) {
-        // The first poll comes after a spawn, not after a wake.
-        if header.record.polls() > 0 {
+        // The first poll, which is counted by now, comes after a spawn, not after a wake.
+        if header.record.polls() > 1 {
             tell(header, "waker.wake");
         }
     }

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
+use std::ptr;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
 use super::frame::{self, Stamp};
 use super::meta::TaskId;
-use super::waker;
+use super::waker::{self, Asker};
 
 /// The closed list: one entry each, with the name that reports print and who can end it.
 macro_rules! reasons {
@@ -200,6 +201,38 @@ pub(crate) enum Object {
     Channel(u64),
 }
 
+impl Object {
+    /// Which kind it is, in seven bits, and its identity.
+    #[inline]
+    fn pack(self) -> (u16, u64) {
+        match self {
+            Object::None => (0, 0),
+            Object::Created(location) => (1, ptr::from_ref(location).expose_provenance() as u64),
+            Object::Task(id) => (2, id.0),
+            Object::Scope(id) => (3, id),
+            Object::Label(label) => (4, ptr::from_ref(label).expose_provenance() as u64),
+            Object::Lock(id) => (5, id),
+            Object::Channel(id) => (6, id),
+        }
+    }
+
+    /// # Safety
+    /// Both came from one `pack`.
+    unsafe fn unpack(tag: u16, word: u64) -> Object {
+        match tag {
+            // SAFETY: with this tag the word is a `&'static Location`, exposed by `pack`.
+            1 => Object::Created(unsafe { &*ptr::with_exposed_provenance(word as usize) }),
+            2 => Object::Task(TaskId(word)),
+            3 => Object::Scope(word),
+            // SAFETY: with this tag the word is a `&'static &'static str`, exposed by `pack`.
+            4 => Object::Label(unsafe { &*ptr::with_exposed_provenance(word as usize) }),
+            5 => Object::Lock(word),
+            6 => Object::Channel(word),
+            _ => Object::None,
+        }
+    }
+}
+
 /// One wait: reason, object and the caller's location.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Wait {
@@ -210,14 +243,58 @@ pub(crate) struct Wait {
     pub(crate) own: bool,
 }
 
+/// A wait as a leaf has it ready and a record keeps it: to note one takes three stores.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// `[own: 1 | object's tag: 7 | reason: 8]`
+    pub(crate) head: u16,
+    /// Identity of the object: what it is says the tag.
+    pub(crate) object: u64,
+    pub(crate) location: &'static Location<'static>,
+}
+
+const OWN: u16 = 1 << 15;
+
+impl Entry {
+    #[inline]
+    pub(crate) fn new(reason: WaitReason, object: Object, location: &'static Location<'static>) -> Entry {
+        let (tag, object) = object.pack();
+        Entry { head: tag << 8 | u16::from(reason.number()), object, location }
+    }
+
+    #[inline]
+    fn set_object(&mut self, object: Object) {
+        let (tag, object) = object.pack();
+        (self.head, self.object) = (tag << 8 | self.head & 0xff, object);
+    }
+
+    /// The same wait, polled with the waker of the task itself or with another.
+    #[inline]
+    fn polled_by(self, asker: Asker<'_>) -> Entry {
+        Entry { head: self.head | u16::from(asker.is_own()) << OWN.trailing_zeros(), ..self }
+    }
+
+    /// For the same reason on the same object. Objects that are places are compared by address: a `false` may err.
+    pub(crate) fn is_alike(self, other: Entry) -> bool {
+        self.head & !OWN == other.head & !OWN && self.object == other.object
+    }
+
+    /// # Safety
+    /// All three are of one entry, which was made by [`Entry::new`].
+    pub(crate) unsafe fn unpack(self) -> Option<Wait> {
+        let reason = WaitReason::from_number(self.head as u8)?;
+        // SAFETY: passed on.
+        let object = unsafe { Object::unpack((self.head & !OWN) >> 8, self.object) };
+        Some(Wait { reason, object, location: self.location, own: self.head & OWN != 0 })
+    }
+}
+
 /// The recording half of a leaf future: embed one, call [`pending`](Leaf::pending) each time before
 /// returning `Pending`. Dropping the leaf (or [`ready`](Leaf::ready)) takes the entry of this poll back.
 #[derive(Debug)]
 pub(crate) struct Leaf {
-    object: Object,
-    location: &'static Location<'static>,
+    entry: Entry,
     stamp: Option<Stamp>,
-    reason: WaitReason,
     /// It took an operation off the poll's budget, and has not been pending since.
     spent: bool,
 }
@@ -231,7 +308,7 @@ impl Leaf {
 
     /// The same, at a location found elsewhere.
     pub(crate) fn at(reason: WaitReason, object: Object, location: &'static Location<'static>) -> Leaf {
-        Leaf { object, location, stamp: None, reason, spent: false }
+        Leaf { entry: Entry::new(reason, object, location), stamp: None, spent: false }
     }
 
     /// A leaf that is made anew for each poll, from what [`suspend`](Leaf::suspend) gave in the last one. `made`: where the user did.
@@ -242,7 +319,7 @@ impl Leaf {
         made: &'static Location<'static>,
         stamp: Option<Stamp>,
     ) -> Leaf {
-        Leaf { object, location: made, stamp, reason, spent: false }
+        Leaf { entry: Entry::new(reason, object, made), stamp, spent: false }
     }
 
     /// The stamp of this poll's entry, which stands.
@@ -251,29 +328,26 @@ impl Leaf {
         self.stamp.take()
     }
 
-    fn wait(&self, cx: &Context<'_>) -> Wait {
-        let (reason, object, location) = (self.reason, self.object, self.location);
-        Wait { reason, object, location, own: waker::is_polled_task(cx) }
-    }
-
     pub(crate) fn reason(&self) -> WaitReason {
-        self.reason
+        WaitReason::from_number(self.entry.head as u8).expect("made from one")
     }
 
+    #[inline]
     pub(crate) fn location(&self) -> &'static Location<'static> {
-        self.location
+        self.entry.location
     }
 
     /// The wait is one inside a call of ours: the user wrote that call there. Before the first poll.
     #[cfg(feature = "http")]
     pub(crate) fn set_call(&mut self, location: &'static Location<'static>) {
         debug_assert!(self.stamp.is_none() && !self.spent, "it has been polled");
-        self.location = location;
+        self.entry.location = location;
     }
 
     /// Says what the wait is about, when that is known at the wait only.
+    #[inline]
     pub(crate) fn set_object(&mut self, object: Object) {
-        self.object = object;
+        self.entry.set_object(object);
     }
 
     /// Corrects the location, for leaves whose caller is only known at the poll. A leaf that was spawned as it is has
@@ -281,7 +355,8 @@ impl Leaf {
     /// standard library: then it is the arm of the `select!` or `join!` around it, or where the leaf was made.
     #[inline]
     pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
-        self.location = if frame::is_users(location) { location } else { resolve(location, self.location) };
+        let made = self.entry.location;
+        self.entry.location = if frame::is_users(location) { location } else { resolve(location, made) };
     }
 
     /// Takes one operation off the poll's budget; call it first in a poll: `ready!(leaf.proceed(cx))`. When nothing is left the
@@ -305,8 +380,8 @@ impl Leaf {
 
     #[cold]
     fn out_of_budget(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let wait = Wait { reason: WaitReason::CoopYield, object: Object::None, ..self.wait(cx) };
-        self.stamp = frame::note(wait, self.stamp);
+        let entry = Entry::new(WaitReason::CoopYield, Object::None, self.entry.location);
+        self.stamp = frame::note(entry.polled_by(Asker::of(cx)), self.stamp);
         coop_yield(cx);
         Poll::Pending
     }
@@ -314,16 +389,28 @@ impl Leaf {
     /// Records that the task being polled now waits here. Call each time before returning `Pending`.
     #[inline]
     pub(crate) fn pending(&mut self, cx: &Context<'_>) {
+        self.pending_as(Asker::of(cx));
+    }
+
+    /// The same.
+    #[inline]
+    pub(crate) fn pending_as(&mut self, asker: Asker<'_>) {
         if std::mem::take(&mut self.spent) {
             frame::give_back();
         }
-        self.stamp = frame::note(self.wait(cx), self.stamp);
+        self.stamp = frame::note(self.entry.polled_by(asker), self.stamp);
     }
 
     /// For poll functions without a future of their own: the entry stands until the next poll.
     #[inline]
     pub(crate) fn pending_detached(self, cx: &Context<'_>) {
-        frame::note_once(self.wait(cx));
+        frame::note_once(self.entry.polled_by(Asker::of(cx)));
+    }
+
+    /// Its last poll was pending, perhaps.
+    #[inline]
+    pub(crate) fn has_waited(&self) -> bool {
+        self.stamp.is_some()
     }
 
     /// The wait is over: takes the entry of this poll back.

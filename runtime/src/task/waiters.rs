@@ -2,7 +2,7 @@
 
 use std::task::{Context, Waker};
 
-use crate::task::waker::{self, Woken};
+use crate::task::waker::{self, Asker, Woken};
 
 /// A waiter's place in the queue: its node, which is its own until it leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,7 +77,12 @@ impl<T: Copy> Waiters<T> {
 
     /// Queues the polled task.
     pub(crate) fn join(&mut self, cx: &Context<'_>, tag: T) -> Place {
-        let node = Node { before: self.last, next: NIL, tag, waker: Some(waker::register(cx)) };
+        self.join_as(Asker::of(cx), tag)
+    }
+
+    /// The same.
+    pub(crate) fn join_as(&mut self, asker: Asker<'_>, tag: T) -> Place {
+        let node = Node { before: self.last, next: NIL, tag, waker: Some(asker.register()) };
         let at = match self.spare {
             NIL => {
                 let at = u32::try_from(self.nodes.len()).ok().filter(|&at| at != NIL);

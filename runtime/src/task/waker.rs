@@ -143,18 +143,42 @@ pub(crate) fn end_grace(task: Runnable) {
 /// thread is polling, it is counted as *own*; any other is a plain clone.
 #[inline]
 pub(crate) fn register(cx: &Context<'_>) -> Waker {
-    let waker = cx.waker();
-    if is_polled_task(cx) {
-        let data = waker.data();
-        // The poll's first is counted already: see `state`.
-        if !frame::take_registration() {
-            header(data).state.clone_waker(Count::Own);
+    Asker::of(cx).register()
+}
+
+/// The waker of a poll, and whether it is that of the task that this thread is polling: found out once for all that want to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    waker: &'a Waker,
+    own: bool,
+}
+
+impl<'a> Asker<'a> {
+    #[inline]
+    pub(crate) fn of(cx: &Context<'a>) -> Asker<'a> {
+        Asker { waker: cx.waker(), own: is_polled_task(cx) }
+    }
+
+    #[inline]
+    pub(crate) fn is_own(self) -> bool {
+        self.own
+    }
+
+    /// See [`register`].
+    #[inline]
+    pub(crate) fn register(self) -> Waker {
+        if self.own {
+            let data = self.waker.data();
+            // The poll's first is counted already: see `state`.
+            if !frame::take_registration() {
+                header(data).state.clone_waker(Count::Own);
+            }
+            backtrace::waker_made(header(data));
+            // SAFETY: the vtable's functions fit the data pointer, and the count just taken is the waker's.
+            unsafe { Waker::new(data, &OWN) }
+        } else {
+            self.waker.clone()
         }
-        backtrace::waker_made(header(data));
-        // SAFETY: the vtable's functions fit the data pointer, and the count just taken is the waker's.
-        unsafe { Waker::new(data, &OWN) }
-    } else {
-        waker.clone()
     }
 }
 

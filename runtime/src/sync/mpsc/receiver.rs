@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use super::error::TryRecvError;
 use super::shared::{Shared, Taken};
 use crate::sync::blocking;
-use crate::task::channel_facts::{End, User};
+use crate::task::channel_facts::{End, LastUser, User};
 use crate::task::frame;
 use crate::task::wait::{self, Leaf, Object, WaitReason};
 
@@ -31,7 +31,7 @@ struct Batch<T> {
     /// Locked by `len` only, so that a receiver can be shared whatever its values are.
     values: Mutex<VecDeque<T>>,
     /// Who received last, as the channel's record knows.
-    user: Option<User>,
+    user: LastUser,
 }
 
 impl<T> Batch<T> {
@@ -47,19 +47,19 @@ impl<T> Batch<T> {
 
 impl<T> Receiver<T> {
     pub(super) fn new(shared: Arc<Shared<T>>) -> Receiver<T> {
-        Receiver { shared, batch: Batch { values: Mutex::new(VecDeque::new()), user: None } }
+        Receiver { shared, batch: Batch { values: Mutex::new(VecDeque::new()), user: LastUser::NOBODY } }
     }
 
     /// The next value, of the batch or of the channel. Without any it registers `cx`, if there is one.
     #[inline]
     fn take_one(&mut self, site: &'static Location<'static>, cx: Option<&Context<'_>>) -> Taken<T> {
-        if self.has_batch(site) {
-            return Taken::Some(self.batch.values().pop_front().expect("there is one"));
-        }
         if !self.shared.unbounded {
             return self.shared.take_values(site, cx, |values| values.pop_front().expect("there is one"));
         }
-        self.batch.user = Some(User::polled(site));
+        if self.has_batch(site) {
+            return Taken::Some(self.batch.values().pop_front().expect("there is one"));
+        }
+        self.batch.user = User::polled(site).into();
         let batch = self.batch.values();
         if batch.capacity() > KEPT {
             *batch = VecDeque::new();
@@ -87,7 +87,7 @@ impl<T> Receiver<T> {
                 return Taken::Some(taken);
             }
         }
-        self.batch.user = Some(User::polled(site));
+        self.batch.user = User::polled(site).into();
         let more = self.shared.take_values(site, Some(cx).filter(|_| taken == 0), |values| {
             let more = values.len().min(limit - taken);
             buffer.extend(values.drain(..more));
@@ -106,16 +106,15 @@ impl<T> Receiver<T> {
         if self.batch.values().is_empty() {
             return false;
         }
-        let user = User::polled(site);
-        if !self.batch.user.is_some_and(|last| last.is_alike(user)) {
-            self.changes_hands(user);
+        if !self.batch.user.is_polled(site) {
+            self.changes_hands(User::polled(site));
         }
         true
     }
 
     #[cold]
     fn changes_hands(&mut self, user: User) {
-        self.batch.user = Some(user);
+        self.batch.user = user.into();
         self.shared.lock().record.used_by(End::Receiver, user);
     }
 
@@ -398,11 +397,15 @@ impl<T> Future for Recv<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let this = &mut *self;
+        let site = this.leaf.location();
         ready!(this.leaf.proceed(cx));
-        if this.receiver.has_batch(this.leaf.location()) {
-            this.waits = false;
-            this.leaf.ready();
-            return Poll::Ready(this.receiver.batch.values().pop_front());
+        // Nothing to take back, nothing to write down: what most values of an unbounded channel take.
+        let batch = &mut this.receiver.batch;
+        if !this.leaf.has_waited() && batch.user.is_polled(site) {
+            if let Some(value) = batch.values().pop_front() {
+                this.waits = false;
+                return Poll::Ready(Some(value));
+            }
         }
         this.poll_channel(cx)
     }
@@ -412,8 +415,7 @@ impl<T> Recv<'_, T> {
     #[inline(never)]
     fn poll_channel(&mut self, cx: &Context<'_>) -> Poll<Option<T>> {
         let taken = self.receiver.take_one(self.leaf.location(), Some(cx));
-        self.waits = taken.waits(self.waits);
-        poll_taken(&mut self.leaf, taken, cx)
+        poll_taken(&mut self.leaf, &mut self.waits, taken, cx)
     }
 }
 
@@ -447,8 +449,7 @@ impl<T> Future for RecvMany<'_, T> {
         }
         ready!(this.leaf.proceed(cx));
         let taken = this.receiver.take_many(this.buffer, this.limit, this.leaf.location(), cx);
-        this.waits = taken.waits(this.waits);
-        poll_taken(&mut this.leaf, taken, cx).map(|n| n.unwrap_or(0))
+        poll_taken(&mut this.leaf, &mut this.waits, taken, cx).map(|n| n.unwrap_or(0))
     }
 }
 
@@ -460,26 +461,24 @@ impl<T> Drop for RecvMany<'_, T> {
     }
 }
 
-impl<R> Taken<R> {
-    /// Whether a future, which did or did not before, has a waker of its own in the channel. One that a poll function left is not its to take out.
-    fn waits(&self, before: bool) -> bool {
-        matches!(self, Taken::Nothing { registered, .. } if before || *registered)
-    }
-}
-
+/// `waits`: whether a future, which did or did not before, has a waker of its own in the channel. One that a poll function left is not its
+/// to take out.
 #[inline]
-fn poll_taken<R>(leaf: &mut Leaf, taken: Taken<R>, cx: &Context<'_>) -> Poll<Option<R>> {
+fn poll_taken<R>(leaf: &mut Leaf, waits: &mut bool, taken: Taken<R>, cx: &Context<'_>) -> Poll<Option<R>> {
     match taken {
-        Taken::Nothing { object, .. } => {
+        Taken::Nothing { object, registered } => {
+            *waits |= registered;
             leaf.set_object(object);
             leaf.pending(cx);
             Poll::Pending
         }
         Taken::Some(taken) => {
+            *waits = false;
             leaf.ready();
             Poll::Ready(Some(taken))
         }
         Taken::Over => {
+            *waits = false;
             leaf.ready();
             Poll::Ready(None)
         }

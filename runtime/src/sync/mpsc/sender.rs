@@ -12,7 +12,7 @@ use super::error::{SendError, SendTimeoutError, TrySendError};
 use super::permit::{OwnedPermit, Permit, PermitIterator, Reserve, ReserveMany, ReserveOwned};
 use super::shared::{NoSlots, Shared, SlotWait};
 use crate::sync::blocking;
-use crate::task::channel_facts::{End, User};
+use crate::task::channel_facts::End;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::Place;
 
@@ -21,13 +21,12 @@ impl<T> Shared<T> {
     #[inline]
     fn send_now(&self, value: T, site: &'static Location<'static>) -> Result<(), SendError<T>> {
         debug_assert!(self.unbounded);
-        let user = User::polled(site);
         let woken = {
             let mut state = self.lock();
             if state.closed {
                 return Err(SendError(value));
             }
-            state.record.used_by(End::Sender, user);
+            state.record.used(End::Sender, site);
             state.push(value).map_err(SendError)?
         };
         drop(woken);

@@ -6,7 +6,7 @@
 //! or was granted it, and frees it or grants it on.
 
 mod guards;
-mod word;
+pub(crate) mod word;
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -20,10 +20,10 @@ pub use self::guards::{MappedMutexGuard, MutexGuard, OwnedMappedMutexGuard, Owne
 use self::word::{OnQueue, Word};
 use super::blocking;
 use crate::short_lock::ShortLock;
-use crate::task::facts::{Holder, LockRecord};
+use crate::task::facts::{Hand, LockRecord};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
-use crate::task::waker;
+use crate::task::waker::Asker;
 
 /// An asynchronous lock around a value.
 ///
@@ -52,7 +52,7 @@ struct Raw {
 
 /// Who waits for the lock, and, from when somebody does until it comes free, who has it.
 struct Queue {
-    waiters: Waiters<Holder>,
+    waiters: Waiters<Hand>,
     record: LockRecord,
 }
 
@@ -95,7 +95,7 @@ impl<T: ?Sized> Mutex<T> {
     /// line.
     #[track_caller]
     pub fn lock(&self) -> Lock<'_, T> {
-        Lock { mutex: self, turn: Turn::new(&self.raw, false) }
+        Lock { mutex: self, turn: Turn::new(&self.raw) }
     }
 
     /// As [`lock`](Mutex::lock), with a guard that keeps the lock alive and borrows nothing.
@@ -104,7 +104,7 @@ impl<T: ?Sized> Mutex<T> {
     /// As there.
     #[track_caller]
     pub fn lock_owned(self: Arc<Self>) -> LockOwned<T> {
-        LockOwned { turn: Turn::new(&self.raw, true), mutex: Some(self) }
+        LockOwned { turn: Turn::new(&self.raw), mutex: Some(self) }
     }
 
     /// The guard, if the lock is free and nobody waits for it. Does not wait.
@@ -113,7 +113,7 @@ impl<T: ?Sized> Mutex<T> {
     /// [`TryLockError`] if it is not free.
     #[track_caller]
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError> {
-        self.raw.try_lock(Holder::polled(Location::caller()))?;
+        self.raw.try_lock(Hand::polled(Location::caller()))?;
         Ok(MutexGuard::new(self))
     }
 
@@ -123,7 +123,7 @@ impl<T: ?Sized> Mutex<T> {
     /// As there.
     #[track_caller]
     pub fn try_lock_owned(self: Arc<Self>) -> Result<OwnedMutexGuard<T>, TryLockError> {
-        self.raw.try_lock(Holder::polled(Location::caller()).owned())?;
+        self.raw.try_lock(Hand::polled(Location::caller()).owned())?;
         Ok(OwnedMutexGuard::new(self))
     }
 
@@ -156,7 +156,7 @@ impl Raw {
         self.queue.lock()
     }
 
-    fn try_lock(&self, holder: Holder) -> Result<(), TryLockError> {
+    fn try_lock(&self, holder: Hand) -> Result<(), TryLockError> {
         if self.word.try_take(holder) || self.word.is_free() && self.take_from(&mut self.queue(), holder) {
             return Ok(());
         }
@@ -164,14 +164,15 @@ impl Raw {
     }
 
     /// Takes the lock if it is free. If it is not, the record says who has it, and whoever that is comes to the queue to let go.
-    fn take_from(&self, queue: &mut Queue, holder: Holder) -> bool {
+    #[inline]
+    fn take_from(&self, queue: &mut Queue, holder: Hand) -> bool {
         match self.word.queue() {
             OnQueue::Taken => {
-                queue.record.set(Some(holder), queue.waiters.len());
+                queue.record.set(holder, queue.waiters.len());
                 true
             }
             OnQueue::HeldBy(other) => {
-                queue.record.set(Some(other), queue.waiters.len());
+                queue.record.set(other, queue.waiters.len());
                 false
             }
             OnQueue::OnRecord => false,
@@ -191,7 +192,7 @@ impl Raw {
             let mut queue = self.queue();
             let granted = queue.waiters.grant();
             let waiters = queue.waiters.len();
-            queue.record.set(granted.as_ref().map(|(_, holder)| *holder), waiters);
+            queue.record.set(granted.as_ref().map_or(Hand::NOBODY, |(_, holder)| *holder), waiters);
             if granted.is_none() {
                 self.word.free();
             }
@@ -201,31 +202,37 @@ impl Raw {
     }
 }
 
-/// The wait for a lock.
-struct Turn {
+/// The wait for a lock; `OWNED` if for an owned guard.
+struct Turn<const OWNED: bool> {
     place: Option<Place>,
-    /// For an owned guard.
-    owned: bool,
     leaf: Leaf,
 }
 
-impl Turn {
+impl<const OWNED: bool> Turn<OWNED> {
     #[track_caller]
-    fn new(raw: &Raw, owned: bool) -> Turn {
-        Turn { place: None, owned, leaf: Leaf::new(WaitReason::MutexLock, Object::Created(raw.created)) }
+    fn new(raw: &Raw) -> Self {
+        Turn { place: None, leaf: Leaf::new(WaitReason::MutexLock, Object::Created(raw.created)) }
     }
 
     /// Who takes the lock.
     #[inline]
-    fn holder(&self) -> Holder {
-        let holder = Holder::polled(self.leaf.location());
-        if self.owned { holder.owned() } else { holder }
+    fn holder(&self) -> Hand {
+        let holder = Hand::polled(self.leaf.location());
+        if OWNED { holder.owned() } else { holder }
+    }
+
+    /// Who has it from when it is granted: whoever is woken then.
+    #[inline]
+    fn waiter(&self, asker: Asker<'_>) -> Hand {
+        let waiter = Hand::asks(asker, self.leaf.location());
+        if OWNED { waiter.owned() } else { waiter }
     }
 
     #[inline]
     fn poll(&mut self, raw: &Raw, cx: &Context<'_>) -> Poll<()> {
+        let holder = self.holder();
         ready!(self.leaf.proceed(cx));
-        if self.place.is_none() && raw.word.try_take(self.holder()) {
+        if self.place.is_none() && raw.word.try_take(holder) {
             return Poll::Ready(());
         }
         self.poll_queue(raw, cx)
@@ -238,32 +245,36 @@ impl Turn {
         if self.place.is_none() && raw.word.try_take_soon(holder) {
             return Poll::Ready(());
         }
-        // Who has it from when it is granted: whoever is woken then.
-        let waiter = if waker::is_polled_task(cx) { holder } else { Holder::Unknown };
         let mut queue = raw.queue();
-        let mut old = None;
-        match self.place {
+        let old = match self.place {
             None if raw.take_from(&mut queue, holder) => return Poll::Ready(()),
             None => {
-                self.place = Some(queue.waiters.join(cx, waiter));
+                let asker = Asker::of(cx);
+                self.place = Some(queue.waiters.join_as(asker, self.waiter(asker)));
                 let waiters = queue.waiters.len();
                 let id = queue.record.contended(raw.created, waiters);
                 self.leaf.set_object(Object::Lock(id));
+                drop(queue);
+                self.leaf.pending_as(asker);
+                return Poll::Pending;
             }
             Some(place) => match queue.waiters.leave_granted(place) {
                 Some(named) => {
                     if !named.is_alike(holder) {
                         let waiters = queue.waiters.len();
-                        queue.record.set(Some(holder), waiters);
+                        queue.record.set(holder, waiters);
                     }
                     drop(queue);
                     self.place = None;
                     self.leaf.ready();
                     return Poll::Ready(());
                 }
-                None => old = queue.waiters.poll(place, cx, waiter).err().flatten(),
+                None => {
+                    let waiter = self.waiter(Asker::of(cx));
+                    queue.waiters.poll(place, cx, waiter).err().flatten()
+                }
             },
-        }
+        };
         drop(queue);
         drop(old);
         self.leaf.pending(cx);
@@ -273,31 +284,32 @@ impl Turn {
     #[inline]
     fn leave(&mut self, raw: &Raw) {
         if let Some(place) = self.place.take() {
-            Turn::leave_place(place, raw);
+            leave_place(place, raw);
         }
     }
+}
 
-    fn leave_place(place: Place, raw: &Raw) {
-        let mut queue = raw.queue();
-        let waker = queue.waiters.leave(place);
-        if waker.is_some() {
-            let waiters = queue.waiters.len();
-            queue.record.set_waiters(waiters);
-            drop(queue);
-        } else {
-            drop(queue);
-            // Granted and not taken: the lock is ours to give on.
-            raw.hand_on();
-        }
-        drop(waker);
+#[inline(never)]
+fn leave_place(place: Place, raw: &Raw) {
+    let mut queue = raw.queue();
+    let waker = queue.waiters.leave(place);
+    if waker.is_some() {
+        let waiters = queue.waiters.len();
+        queue.record.set_waiters(waiters);
+        drop(queue);
+    } else {
+        drop(queue);
+        // Granted and not taken: the lock is ours to give on.
+        raw.hand_on();
     }
+    drop(waker);
 }
 
 /// The future of [`Mutex::lock`].
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Lock<'a, T: ?Sized> {
     mutex: &'a Mutex<T>,
-    turn: Turn,
+    turn: Turn<false>,
 }
 
 impl<'a, T: ?Sized> Future for Lock<'a, T> {
@@ -320,7 +332,7 @@ impl<T: ?Sized> Drop for Lock<'_, T> {
 pub struct LockOwned<T: ?Sized> {
     /// Gone once it is ready.
     mutex: Option<Arc<Mutex<T>>>,
-    turn: Turn,
+    turn: Turn<true>,
 }
 
 impl<T: ?Sized> Future for LockOwned<T> {

@@ -22,7 +22,7 @@ use super::blocking;
 use super::mutex::TryLockError;
 use super::permits::{Claim, Hold, Permits, Source};
 use super::semaphore::AcquireError;
-use crate::task::facts::Holder;
+use crate::task::facts::Hand;
 use crate::task::wait::WaitReason;
 
 const MAX_READERS: u32 = u32::MAX >> 3;
@@ -153,7 +153,7 @@ impl<T: ?Sized> RwLock<T> {
     #[track_caller]
     pub fn try_read(&self) -> Result<RwLockReadGuard<'_, T>, TryLockError> {
         let held =
-            self.permits.try_take(1, Holder::polled(Location::caller())).map_err(|_| TryLockError(()))?;
+            self.permits.try_take(1, Hand::polled(Location::caller())).map_err(|_| TryLockError(()))?;
         Ok(RwLockReadGuard::new(self, Hold::new(&self.permits, 1, held)))
     }
 
@@ -165,7 +165,7 @@ impl<T: ?Sized> RwLock<T> {
     pub fn try_write(&self) -> Result<RwLockWriteGuard<'_, T>, TryLockError> {
         let all = self.max_readers as usize;
         let held =
-            self.permits.try_take(all, Holder::polled(Location::caller())).map_err(|_| TryLockError(()))?;
+            self.permits.try_take(all, Hand::polled(Location::caller())).map_err(|_| TryLockError(()))?;
         Ok(RwLockWriteGuard::new(self, Hold::new(&self.permits, all, held)))
     }
 
@@ -177,7 +177,7 @@ impl<T: ?Sized> RwLock<T> {
     pub fn try_read_owned(self: Arc<Self>) -> Result<OwnedRwLockReadGuard<T>, TryLockError> {
         let held = self
             .permits
-            .try_take(1, Holder::polled(Location::caller()).owned())
+            .try_take(1, Hand::polled(Location::caller()).owned())
             .map_err(|_| TryLockError(()))?;
         Ok(OwnedRwLockReadGuard::new(Hold::new(self, 1, held)))
     }
@@ -191,7 +191,7 @@ impl<T: ?Sized> RwLock<T> {
         let all = self.max_readers as usize;
         let held = self
             .permits
-            .try_take(all, Holder::polled(Location::caller()).owned())
+            .try_take(all, Hand::polled(Location::caller()).owned())
             .map_err(|_| TryLockError(()))?;
         Ok(OwnedRwLockWriteGuard::new(Hold::new(self, all, held)))
     }
