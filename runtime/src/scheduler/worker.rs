@@ -23,8 +23,6 @@ use crate::task::runnable::Runnable;
 pub(crate) const TURN: u32 = if cfg!(loom) { 4 } else { 61 };
 /// One in so many turns begins with a look at how long its first task was parked.
 const SAMPLED: u32 = 4;
-/// One in so many times that it runs dry, a worker looks for what to steal before it looks for events.
-const STEAL_FIRST: u32 = 4;
 /// How long a worker goes on after the shutdown with what that has given up.
 const REST: Duration = Duration::from_secs(1);
 /// Tasks run from the LIFO slot in a row.
@@ -58,8 +56,6 @@ pub(crate) struct Worker {
     turn: Cell<u32>,
     /// Turns, and sleeps, that have begun.
     turns: Cell<u32>,
-    /// How often it ran dry.
-    dries: Cell<u32>,
     /// It counts no children of the root any more.
     retired: Cell<bool>,
     woken: RefCell<Vec<Waker>>,
@@ -92,7 +88,6 @@ impl Worker {
             joined: Cell::new(0),
             turn: Cell::new(TURN),
             turns: Cell::new(0),
-            dries: Cell::new(0),
             retired: Cell::new(false),
             woken: RefCell::new(Vec::new()),
             random: Cell::new(index as u32 + 1),
@@ -314,24 +309,15 @@ impl Worker {
         self.woken.replace(woken);
     }
 
-    /// Under a load of I/O the next events are there already. Fetching them comes before stealing: a worker that
-    /// steals first ends together with its sibling, and one of them sleeps while the other fetches for both.
+    /// Under a load of I/O the next events are there already. Where nobody has anything queued, fetching them comes before a search that would
+    /// end in sleep while the sibling fetches for both. What is queued comes first: its worker may be in a long poll, or its thread be preempted.
     fn fetch_events(&self) {
-        // Now and then what a sibling has queued comes first all the same: it may be in a long poll, or its thread be preempted.
-        let dries = self.dries.get().wrapping_add(1);
-        self.dries.set(dries);
-        if dries % STEAL_FIRST == 0 && self.shared.has_backlog() {
-            return;
-        }
         for _ in 0..FETCH_TRIES {
-            if !self.shared.driver.is_lively() {
+            if !self.shared.driver.is_lively() || self.shared.has_backlog() {
                 return;
             }
             if let Some(seat) = self.shared.driver.try_enter() {
                 return self.turn_driver(Some(seat));
-            }
-            if self.shared.has_backlog() {
-                return;
             }
             // Somebody is inside, and will be out with a batch in less time than a sleep takes.
             for _ in 0..4 {
