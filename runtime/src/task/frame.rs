@@ -295,6 +295,9 @@ pub(crate) fn poll_site() -> &'static Location<'static> {
 pub(crate) struct Stamp(NonZero<u64>);
 
 impl Stamp {
+    /// No poll's: for whoever keeps something else to remember in the place of a stamp.
+    pub(crate) const NONE: Stamp = Stamp(NonZero::<u64>::MIN);
+
     #[inline]
     fn new(poll: u64, index: usize) -> Option<Stamp> {
         NonZero::new(poll | index as u64).map(Stamp)
