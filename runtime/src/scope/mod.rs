@@ -190,14 +190,16 @@ impl<E> Scope<E> {
         future: F,
         owner: impl FnOnce(&Arc<ScopeInner>) -> O,
         granted: bool,
+        worker: Option<usize>,
     ) -> JoinHandle<F::Output> {
         // In parts, and put together again for each of the three: what is lent to a function that is called must lie in memory.
         let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
-        if self.inner.bound() != Bound::Open || !self.inner.enter() {
+        if self.inner.bound() != Bound::Open || !self.inner.enter_on(worker) {
             let spawn = Spawn { kind, spawned_at, now_ms, name, locals };
             return self.refuse(spawn, future, granted);
         }
-        let counted = CountedIn { scope: &self.inner, granted };
+        // Nothing panics from here on but a subscriber of `tracing`.
+        let counted = cfg!(feature = "tracing").then(|| CountedIn { scope: &self.inner, granted });
         let spawn = Spawn { kind, spawned_at, now_ms, name, locals };
         let Some(limit) = &self.inner.options.limit else {
             // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
@@ -231,9 +233,9 @@ impl<E> Scope<E> {
         kind: TaskKind,
         spawned_at: &'static Location<'static>,
         name: Option<Arc<str>>,
+        worker: Option<usize>,
     ) -> Spawn {
-        let inside = context::worker_index_in(Arc::as_ptr(&self.inner.shared)).is_some();
-        let now_ms = if inside {
+        let now_ms = if worker.is_some() {
             frame::now_ms()
         } else {
             // It is kept in ticks of 8 ms.
@@ -253,12 +255,15 @@ impl<E> Scope<E> {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let spawn = self.new_spawn(kind, spawned_at, name);
+        let worker = self.inner.worker();
+        let spawn = self.new_spawn(kind, spawned_at, name, worker);
         match kind {
             // SAFETY: counted in by `admit`; future and output are `Send` and `'static`.
-            TaskKind::Blocking => self.admit(spawn, future, |scope| unsafe { OnPool::new(scope) }, false),
+            TaskKind::Blocking => {
+                self.admit(spawn, future, |scope| unsafe { OnPool::new(scope) }, false, worker)
+            }
             // SAFETY: as above.
-            _ => self.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, false),
+            _ => self.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, false, worker),
         }
     }
 
@@ -431,9 +436,10 @@ where
         let granted = ready!(Pin::new(&mut self.free).poll(cx));
         let future = self.future.take().expect("`spawn_when_free` was polled after it was ready");
         let scope = Scope::<Infallible>::from_inner(Arc::clone(self.free.scope()));
-        let spawn = scope.new_spawn(TaskKind::Async, self.spawned_at, None);
+        let worker = scope.inner.worker();
+        let spawn = scope.new_spawn(TaskKind::Async, self.spawned_at, None, worker);
         // SAFETY: counted in by `admit`; future and output are `Send` and `'static`.
-        Poll::Ready(scope.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, granted))
+        Poll::Ready(scope.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, granted, worker))
     }
 }
 
@@ -478,10 +484,11 @@ pub(crate) fn block_on<F: Future>(
 ) -> JoinHandle<F::Output> {
     let scope = Scope::<Infallible>::from_inner(Arc::clone(root));
     let home = Home::new(Arc::clone(root));
-    let spawn = scope.new_spawn(TaskKind::Main, spawned_at, None);
+    let worker = root.worker();
+    let spawn = scope.new_spawn(TaskKind::Main, spawned_at, None, worker);
     // SAFETY: counted in by `admit`. The task runs on this thread only, and is complete before this
     // function returns, so neither `Send` nor `'static` is needed.
-    let handle = scope.admit(spawn, future, |_| unsafe { OnThread::new(&home) }, false);
+    let handle = scope.admit(spawn, future, |_| unsafe { OnThread::new(&home) }, false, worker);
     while !handle.is_finished() {
         let task: Runnable = home.next();
         frame::set_now_ms(shared::now_ms(&root.shared.driver));

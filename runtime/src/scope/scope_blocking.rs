@@ -70,9 +70,10 @@ where
     F: Future + Send,
     F::Output: Send,
 {
-    let spawn = scope.new_spawn(TaskKind::Async, spawned_at, name);
+    let worker = scope.inner.worker();
+    let spawn = scope.new_spawn(TaskKind::Async, spawned_at, name, worker);
     // SAFETY: counted in by `admit`; future and output are `Send`, and the caller answers for their lifetime.
-    scope.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, false)
+    scope.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, false, worker)
 }
 
 /// A scope whose children may borrow from the frame of [`Runtime::scope_blocking`]'s caller.

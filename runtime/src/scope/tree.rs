@@ -519,8 +519,9 @@ impl ScopeInner {
         self.count.inflate(workers);
     }
 
+    /// Which worker of this runtime's the thread is.
     #[inline]
-    fn worker(&self) -> Option<usize> {
+    pub(super) fn worker(&self) -> Option<usize> {
         context::worker_index_in(Arc::as_ptr(&self.shared))
     }
 
@@ -530,7 +531,14 @@ impl ScopeInner {
     #[must_use]
     #[inline]
     pub(crate) fn enter(&self) -> bool {
-        match self.count.enter(self.worker()) {
+        self.enter_on(self.worker())
+    }
+
+    /// The same, on a thread that is this worker.
+    #[must_use]
+    #[inline]
+    pub(super) fn enter_on(&self, worker: Option<usize>) -> bool {
+        match self.count.enter(worker) {
             Some(shards_would_pay) => {
                 if shards_would_pay {
                     self.inflate();

@@ -100,7 +100,8 @@ unsafe fn make<F: Future, O: Owner>(spawn: Spawn, owner: O, future: F) -> NonNul
     // which calls the user's subscriber, there is no more than the header, and nobody knows of it.
     unsafe {
         header.write(Header::new(vtable, kind, spawned_at, now_ms));
-        let half_made = HalfMade { header, layout: Layout::new::<Cell<Traced<F>, O>>() };
+        let half_made = cfg!(feature = "tracing")
+            .then(|| HalfMade { header, layout: Layout::new::<Cell<Traced<F>, O>>() });
         if name.is_some() || locals.is_some() {
             header.as_ref().dress(name, locals);
         }
