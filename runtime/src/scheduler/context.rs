@@ -203,16 +203,24 @@ pub(crate) fn is_polling() -> bool {
 /// # Panics
 /// Outside a runtime, with a message that names `what` and says what to do.
 #[track_caller]
+#[inline]
 pub(crate) fn with_shared<T>(what: &str, f: impl FnOnce(&Shared) -> T) -> T {
     match try_with_shared(f) {
         Some(out) => out,
-        None => panic!(
-            "{what} was called outside a leakfree runtime: call it from within `#[leakfree::main]`, \
-             `#[leakfree::test]` or `Runtime::block_on`, or use a `runtime::Handle`"
-        ),
+        None => outside(what),
     }
 }
 
+#[track_caller]
+#[cold]
+fn outside(what: &str) -> ! {
+    panic!(
+        "{what} was called outside a leakfree runtime: call it from within `#[leakfree::main]`, \
+         `#[leakfree::test]` or `Runtime::block_on`, or use a `runtime::Handle`"
+    )
+}
+
+#[inline]
 pub(crate) fn try_with_shared<T>(f: impl FnOnce(&Shared) -> T) -> Option<T> {
     let shared = CONTEXT.try_with(|context| context.shared.get()).unwrap_or(ptr::null());
     // SAFETY: whoever set the pointer borrows the `Arc` until the context is put back, and that happens on this

@@ -729,7 +729,10 @@ where
     F::Output: Send + 'static,
 {
     let spawned_at = Location::caller();
-    with_root("leakfree::spawn", |root| root.spawn_task(TaskKind::Async, spawned_at, None, future))
+    // No closure, into which the future would be moved.
+    // SAFETY: used within this call.
+    let root = unsafe { root_here("leakfree::spawn") };
+    root.spawn_task(TaskKind::Async, spawned_at, None, future)
 }
 
 /// Runs a closure that blocks, as a child of the root scope; see [`Scope::spawn_blocking`].
@@ -807,10 +810,20 @@ fn with_nearest<T>(what: &str, f: impl FnOnce(&Scope) -> T) -> T {
 /// The root scope of this thread's runtime, borrowed.
 #[track_caller]
 fn with_root<T>(what: &str, f: impl FnOnce(&Scope) -> T) -> T {
-    context::with_shared(what, |shared| {
-        // SAFETY: the runtime owns the root scope and outlives every thread that has it as its context.
-        let inner = unsafe { tree::borrow(shared.root().as_ptr()) };
-        let scope = ManuallyDrop::new(Scope::from_inner(ManuallyDrop::into_inner(inner)));
-        f(&scope)
-    })
+    // SAFETY: used within this call.
+    let root = unsafe { root_here(what) };
+    f(&root)
+}
+
+/// The root scope of this thread's runtime, borrowed.
+///
+/// # Safety
+/// It is used no longer than the thread's context is the one that it is now.
+#[track_caller]
+#[inline]
+unsafe fn root_here(what: &str) -> ManuallyDrop<Scope> {
+    let root = context::with_shared(what, shared::Shared::root);
+    // SAFETY: the runtime owns the root scope and outlives every thread that has it as its context.
+    let inner = unsafe { tree::borrow(root.as_ptr()) };
+    ManuallyDrop::new(Scope::from_inner(ManuallyDrop::into_inner(inner)))
 }

@@ -450,6 +450,7 @@ fn park_in_several(header: &Header, waits: Vec<Wait>) {
 
 /// # Safety
 /// As [`end`]. Returns the joiner to wake.
+#[inline(always)]
 unsafe fn complete(ptr: NonNull<Header>, registered: bool, mut has_output: bool) -> Option<PackedWaker> {
     // SAFETY: (I2) alive at least until the word is told.
     let header = unsafe { ptr.as_ref() };
