@@ -376,6 +376,19 @@ impl Seq {
     }
 }
 
+/// A number behind a lock for short sections.
+#[derive(Debug, Default)]
+pub struct Lock(crate::util::lock::Lock<usize>);
+
+impl Lock {
+    /// Adds one, and returns how many that makes.
+    pub fn add(&self) -> usize {
+        let mut number = self.0.lock();
+        *number += 1;
+        *number
+    }
+}
+
 /// A scheduler and its root scope, all real, whose threads are the model's: no thread but those that call
 /// [`work`](Engine::work).
 pub struct Engine {
