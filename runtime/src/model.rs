@@ -77,7 +77,10 @@ impl Bed {
             locals: None,
         };
         // SAFETY: `Send` and `'static`.
-        let (task, handle) = unsafe { cell::new(spawn, OnBed(self), future) };
+        let (task, handle) = unsafe {
+            let mut future = std::mem::ManuallyDrop::new(future);
+            cell::new(spawn, OnBed(self), cell::OnItsWay::new(&mut future))
+        };
         task.schedule(Cause::Spawned);
         handle
     }

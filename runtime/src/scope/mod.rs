@@ -44,9 +44,9 @@ use self::tree::{ScopeInner, Side, innermost_of};
 use crate::report::snapshot::TaskKind;
 use crate::scheduler::context;
 use crate::scheduler::shared;
-use crate::task::cell::{self, Spawn};
+use crate::task::cell::{self, OnItsWay, Spawn};
 use crate::task::frame;
-use crate::task::hooks::{Bound, Owner};
+use crate::task::hooks::{Bound, Cause, Owner};
 use crate::task::join::JoinHandle;
 use crate::task::local;
 use crate::task::raw::TaskRef;
@@ -187,12 +187,12 @@ impl<E> Scope<E> {
     fn admit<F: Future, O: Owner>(
         &self,
         spawn: Spawn,
-        future: F,
+        future: OnItsWay<'_, F>,
         owner: impl FnOnce(&Arc<ScopeInner>) -> O,
         granted: bool,
         worker: Option<usize>,
     ) -> JoinHandle<F::Output> {
-        // In parts, and put together again for each of the three: what is lent to a function that is called must lie in memory.
+        // In parts, and put together again for either: what is lent to a function that is called must lie in memory.
         let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
         if self.inner.bound() != Bound::Open || !self.inner.enter_on(worker) {
             let spawn = Spawn { kind, spawned_at, now_ms, name, locals };
@@ -201,23 +201,26 @@ impl<E> Scope<E> {
         // Nothing panics from here on but a subscriber of `tracing`.
         let counted = cfg!(feature = "tracing").then(|| CountedIn { scope: &self.inner, granted });
         let spawn = Spawn { kind, spawned_at, now_ms, name, locals };
-        let Some(limit) = &self.inner.options.limit else {
-            // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
-            let handle = unsafe { cell::schedule_new(spawn, owner(&self.inner), future) };
-            // From before it was scheduled it is the task that leaves.
-            mem::forget(counted);
-            return handle;
-        };
-        // SAFETY: as above.
-        let (task, handle) = unsafe { cell::new(spawn, owner(&self.inner), future) };
+        let owner = owner(&self.inner);
+        // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
+        let (task, handle) = unsafe { cell::new(spawn, owner, future) };
+        // From before it is scheduled it is the task that leaves.
         mem::forget(counted);
-        limit.admit(task, granted);
+        match &self.inner.options.limit {
+            None => owner.schedule(task, Cause::Spawned),
+            Some(limit) => limit.admit(task, granted),
+        }
         handle
     }
 
     /// The scope is cancelled, or has ended: the task completes without being polled.
     #[cold]
-    fn refuse<F: Future>(&self, spawn: Spawn, future: F, granted: bool) -> JoinHandle<F::Output> {
+    fn refuse<F: Future>(
+        &self,
+        spawn: Spawn,
+        future: OnItsWay<'_, F>,
+        granted: bool,
+    ) -> JoinHandle<F::Output> {
         if let (true, Some(limit)) = (granted, &self.inner.options.limit) {
             limit.leave();
         }
@@ -255,6 +258,9 @@ impl<E> Scope<E> {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        let mut future = ManuallyDrop::new(future);
+        // SAFETY: not used any more.
+        let future = unsafe { OnItsWay::new(&mut future) };
         let worker = self.inner.worker();
         let spawn = self.new_spawn(kind, spawned_at, name, worker);
         match kind {
@@ -436,6 +442,9 @@ where
         let granted = ready!(Pin::new(&mut self.free).poll(cx));
         let future = self.future.take().expect("`spawn_when_free` was polled after it was ready");
         let scope = Scope::<Infallible>::from_inner(Arc::clone(self.free.scope()));
+        let mut future = ManuallyDrop::new(future);
+        // SAFETY: not used any more.
+        let future = unsafe { OnItsWay::new(&mut future) };
         let worker = scope.inner.worker();
         let spawn = scope.new_spawn(TaskKind::Async, self.spawned_at, None, worker);
         // SAFETY: counted in by `admit`; future and output are `Send` and `'static`.
@@ -484,6 +493,9 @@ pub(crate) fn block_on<F: Future>(
 ) -> JoinHandle<F::Output> {
     let scope = Scope::<Infallible>::from_inner(Arc::clone(root));
     let home = Home::new(Arc::clone(root));
+    let mut future = ManuallyDrop::new(future);
+    // SAFETY: not used any more.
+    let future = unsafe { OnItsWay::new(&mut future) };
     let worker = root.worker();
     let spawn = scope.new_spawn(TaskKind::Main, spawned_at, None, worker);
     // SAFETY: counted in by `admit`. The task runs on this thread only, and is complete before this

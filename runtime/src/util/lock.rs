@@ -59,9 +59,9 @@ impl<T> Lock<T> {
     #[cold]
     fn take_slowly(&self) {
         let mut looks = 0;
-        loop {
-            // Loads: an attempt would take the line away from the holder.
-            while self.taken.load(Relaxed) {
+        while !self.try_take() {
+            // Loads: an attempt would take the line away from the holder. (A model's loads may be of the past for ever.)
+            loop {
                 looks += 1;
                 if looks % LOOKS != 0 {
                     loom::spin_loop();
@@ -70,9 +70,9 @@ impl<T> Lock<T> {
                 } else {
                     thread::sleep(NAP);
                 }
-            }
-            if self.try_take() {
-                return;
+                if cfg!(loom) || !self.taken.load(Relaxed) {
+                    break;
+                }
             }
         }
     }
