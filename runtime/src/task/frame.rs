@@ -421,9 +421,10 @@ impl Frame {
     /// poll puts it back before the poll ends, and [`Entered`] does the rest.
     #[inline]
     fn is_at_rest(&self) -> bool {
-        let (scope, arm) = (self.scope.get(), self.arm.get());
+        // One jump for all.
+        let arm = self.arm.get().map_or(ptr::null(), ptr::from_ref);
         let at_rest =
-            self.header.get().is_null() && scope.is_null() && arm.is_none() && self.locals.get() == 0;
+            self.header.get().addr() | self.scope.get().addr() | arm.addr() | self.locals.get() == 0;
         debug_assert!(!at_rest || !self.shielded.get() && (self.base.get(), self.len.get()) == (0, 0));
         at_rest
     }

@@ -120,7 +120,7 @@ impl<T> JoinHandle<T> {
         if state.is_complete() {
             return true;
         }
-        let waker = if state.has_joiner() {
+        let joiner = if state.has_joiner() {
             // Ours, and looked at only: the task may complete and fire it meanwhile.
             if PackedWaker::is_of(self.header().joiner.load(Relaxed), cx) {
                 return false;
@@ -128,12 +128,12 @@ impl<T> JoinHandle<T> {
             // Not ours any more: the task is complete, and its runner may be looking into the slot just now.
             let Some(joiner) = self.take_joiner() else { return true };
             let waker = joiner.into_waker();
-            if waker::will_wake(&waker, cx) { waker } else { waker::register(cx) }
+            if waker::will_wake(&waker, cx) { PackedWaker::new(waker) } else { waker::register_packed(cx) }
         } else {
-            waker::register(cx)
+            waker::register_packed(cx)
         };
         // (I7) `JOINER` is clear, for we took it back, or it was never set: nobody looks into the slot.
-        let joiner = PackedWaker::new(waker).into_raw();
+        let joiner = joiner.into_raw();
         self.header().joiner.store(joiner, Relaxed);
         if self.header().state.set_joiner() {
             return false;
