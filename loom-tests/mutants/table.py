@@ -42,7 +42,7 @@ MUTANTS = [
     ("scheduler/blocking.rs", "        self.lock().shutdown = true;\n        self.work.notify_all();", "self.work.notify_all();", "", "runtime::a_blocking_call_against_the_shutdown_is_run_or_cancelled"),
     # ---- the lock for short sections
     ("util/lock.rs", "self.taken.compare_exchange(false, true, Acquire, Relaxed).is_ok()", "Acquire", "Relaxed", "lock::who_comes_next_finds_what_the_one_before_left"),
-    ("util/lock.rs", "self.0.taken.store(false, Release);", "Release", "Relaxed", "lock::who_comes_next_finds_what_the_one_before_left"),
+    ("util/lock.rs", "self.lock.taken.store(false, Release);", "Release", "Relaxed", "lock::who_comes_next_finds_what_the_one_before_left"),
     # ---- counts and the tree
     ("scope/count.rs", "            if central == 0 {\n                return None;", "central == 0", "false", "scope_count::an_outsider_gets_in_or_is_refused_but_does_not_revive_the_count"),
     ("scope/count.rs", "let counted = shard.fetch_or(CLOSED, AcqRel).wrapping_sub(BIAS);", "shard.fetch_or(CLOSED, AcqRel)", "shard.load(Acquire)", "scope_count::shards_are_carried_over_whoever_leaves_where"),

@@ -47,7 +47,7 @@ impl<T> Lock<T> {
             self.take_slowly();
         }
         self.touch();
-        Guard(self)
+        Guard { lock: self }
     }
 
     #[inline]
@@ -97,14 +97,16 @@ impl<T> fmt::Debug for Lock<T> {
 }
 
 /// Holds the lock, panic or not: whoever panics leaves the value whole.
-pub(crate) struct Guard<'a, T>(&'a Lock<T>);
+pub(crate) struct Guard<'a, T> {
+    lock: &'a Lock<T>,
+}
 
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: (L1) we are the holder.
-        unsafe { &*self.0.value.get() }
+        unsafe { &*self.lock.value.get() }
     }
 }
 
@@ -112,16 +114,16 @@ impl<T> DerefMut for Guard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: (L1) we are the holder.
-        unsafe { &mut *self.0.value.get() }
+        unsafe { &mut *self.lock.value.get() }
     }
 }
 
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.0.touch();
+        self.lock.touch();
         // Release: pairs with the acquire of the next holder.
-        self.0.taken.store(false, Release);
+        self.lock.taken.store(false, Release);
     }
 }
 
