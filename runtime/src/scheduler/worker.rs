@@ -188,21 +188,35 @@ impl Worker {
         task.run();
     }
 
+    /// Takes a task that was spawned on this thread.
+    #[inline]
+    pub(crate) fn push_spawned(&self, task: Runnable) {
+        self.joined.set(0);
+        self.push_first(task);
+    }
+
     /// Takes a task that became runnable on this thread.
     #[inline]
     pub(crate) fn push(&self, task: Runnable, cause: Cause) {
-        // Spawns first, and no table of jumps.
-        let to_queue = if cause == Cause::Spawned {
-            self.joined.set(0);
-            false
-        } else if cause == Cause::Joined {
-            self.joins_again(&task) && !self.queue.is_empty()
-        } else {
-            cause == Cause::Yielded
+        let to_queue = match cause {
+            Cause::Joined => self.joins_again(&task) && !self.queue.is_empty(),
+            Cause::Yielded => true,
+            Cause::Spawned | Cause::Woken => false,
         };
-        let to_queue = to_queue || self.shared.sim.skips_lifo();
-        let task = if to_queue { Some(task) } else { self.lifo.replace(Some(task)) };
-        let Some(task) = task else { return };
+        if to_queue { self.push_last(task) } else { self.push_first(task) }
+    }
+
+    /// To be run next, unless another one comes.
+    #[inline]
+    fn push_first(&self, task: Runnable) {
+        let last = if self.shared.sim.skips_lifo() { Some(task) } else { self.lifo.replace(Some(task)) };
+        if let Some(last) = last {
+            self.push_last(last);
+        }
+    }
+
+    #[inline(never)]
+    fn push_last(&self, task: Runnable) {
         self.queue.push(task);
         if self.shared.idle.wants_help() {
             self.wake_another();

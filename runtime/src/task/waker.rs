@@ -143,19 +143,35 @@ pub(crate) fn end_grace(task: Runnable) {
 /// thread is polling, it is counted as *own*; any other is a plain clone.
 #[inline]
 pub(crate) fn register(cx: &Context<'_>) -> Waker {
-    let waker = cx.waker();
-    if is_polled_task(cx) {
-        let data = waker.data();
-        // The poll's first is counted already: see `state`.
-        if !frame::take_registration() {
-            header(data).state.clone_waker(Count::Own);
-        }
-        backtrace::waker_made(header(data));
+    match register_own(cx) {
         // SAFETY: the vtable's functions fit the data pointer, and the count just taken is the waker's.
-        unsafe { Waker::new(data, &OWN) }
-    } else {
-        waker.clone()
+        Some(data) => unsafe { Waker::new(data, &OWN) },
+        None => cx.waker().clone(),
     }
+}
+
+/// The same in one word.
+#[inline]
+pub(crate) fn register_packed(cx: &Context<'_>) -> PackedWaker {
+    match register_own(cx) {
+        Some(data) => PackedWaker::tagged(data, TAG_OWN),
+        None => PackedWaker::new(cx.waker().clone()),
+    }
+}
+
+/// Counts an own registration of the polled task, if `cx` carries its waker, and returns its address, with which the count goes.
+#[inline]
+fn register_own(cx: &Context<'_>) -> Option<*const ()> {
+    if !is_polled_task(cx) {
+        return None;
+    }
+    let data = cx.waker().data();
+    // The poll's first is counted already: see `state`.
+    if !frame::take_registration() {
+        header(data).state.clone_waker(Count::Own);
+    }
+    backtrace::waker_made(header(data));
+    Some(data)
 }
 
 /// Whether `cx` carries the waker of the task that this thread is polling.
@@ -298,16 +314,20 @@ impl PackedWaker {
 
     #[inline]
     pub(crate) fn new(waker: Waker) -> PackedWaker {
-        let (data, tag) = match count_of(&waker) {
+        match count_of(&waker) {
             Some(count) => {
-                let data = waker.data().cast::<u8>().cast_mut();
+                let data = waker.data();
                 std::mem::forget(waker);
-                (data, if count == Count::Own { TAG_OWN } else { TAG_FOREIGN })
+                PackedWaker::tagged(data, if count == Count::Own { TAG_OWN } else { TAG_FOREIGN })
             }
-            None => (Box::into_raw(Box::new(waker)).cast::<u8>(), TAG_BOXED),
-        };
-        let data = data.map_addr(|addr| addr | tag);
-        PackedWaker(NonNull::new(data).expect("a header or a box is never null"))
+            None => PackedWaker::tagged(Box::into_raw(Box::new(waker)).cast::<()>(), TAG_BOXED),
+        }
+    }
+
+    #[inline]
+    fn tagged(data: *const (), tag: usize) -> PackedWaker {
+        let word = data.cast_mut().cast::<u8>().map_addr(|addr| addr | tag);
+        PackedWaker(NonNull::new(word).expect("a header or a box is never null"))
     }
 
     /// Wakes who waits for a task that has completed.
