@@ -40,6 +40,9 @@ MUTANTS = [
     ("scheduler/shared.rs", "        for worker in 0..self.remotes.len() {\n            self.unpark(worker);", "self.unpark(worker);", "", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
     ("scheduler/context.rs", "        context.worker.set(ptr::null());\n        context.handed_over.set(true);", "context.handed_over.set(true);", "", "runtime::a_worker_that_blocks_in_place_hands_its_role_over"),
     ("scheduler/blocking.rs", "        self.lock().shutdown = true;\n        self.work.notify_all();", "self.work.notify_all();", "", "runtime::a_blocking_call_against_the_shutdown_is_run_or_cancelled"),
+    # ---- the lock for short sections
+    ("util/lock.rs", "self.taken.compare_exchange(false, true, Acquire, Relaxed).is_ok()", "Acquire", "Relaxed", "lock::who_comes_next_finds_what_the_one_before_left"),
+    ("util/lock.rs", "self.lock.taken.store(false, Release);", "Release", "Relaxed", "lock::who_comes_next_finds_what_the_one_before_left"),
     # ---- counts and the tree
     ("scope/count.rs", "            if central == 0 {\n                return None;", "central == 0", "false", "scope_count::an_outsider_gets_in_or_is_refused_but_does_not_revive_the_count"),
     ("scope/count.rs", "let counted = shard.fetch_or(CLOSED, AcqRel).wrapping_sub(BIAS);", "shard.fetch_or(CLOSED, AcqRel)", "shard.load(Acquire)", "scope_count::shards_are_carried_over_whoever_leaves_where"),

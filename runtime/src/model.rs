@@ -78,7 +78,10 @@ impl Bed {
             locals: None,
         };
         // SAFETY: `Send` and `'static`.
-        let (task, handle) = unsafe { cell::new(spawn, OnBed(self), future) };
+        let (task, handle) = unsafe {
+            let mut future = std::mem::ManuallyDrop::new(future);
+            cell::new(spawn, OnBed(self), cell::OnItsWay::new(&mut future))
+        };
         task.schedule(Cause::Spawned);
         handle
     }
@@ -374,6 +377,19 @@ impl Seq {
 
     pub fn read<T>(&self, loads: impl FnMut() -> T) -> Option<(T, u64)> {
         self.0.read(loads)
+    }
+}
+
+/// A number behind a lock for short sections.
+#[derive(Debug, Default)]
+pub struct Lock(crate::util::lock::Lock<usize>);
+
+impl Lock {
+    /// Adds one, and returns how many that makes.
+    pub fn add(&self) -> usize {
+        let mut number = self.0.lock();
+        *number += 1;
+        *number
     }
 }
 

@@ -9,7 +9,6 @@ use super::shared::Shared;
 use super::worker::Worker;
 use crate::driver::Driver;
 use crate::task::frame;
-use crate::task::hooks::Cause;
 use crate::task::runnable::Runnable;
 
 struct Context {
@@ -204,16 +203,24 @@ pub(crate) fn is_polling() -> bool {
 /// # Panics
 /// Outside a runtime, with a message that names `what` and says what to do.
 #[track_caller]
+#[inline]
 pub(crate) fn with_shared<T>(what: &str, f: impl FnOnce(&Shared) -> T) -> T {
     match try_with_shared(f) {
         Some(out) => out,
-        None => panic!(
-            "{what} was called outside a leakfree runtime: call it from within `#[leakfree::main]`, \
-             `#[leakfree::test]` or `Runtime::block_on`, or use a `runtime::Handle`"
-        ),
+        None => outside(what),
     }
 }
 
+#[track_caller]
+#[cold]
+fn outside(what: &str) -> ! {
+    panic!(
+        "{what} was called outside a leakfree runtime: call it from within `#[leakfree::main]`, \
+         `#[leakfree::test]` or `Runtime::block_on`, or use a `runtime::Handle`"
+    )
+}
+
+#[inline]
 pub(crate) fn try_with_shared<T>(f: impl FnOnce(&Shared) -> T) -> Option<T> {
     let shared = CONTEXT.try_with(|context| context.shared.get()).unwrap_or(ptr::null());
     // SAFETY: whoever set the pointer borrows the `Arc` until the context is put back, and that happens on this
@@ -248,13 +255,13 @@ pub(crate) fn driver(what: &str) -> Arc<Driver> {
     with_shared(what, |shared| Arc::clone(&shared.driver))
 }
 
-/// Pushes to this thread's own queue, if it is a worker of `shared`. If not, gives the task back, and whether `shared` is the thread's
+/// Has this thread's worker `push` the task, if it is one of `shared`. If not, gives the task back, and whether `shared` is the thread's
 /// context: then whoever made it that keeps it while this thread is here, as in [`try_with_shared`].
 #[inline]
 pub(crate) fn schedule_local(
     shared: *const Shared,
     task: Runnable,
-    cause: Cause,
+    push: impl FnOnce(&Worker, Runnable),
 ) -> Result<(), (Runnable, bool)> {
     let (worker, is_inside) = CONTEXT
         .try_with(|context| {
@@ -265,7 +272,7 @@ pub(crate) fn schedule_local(
     // SAFETY: a worker lives for as long as the context names it; (W1) this thread has its role.
     match unsafe { worker.as_ref() } {
         Some(worker) => {
-            worker.push(task, cause);
+            push(worker, task);
             Ok(())
         }
         None => Err((task, is_inside)),

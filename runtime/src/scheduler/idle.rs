@@ -184,6 +184,11 @@ impl Idle {
             && sleepers.watcher.is_none_or(|watcher| sleepers.list.contains(&watcher))
     }
 
+    /// Whether every worker but the caller sleeps. A moment's truth.
+    pub(crate) fn others_sleep(&self) -> bool {
+        self.word().sleeping() + 1 >= self.workers
+    }
+
     /// Whether every worker sleeps. A moment's truth.
     pub(crate) fn all_asleep(&self) -> bool {
         Word(self.word.load(SeqCst)).sleeping() == self.workers

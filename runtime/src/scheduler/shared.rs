@@ -17,6 +17,7 @@ use super::idle::Idle;
 use super::park::Parker;
 use super::queue::{Injector, Stealer};
 use super::sites::Sites;
+use super::worker::Worker;
 use crate::driver::Driver;
 use crate::loom::sync::Mutex;
 use crate::loom::sync::atomic::{AtomicBool, AtomicU8};
@@ -399,8 +400,28 @@ impl fmt::Debug for Shared {
 /// # Safety
 /// `shared` is alive when the call begins. (The task may complete, and its runtime go, while the call is
 /// still under way: an outside thread takes its own count before it pushes.)
+#[inline]
 pub(crate) unsafe fn schedule(shared: *const Shared, task: Runnable, cause: Cause) {
-    let Err((task, is_inside)) = context::schedule_local(shared, task, cause) else { return };
+    // A spawn's path is a short one, and stands in line.
+    let kept = match cause {
+        Cause::Spawned => context::schedule_local(shared, task, Worker::push_spawned),
+        _ => schedule_woken(shared, task, cause),
+    };
+    if let Err((task, is_inside)) = kept {
+        // SAFETY: passed on.
+        unsafe { schedule_elsewhere(shared, task, is_inside) };
+    }
+}
+
+#[inline(never)]
+fn schedule_woken(shared: *const Shared, task: Runnable, cause: Cause) -> Result<(), (Runnable, bool)> {
+    context::schedule_local(shared, task, |worker, task| worker.push(task, cause))
+}
+
+/// # Safety
+/// As [`schedule`]; `is_inside`: the thread's context keeps `shared`.
+#[inline(never)]
+unsafe fn schedule_elsewhere(shared: *const Shared, task: Runnable, is_inside: bool) {
     if is_inside {
         // SAFETY: the thread's context keeps it.
         return unsafe { (*shared).schedule_from_outside(task) };

@@ -23,8 +23,6 @@ use crate::task::runnable::Runnable;
 pub(crate) const TURN: u32 = if cfg!(loom) { 4 } else { 61 };
 /// One in so many turns begins with a look at how long its first task was parked.
 const SAMPLED: u32 = 4;
-/// One in so many times that it runs dry, a worker looks for what to steal before it looks for events.
-const STEAL_FIRST: u32 = 4;
 /// How long a worker goes on after the shutdown with what that has given up.
 const REST: Duration = Duration::from_secs(1);
 /// Tasks run from the LIFO slot in a row.
@@ -36,6 +34,8 @@ const WATCH_MAX: Duration = Duration::from_millis(1);
 const SEARCH_ROUNDS: usize = if cfg!(loom) { 1 } else { 3 };
 /// Looks at a driver where another worker fetches events: some 30 us, half of what a sleep and a wake-up take.
 const FETCH_TRIES: usize = 400;
+/// Looks at the siblings' queues before a searcher goes to sleep: some 4 to 16 us.
+const LINGER_LOOKS: usize = if cfg!(loom) { 0 } else { 100 };
 
 /// A worker. Its memory lives as long as any thread is inside [`run`](Worker::run).
 ///
@@ -56,8 +56,6 @@ pub(crate) struct Worker {
     turn: Cell<u32>,
     /// Turns, and sleeps, that have begun.
     turns: Cell<u32>,
-    /// How often it ran dry.
-    dries: Cell<u32>,
     /// It counts no children of the root any more.
     retired: Cell<bool>,
     woken: RefCell<Vec<Waker>>,
@@ -90,7 +88,6 @@ impl Worker {
             joined: Cell::new(0),
             turn: Cell::new(TURN),
             turns: Cell::new(0),
-            dries: Cell::new(0),
             retired: Cell::new(false),
             woken: RefCell::new(Vec::new()),
             random: Cell::new(index as u32 + 1),
@@ -191,21 +188,35 @@ impl Worker {
         task.run();
     }
 
+    /// Takes a task that was spawned on this thread.
+    #[inline]
+    pub(crate) fn push_spawned(&self, task: Runnable) {
+        self.joined.set(0);
+        self.push_first(task);
+    }
+
     /// Takes a task that became runnable on this thread.
     #[inline]
     pub(crate) fn push(&self, task: Runnable, cause: Cause) {
-        // Spawns first, and no table of jumps.
-        let to_queue = if cause == Cause::Spawned {
-            self.joined.set(0);
-            false
-        } else if cause == Cause::Joined {
-            self.joins_again(&task) && !self.queue.is_empty()
-        } else {
-            cause == Cause::Yielded
+        let to_queue = match cause {
+            Cause::Joined => self.joins_again(&task) && !self.queue.is_empty(),
+            Cause::Yielded => true,
+            Cause::Spawned | Cause::Woken => false,
         };
-        let to_queue = to_queue || self.shared.sim.skips_lifo();
-        let task = if to_queue { Some(task) } else { self.lifo.replace(Some(task)) };
-        let Some(task) = task else { return };
+        if to_queue { self.push_last(task) } else { self.push_first(task) }
+    }
+
+    /// To be run next, unless another one comes.
+    #[inline]
+    fn push_first(&self, task: Runnable) {
+        let last = if self.shared.sim.skips_lifo() { Some(task) } else { self.lifo.replace(Some(task)) };
+        if let Some(last) = last {
+            self.push_last(last);
+        }
+    }
+
+    #[inline(never)]
+    fn push_last(&self, task: Runnable) {
         self.queue.push(task);
         if self.shared.idle.wants_help() {
             self.wake_another();
@@ -312,24 +323,15 @@ impl Worker {
         self.woken.replace(woken);
     }
 
-    /// Under a load of I/O the next events are there already. Fetching them comes before stealing: a worker that
-    /// steals first ends together with its sibling, and one of them sleeps while the other fetches for both.
+    /// Under a load of I/O the next events are there already. Where nobody has anything queued, fetching them comes before a search that would
+    /// end in sleep while the sibling fetches for both. What is queued comes first: its worker may be in a long poll, or its thread be preempted.
     fn fetch_events(&self) {
-        // Now and then what a sibling has queued comes first all the same: it may be in a long poll, or its thread be preempted.
-        let dries = self.dries.get().wrapping_add(1);
-        self.dries.set(dries);
-        if dries % STEAL_FIRST == 0 && self.shared.has_backlog() {
-            return;
-        }
         for _ in 0..FETCH_TRIES {
-            if !self.shared.driver.is_lively() {
+            if !self.shared.driver.is_lively() || self.shared.has_backlog() {
                 return;
             }
             if let Some(seat) = self.shared.driver.try_enter() {
                 return self.turn_driver(Some(seat));
-            }
-            if self.shared.has_backlog() {
-                return;
             }
             // Somebody is inside, and will be out with a batch in less time than a sleep takes.
             for _ in 0..4 {
@@ -355,12 +357,30 @@ impl Worker {
     /// if the scheduler is shut down.
     fn find_work(&self) -> bool {
         let mut searching = None;
+        let mut lingered = false;
         self.seen.set_running(0);
         loop {
             match self.look(&mut searching) {
                 Look::Work => return true,
                 Look::ShutDown => return false,
+                Look::Nothing if !lingered && searching.is_some() => {
+                    lingered = true;
+                    self.linger();
+                }
                 Look::Nothing => searching = Some(self.sleep(searching.take())),
+            }
+        }
+    }
+
+    /// While somebody else is awake, waits a moment for what he may push: bursts of work follow one another. From its sleep this worker would
+    /// come too late to help with the next.
+    fn linger(&self) {
+        for _ in 0..LINGER_LOOKS {
+            if self.shared.has_backlog() || self.shared.idle.others_sleep() {
+                return;
+            }
+            for _ in 0..4 {
+                std::hint::spin_loop();
             }
         }
     }

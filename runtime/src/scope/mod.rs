@@ -44,9 +44,9 @@ use self::tree::{ScopeInner, Side, innermost_of};
 use crate::report::snapshot::TaskKind;
 use crate::scheduler::context;
 use crate::scheduler::shared;
-use crate::task::cell::{self, Spawn};
+use crate::task::cell::{self, OnItsWay, Spawn};
 use crate::task::frame;
-use crate::task::hooks::{Bound, Owner};
+use crate::task::hooks::{Bound, Cause, Owner};
 use crate::task::join::JoinHandle;
 use crate::task::local;
 use crate::task::raw::TaskRef;
@@ -187,35 +187,40 @@ impl<E> Scope<E> {
     fn admit<F: Future, O: Owner>(
         &self,
         spawn: Spawn,
-        future: F,
+        future: OnItsWay<'_, F>,
         owner: impl FnOnce(&Arc<ScopeInner>) -> O,
         granted: bool,
+        worker: Option<usize>,
     ) -> JoinHandle<F::Output> {
-        // In parts, and put together again for each of the three: what is lent to a function that is called must lie in memory.
+        // In parts, and put together again for either: what is lent to a function that is called must lie in memory.
         let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
-        if self.inner.bound() != Bound::Open || !self.inner.enter() {
+        if self.inner.bound() != Bound::Open || !self.inner.enter_on(worker) {
             let spawn = Spawn { kind, spawned_at, now_ms, name, locals };
             return self.refuse(spawn, future, granted);
         }
-        let counted = CountedIn { scope: &self.inner, granted };
+        // Nothing panics from here on but a subscriber of `tracing`.
+        let counted = cfg!(feature = "tracing").then(|| CountedIn { scope: &self.inner, granted });
         let spawn = Spawn { kind, spawned_at, now_ms, name, locals };
-        let Some(limit) = &self.inner.options.limit else {
-            // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
-            let handle = unsafe { cell::schedule_new(spawn, owner(&self.inner), future) };
-            // From before it was scheduled it is the task that leaves.
-            mem::forget(counted);
-            return handle;
-        };
-        // SAFETY: as above.
-        let (task, handle) = unsafe { cell::new(spawn, owner(&self.inner), future) };
+        let owner = owner(&self.inner);
+        // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
+        let (task, handle) = unsafe { cell::new(spawn, owner, future) };
+        // From before it is scheduled it is the task that leaves.
         mem::forget(counted);
-        limit.admit(task, granted);
+        match &self.inner.options.limit {
+            None => owner.schedule(task, Cause::Spawned),
+            Some(limit) => limit.admit(task, granted),
+        }
         handle
     }
 
     /// The scope is cancelled, or has ended: the task completes without being polled.
     #[cold]
-    fn refuse<F: Future>(&self, spawn: Spawn, future: F, granted: bool) -> JoinHandle<F::Output> {
+    fn refuse<F: Future>(
+        &self,
+        spawn: Spawn,
+        future: OnItsWay<'_, F>,
+        granted: bool,
+    ) -> JoinHandle<F::Output> {
         if let (true, Some(limit)) = (granted, &self.inner.options.limit) {
             limit.leave();
         }
@@ -231,9 +236,9 @@ impl<E> Scope<E> {
         kind: TaskKind,
         spawned_at: &'static Location<'static>,
         name: Option<Arc<str>>,
+        worker: Option<usize>,
     ) -> Spawn {
-        let inside = context::worker_index_in(Arc::as_ptr(&self.inner.shared)).is_some();
-        let now_ms = if inside {
+        let now_ms = if worker.is_some() {
             frame::now_ms()
         } else {
             // It is kept in ticks of 8 ms.
@@ -253,12 +258,18 @@ impl<E> Scope<E> {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let spawn = self.new_spawn(kind, spawned_at, name);
+        let mut future = ManuallyDrop::new(future);
+        // SAFETY: not used any more.
+        let future = unsafe { OnItsWay::new(&mut future) };
+        let worker = self.inner.worker();
+        let spawn = self.new_spawn(kind, spawned_at, name, worker);
         match kind {
             // SAFETY: counted in by `admit`; future and output are `Send` and `'static`.
-            TaskKind::Blocking => self.admit(spawn, future, |scope| unsafe { OnPool::new(scope) }, false),
+            TaskKind::Blocking => {
+                self.admit(spawn, future, |scope| unsafe { OnPool::new(scope) }, false, worker)
+            }
             // SAFETY: as above.
-            _ => self.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, false),
+            _ => self.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, false, worker),
         }
     }
 
@@ -431,9 +442,13 @@ where
         let granted = ready!(Pin::new(&mut self.free).poll(cx));
         let future = self.future.take().expect("`spawn_when_free` was polled after it was ready");
         let scope = Scope::<Infallible>::from_inner(Arc::clone(self.free.scope()));
-        let spawn = scope.new_spawn(TaskKind::Async, self.spawned_at, None);
+        let mut future = ManuallyDrop::new(future);
+        // SAFETY: not used any more.
+        let future = unsafe { OnItsWay::new(&mut future) };
+        let worker = scope.inner.worker();
+        let spawn = scope.new_spawn(TaskKind::Async, self.spawned_at, None, worker);
         // SAFETY: counted in by `admit`; future and output are `Send` and `'static`.
-        Poll::Ready(scope.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, granted))
+        Poll::Ready(scope.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, granted, worker))
     }
 }
 
@@ -478,10 +493,14 @@ pub(crate) fn block_on<F: Future>(
 ) -> JoinHandle<F::Output> {
     let scope = Scope::<Infallible>::from_inner(Arc::clone(root));
     let home = Home::new(Arc::clone(root));
-    let spawn = scope.new_spawn(TaskKind::Main, spawned_at, None);
+    let mut future = ManuallyDrop::new(future);
+    // SAFETY: not used any more.
+    let future = unsafe { OnItsWay::new(&mut future) };
+    let worker = root.worker();
+    let spawn = scope.new_spawn(TaskKind::Main, spawned_at, None, worker);
     // SAFETY: counted in by `admit`. The task runs on this thread only, and is complete before this
     // function returns, so neither `Send` nor `'static` is needed.
-    let handle = scope.admit(spawn, future, |_| unsafe { OnThread::new(&home) }, false);
+    let handle = scope.admit(spawn, future, |_| unsafe { OnThread::new(&home) }, false, worker);
     while !handle.is_finished() {
         let task: Runnable = home.next();
         frame::set_now_ms(shared::now_ms(&root.shared.driver));
@@ -722,7 +741,10 @@ where
     F::Output: Send + 'static,
 {
     let spawned_at = Location::caller();
-    with_root("leakfree::spawn", |root| root.spawn_task(TaskKind::Async, spawned_at, None, future))
+    // No closure, into which the future would be moved.
+    // SAFETY: used within this call.
+    let root = unsafe { root_here("leakfree::spawn") };
+    root.spawn_task(TaskKind::Async, spawned_at, None, future)
 }
 
 /// Runs a closure that blocks, as a child of the root scope; see [`Scope::spawn_blocking`].
@@ -800,10 +822,20 @@ fn with_nearest<T>(what: &str, f: impl FnOnce(&Scope) -> T) -> T {
 /// The root scope of this thread's runtime, borrowed.
 #[track_caller]
 fn with_root<T>(what: &str, f: impl FnOnce(&Scope) -> T) -> T {
-    context::with_shared(what, |shared| {
-        // SAFETY: the runtime owns the root scope and outlives every thread that has it as its context.
-        let inner = unsafe { tree::borrow(shared.root().as_ptr()) };
-        let scope = ManuallyDrop::new(Scope::from_inner(ManuallyDrop::into_inner(inner)));
-        f(&scope)
-    })
+    // SAFETY: used within this call.
+    let root = unsafe { root_here(what) };
+    f(&root)
+}
+
+/// The root scope of this thread's runtime, borrowed.
+///
+/// # Safety
+/// It is used no longer than the thread's context is the one that it is now.
+#[track_caller]
+#[inline]
+unsafe fn root_here(what: &str) -> ManuallyDrop<Scope> {
+    let root = context::with_shared(what, shared::Shared::root);
+    // SAFETY: the runtime owns the root scope and outlives every thread that has it as its context.
+    let inner = unsafe { tree::borrow(root.as_ptr()) };
+    ManuallyDrop::new(Scope::from_inner(ManuallyDrop::into_inner(inner)))
 }

@@ -38,6 +38,7 @@
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe, Location};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ use super::{Scope, scope};
 use crate::report::snapshot::TaskKind;
 use crate::runtime::{Runtime, assert_not_polling};
 use crate::sync::oneshot;
+use crate::task::cell::OnItsWay;
 use crate::task::join::{JoinError, JoinHandle};
 use crate::task::reason::{CancelKind, CancelReason};
 
@@ -70,9 +72,13 @@ where
     F: Future + Send,
     F::Output: Send,
 {
-    let spawn = scope.new_spawn(TaskKind::Async, spawned_at, name);
+    let mut future = ManuallyDrop::new(future);
+    // SAFETY: not used any more.
+    let future = unsafe { OnItsWay::new(&mut future) };
+    let worker = scope.inner.worker();
+    let spawn = scope.new_spawn(TaskKind::Async, spawned_at, name, worker);
     // SAFETY: counted in by `admit`; future and output are `Send`, and the caller answers for their lifetime.
-    scope.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, false)
+    scope.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, false, worker)
 }
 
 /// A scope whose children may borrow from the frame of [`Runtime::scope_blocking`]'s caller.

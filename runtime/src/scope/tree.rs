@@ -47,6 +47,7 @@ use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::wait::WaitReason;
 use crate::task::waker;
 use crate::util::linked_list::{Cursor, Links, List};
+use crate::util::lock::Lock;
 
 /// Elements that a walk looks at under one lock.
 const BATCH: usize = 128;
@@ -186,13 +187,13 @@ pub(super) struct CancelWaiters {
 /// Child lists: one, and one for each worker once the scope is known to be large.
 #[derive(Default)]
 struct Lists {
-    first: Mutex<List>,
-    more: OnceLock<Box<[CachePadded<Mutex<List>>]>>,
+    first: Lock<List>,
+    more: OnceLock<Box<[CachePadded<Lock<List>>]>>,
 }
 
 impl Lists {
     /// List 0 is the first; list `i + 1` is worker i's.
-    fn get(&self, list: u16) -> &Mutex<List> {
+    fn get(&self, list: u16) -> &Lock<List> {
         match (list.checked_sub(1), self.more.get()) {
             (Some(worker), Some(more)) => &more[usize::from(worker)],
             _ => &self.first,
@@ -519,8 +520,9 @@ impl ScopeInner {
         self.count.inflate(workers);
     }
 
+    /// Which worker of this runtime's the thread is.
     #[inline]
-    fn worker(&self) -> Option<usize> {
+    pub(super) fn worker(&self) -> Option<usize> {
         context::worker_index_in(Arc::as_ptr(&self.shared))
     }
 
@@ -530,7 +532,14 @@ impl ScopeInner {
     #[must_use]
     #[inline]
     pub(crate) fn enter(&self) -> bool {
-        match self.count.enter(self.worker()) {
+        self.enter_on(self.worker())
+    }
+
+    /// The same, on a thread that is this worker.
+    #[must_use]
+    #[inline]
+    pub(super) fn enter_on(&self, worker: Option<usize>) -> bool {
+        match self.count.enter(worker) {
             Some(shards_would_pay) => {
                 if shards_would_pay {
                     self.inflate();
@@ -763,7 +772,7 @@ impl ScopeInner {
     /// Links a task, and looks at the flag under the lock (S2).
     pub(crate) fn link(&self, task: NonNull<Header>) -> Bound {
         let list = self.lists.for_worker(self.worker());
-        let mut nodes = lock(self.lists.get(list));
+        let mut nodes = self.lists.get(list).lock();
         // SAFETY: the runner calls this for a task that is not linked; it is unlinked before it completes.
         unsafe {
             task.as_ref().set_linked(list);
@@ -778,13 +787,13 @@ impl ScopeInner {
         // SAFETY: the runner calls this for a linked task, in the list it was linked in.
         unsafe {
             let list = task.as_ref().list();
-            lock(self.lists.get(list)).remove(links(task));
+            self.lists.get(list).lock().remove(links(task));
         }
     }
 
     /// How many children are linked: the others are newborn.
     pub(crate) fn linked(&self) -> u64 {
-        (0..self.lists.len()).map(|list| lock(self.lists.get(list)).len() as u64).sum()
+        (0..self.lists.len()).map(|list| self.lists.get(list).lock().len() as u64).sum()
     }
 
     /// Calls `visit` with each linked child. No lock is held meanwhile.
@@ -808,7 +817,9 @@ impl ScopeInner {
                 // SAFETY: the cursor is boxed and the walk goes on to its end. What is linked is not
                 // complete, hence alive under the lock (I1).
                 let more = unsafe {
-                    lock(self.lists.get(list))
+                    self.lists
+                        .get(list)
+                        .lock()
                         .walk(&mut cursor, BATCH, |node| batch.extend(see(header_of(node))))
                 };
                 batch.drain(..).for_each(&mut visit);

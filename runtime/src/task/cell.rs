@@ -42,6 +42,33 @@ union Slot<F: Future> {
     output: ManuallyDrop<Result<F::Output, JoinError>>,
 }
 
+/// A future on its way into its task. It stays where it is until its place in there is known: each function that it is passed through
+/// would copy it.
+pub(crate) struct OnItsWay<'a, F>(&'a mut ManuallyDrop<F>);
+
+impl<'a, F> OnItsWay<'a, F> {
+    /// # Safety
+    /// `future` is not used any more.
+    #[inline(always)]
+    pub(crate) unsafe fn new(future: &'a mut ManuallyDrop<F>) -> OnItsWay<'a, F> {
+        OnItsWay(future)
+    }
+
+    #[inline(always)]
+    fn take(self) -> F {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: nobody else uses it, as `new` demands, and this is the end of `self`, whose drop does not come.
+        unsafe { ManuallyDrop::take(this.0) }
+    }
+}
+
+impl<F> Drop for OnItsWay<'_, F> {
+    fn drop(&mut self) {
+        // SAFETY: nobody else uses it, and it was not taken.
+        unsafe { ManuallyDrop::drop(self.0) };
+    }
+}
+
 /// What a new task is told about itself.
 pub(crate) struct Spawn {
     pub(crate) kind: TaskKind,
@@ -57,10 +84,11 @@ pub(crate) struct Spawn {
 /// # Safety
 /// If the future or its output is not `Send` or not `'static`, the owner's `schedule` must see to it that
 /// the task is only ever run and dropped on the thread, and within the lifetime, that may do so.
+#[inline(always)]
 pub(crate) unsafe fn new<F: Future, O: Owner>(
     spawn: Spawn,
     owner: O,
-    future: F,
+    future: OnItsWay<'_, F>,
 ) -> (Runnable, JoinHandle<F::Output>) {
     // SAFETY: passed on. (I2) A new state word counts one wake and a join handle: these are they.
     unsafe {
@@ -69,28 +97,10 @@ pub(crate) unsafe fn new<F: Future, O: Owner>(
     }
 }
 
-/// Makes a task and hands it to its owner, in one: the handle is written to its place when all else is done.
-///
-/// # Safety
-/// As [`new`].
-#[inline]
-pub(crate) unsafe fn schedule_new<F: Future, O: Owner>(
-    spawn: Spawn,
-    owner: O,
-    future: F,
-) -> JoinHandle<F::Output> {
-    // SAFETY: as in `new`; the handle keeps the header (I1) though the task may have completed by then.
-    unsafe {
-        let header = make(spawn, owner, future);
-        owner.schedule(Runnable::from_raw(header), Cause::Spawned);
-        JoinHandle::from_raw(header)
-    }
-}
-
 /// # Safety
 /// As [`new`]. The caller owns the one wake and the join handle that a new state word counts.
 #[inline(always)]
-unsafe fn make<F: Future, O: Owner>(spawn: Spawn, owner: O, future: F) -> NonNull<Header> {
+unsafe fn make<F: Future, O: Owner>(spawn: Spawn, owner: O, future: OnItsWay<'_, F>) -> NonNull<Header> {
     let cell = block::alloc(Layout::new::<Cell<Traced<F>, O>>()).cast::<Cell<Traced<F>, O>>();
     let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
     let vtable = const { &vtable::<Traced<F>, O>() };
@@ -99,11 +109,12 @@ unsafe fn make<F: Future, O: Owner>(spawn: Spawn, owner: O, future: F) -> NonNul
     // which calls the user's subscriber, there is no more than the header, and nobody knows of it.
     unsafe {
         header.write(Header::new(vtable, kind, spawned_at, now_ms));
-        let half_made = HalfMade { header, layout: Layout::new::<Cell<Traced<F>, O>>() };
+        let half_made = cfg!(feature = "tracing")
+            .then(|| HalfMade { header, layout: Layout::new::<Cell<Traced<F>, O>>() });
         if name.is_some() || locals.is_some() {
             header.as_ref().dress(name, locals);
         }
-        let future = trace::traced(future, header.as_ref());
+        let future = trace::traced(future.take(), header.as_ref());
         std::mem::forget(half_made);
         (&raw mut (*cell.as_ptr()).owner).write(owner);
         (&raw mut (*cell.as_ptr()).slot).write(UnsafeCell::new(Slot { future: ManuallyDrop::new(future) }));
@@ -434,6 +445,7 @@ fn go_on<O: Owner>(owner: O, end: OnPollEnd, task: Runnable) {
 
 /// # Safety
 /// As [`end`]. Returns the joiner to wake.
+#[inline(always)]
 unsafe fn complete(ptr: NonNull<Header>, registered: bool, mut has_output: bool) -> Option<PackedWaker> {
     // SAFETY: (I2) alive at least until the word is told.
     let header = unsafe { ptr.as_ref() };

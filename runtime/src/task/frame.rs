@@ -306,6 +306,9 @@ pub(crate) fn poll_site() -> &'static Location<'static> {
 pub(crate) struct Stamp(NonZero<u64>);
 
 impl Stamp {
+    /// No poll's: for whoever keeps something else to remember in the place of a stamp.
+    pub(crate) const NONE: Stamp = Stamp(NonZero::<u64>::MIN);
+
     /// The place, if it is of the poll of `next`.
     #[inline]
     fn place(self, next: u64) -> Option<usize> {
@@ -490,9 +493,10 @@ impl Frame {
     /// poll puts it back before the poll ends, and [`Entered`] does the rest.
     #[inline]
     fn is_at_rest(&self) -> bool {
-        let (scope, arm) = (self.scope.get(), self.arm.get());
+        // One jump for all.
+        let arm = self.arm.get().map_or(ptr::null(), ptr::from_ref);
         let at_rest =
-            self.header.get().is_null() && scope.is_null() && arm.is_none() && self.locals.get() == 0;
+            self.header.get().addr() | self.scope.get().addr() | arm.addr() | self.locals.get() == 0;
         debug_assert!(!at_rest || !self.shielded.get() && self.next.get() == NO_POLL);
         at_rest
     }

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::frame::{self, Stamp};
 use super::header::Header;
@@ -29,11 +29,13 @@ use crate::loom::sync::atomic::Ordering::Relaxed;
 /// Awaiting `&mut handle` is cancel safe: a result that was not returned is still there.
 pub struct JoinHandle<T> {
     header: NonNull<Header>,
-    has_output: bool,
-    /// Of the last wait's entry.
+    /// Of the last wait's entry; or [`TAKEN`]. Two words are returned in registers, three are not.
     stamp: Option<Stamp>,
     output: PhantomData<T>,
 }
+
+/// In the place of a stamp: the output has been taken, or there was none to take.
+const TAKEN: Option<Stamp> = Some(Stamp::NONE);
 
 // SAFETY: the handle gives access to the output by value only, and to the header, which is shared.
 unsafe impl<T: Send> Send for JoinHandle<T> {}
@@ -47,7 +49,21 @@ impl<T> JoinHandle<T> {
     /// The state word of the task counts this handle, and the task's output is a `T`.
     #[inline]
     pub(super) unsafe fn from_raw(header: NonNull<Header>) -> JoinHandle<T> {
-        JoinHandle { header, has_output: true, stamp: None, output: PhantomData }
+        JoinHandle { header, stamp: None, output: PhantomData }
+    }
+
+    #[inline]
+    fn has_output(&self) -> bool {
+        self.stamp != TAKEN
+    }
+
+    /// Takes the note of this poll back, if there is one.
+    #[inline]
+    fn forget_note(&mut self) {
+        if let Some(stamp) = self.stamp.filter(|_| self.has_output()) {
+            self.stamp = None;
+            frame::take_back(stamp);
+        }
     }
 
     #[inline]
@@ -86,8 +102,8 @@ impl<T> JoinHandle<T> {
 
     #[inline]
     pub(crate) fn take_output(&mut self) -> Result<T, JoinError> {
-        debug_assert!(self.has_output);
-        self.has_output = false;
+        debug_assert!(self.has_output());
+        self.stamp = TAKEN;
         let mut output = MaybeUninit::<Result<T, JoinError>>::uninit();
         let to = NonNull::from(&mut output).cast();
         // SAFETY: (I3) the task is complete and the handle has not taken the output before.
@@ -110,7 +126,7 @@ impl<T> JoinHandle<T> {
         if state.is_complete() {
             return true;
         }
-        let waker = if state.has_joiner() {
+        let joiner = if state.has_joiner() {
             // Ours, and looked at only: the task may complete and fire it meanwhile.
             if PackedWaker::is_of(self.header().joiner.load(Relaxed), cx) {
                 return false;
@@ -118,12 +134,12 @@ impl<T> JoinHandle<T> {
             // Not ours any more: the task is complete, and its runner may be looking into the slot just now.
             let Some(joiner) = self.take_joiner() else { return true };
             let waker = joiner.into_waker();
-            if waker::will_wake(&waker, cx) { waker } else { asker.register() }
+            if waker::will_wake(&waker, cx) { PackedWaker::new(waker) } else { asker.register_packed() }
         } else {
-            asker.register()
+            asker.register_packed()
         };
         // (I7) `JOINER` is clear, for we took it back, or it was never set: nobody looks into the slot.
-        let joiner = PackedWaker::new(waker).into_raw();
+        let joiner = joiner.into_raw();
         self.header().joiner.store(joiner, Relaxed);
         if self.header().state.set_joiner() {
             return false;
@@ -133,27 +149,41 @@ impl<T> JoinHandle<T> {
         true
     }
 
-    /// The wait is over.
-    #[inline]
-    fn take_back(&mut self) {
-        if let Some(stamp) = self.stamp.take() {
-            frame::take_back(stamp);
-        }
-    }
-
-    /// What the polled task waits for; only made where it does.
-    fn leaf(&mut self) -> Leaf {
+    /// The task may not be complete, or its joiner's budget is used up. Says whether there is an output now, if there is anything to say.
+    #[inline(never)]
+    fn wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        site: &'static Location<'static>,
+    ) -> Poll<Result<(), JoinError>> {
         let record = &self.header().record;
         let (object, spawned_at) = (Object::Task(record.id()), record.spawned_at());
-        Leaf::resume(WaitReason::Join, object, spawned_at, self.stamp.take())
+        let mut leaf = Leaf::resume(WaitReason::Join, object, spawned_at, self.stamp.take());
+        let polled = self.wait_in(cx, &mut leaf, site);
+        self.stamp = if polled.is_pending() { leaf.suspend() } else { None };
+        polled
     }
 
-    #[cold]
-    fn out_of_budget<U>(&mut self, cx: &Context<'_>, site: &'static Location<'static>) -> Poll<U> {
-        let mut leaf = self.leaf();
-        let polled = leaf.proceed_at(cx, site);
-        self.stamp = leaf.suspend();
-        polled.map(|()| unreachable!("nothing is left of the budget"))
+    #[inline]
+    fn wait_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        leaf: &mut Leaf,
+        site: &'static Location<'static>,
+    ) -> Poll<Result<(), JoinError>> {
+        ready!(leaf.proceed_at(cx, site));
+        if !self.header().state.load().is_complete() {
+            if self.header().is_at_or_above_polled() {
+                return Poll::Ready(Err(JoinError::would_deadlock(self.id())));
+            }
+            let asker = Asker::of(cx);
+            if !self.tell_end_to(cx, asker) {
+                leaf.set_location(site);
+                leaf.pending_as(asker);
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Takes back a joiner that was left in the slot, if the task is not complete.
@@ -176,60 +206,61 @@ impl<T> Future for JoinHandle<T> {
     /// When polled again after it has returned the task's result.
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        assert!(self.has_output, "a JoinHandle was polled after it had returned its result");
-        let site = Location::caller();
-        if !frame::has_budget() {
-            return self.out_of_budget(cx, site);
+        assert!(self.has_output(), "a JoinHandle was polled after it had returned its result");
+        if self.header().state.load().is_complete() && frame::spend() {
+            self.forget_note();
+        } else {
+            ready!(self.wait(cx, Location::caller()))?;
         }
-        if !self.header().state.load().is_complete() {
-            if self.header().is_at_or_above_polled() {
-                frame::spend();
-                self.take_back();
-                return Poll::Ready(Err(JoinError::would_deadlock(self.id())));
-            }
-            let asker = Asker::of(cx);
-            if !self.tell_end_to(cx, asker) {
-                let mut leaf = self.leaf();
-                leaf.set_location(site);
-                leaf.pending_as(asker);
-                self.stamp = leaf.suspend();
-                return Poll::Pending;
-            }
-        }
-        frame::spend();
-        self.take_back();
         Poll::Ready(self.take_output())
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
+    #[inline]
     fn drop(&mut self) {
-        self.take_back();
-        loop {
-            match self.header().state.drop_handle(self.has_output) {
-                OnHandleDrop::Nothing => return,
-                OnHandleDrop::DropOutput => {
-                    self.has_output = false;
-                    // An output's panic stays with the output, whoever comes to drop it, handle or runner: else it would depend
-                    // on a race whom it hits, and abort in a drop during unwinding.
-                    // SAFETY: (I3) complete, and the output is the handle's.
-                    let drop_output = || unsafe { (self.header().vtable.drop_output)(self.header) };
-                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(drop_output));
+        if !self.has_output() && self.header().state.is_handles_alone() {
+            // SAFETY: (I4) the state word said so.
+            return unsafe { raw::free(self.header) };
+        }
+        self.forget_note();
+        // SAFETY: the handle is going.
+        unsafe { let_go(self.header, self.has_output()) };
+    }
+}
+
+/// A handle that is dropped gives its task up.
+///
+/// # Safety
+/// The caller has the task's join handle, and does not use it again; it has taken the output unless it says otherwise.
+#[inline(never)]
+unsafe fn let_go(task: NonNull<Header>, mut has_output: bool) {
+    loop {
+        // SAFETY: (I1) the handle keeps the header up to the transition that gives it up.
+        let header = unsafe { task.as_ref() };
+        match header.state.drop_handle(has_output) {
+            OnHandleDrop::Nothing => return,
+            OnHandleDrop::DropOutput => {
+                has_output = false;
+                // An output's panic stays with the output, whoever comes to drop it, handle or runner: else it would depend
+                // on a race whom it hits, and abort in a drop during unwinding.
+                // SAFETY: (I3) complete, and the output is the handle's.
+                let drop_output = || unsafe { (header.vtable.drop_output)(task) };
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(drop_output));
+            }
+            OnHandleDrop::DropJoiner => {
+                // SAFETY: (I7) the transition cleared `JOINER`, and (I1) gave us a reference.
+                drop(unsafe { PackedWaker::from_raw(header.joiner.load(Relaxed)) }.into_waker());
+                if header.state.ref_dec() {
+                    // SAFETY: (I4) the state word said so.
+                    unsafe { raw::free(task) };
                 }
-                OnHandleDrop::DropJoiner => {
-                    // SAFETY: (I7) the transition cleared `JOINER`, and (I1) gave us a reference.
-                    drop(unsafe { PackedWaker::from_raw(self.header().joiner.load(Relaxed)) }.into_waker());
-                    if self.header().state.ref_dec() {
-                        // SAFETY: (I4) the state word said so.
-                        unsafe { raw::free(self.header) };
-                    }
-                    return;
-                }
-                OnHandleDrop::Free => {
-                    // SAFETY: (I4) as above.
-                    unsafe { raw::free(self.header) };
-                    return;
-                }
+                return;
+            }
+            OnHandleDrop::Free => {
+                // SAFETY: (I4) as above.
+                unsafe { raw::free(task) };
+                return;
             }
         }
     }

@@ -603,6 +603,15 @@ impl State {
         })
     }
 
+    /// Whether the task is complete and the handle, which has no output to drop, is all that keeps it: then the caller must free it.
+    ///
+    /// Acquire: for all that was done by those who are gone.
+    #[must_use]
+    #[inline]
+    pub(crate) fn is_handles_alone(&self) -> bool {
+        Bits(self.0.load(Acquire) & !JOIN_HANDLE).is_free()
+    }
+
     /// The handle is dropped; `has_output` says that it has not taken the output yet.
     #[inline]
     pub(crate) fn drop_handle(&self, has_output: bool) -> OnHandleDrop {

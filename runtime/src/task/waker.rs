@@ -167,18 +167,35 @@ impl<'a> Asker<'a> {
     /// See [`register`].
     #[inline]
     pub(crate) fn register(self) -> Waker {
-        if self.own {
-            let data = self.waker.data();
-            // The poll's first is counted already: see `state`.
-            if !frame::take_registration() {
-                header(data).state.clone_waker(Count::Own);
-            }
-            backtrace::waker_made(header(data));
+        match self.register_own() {
             // SAFETY: the vtable's functions fit the data pointer, and the count just taken is the waker's.
-            unsafe { Waker::new(data, &OWN) }
-        } else {
-            self.waker.clone()
+            Some(data) => unsafe { Waker::new(data, &OWN) },
+            None => self.waker.clone(),
         }
+    }
+
+    /// The same in one word.
+    #[inline]
+    pub(crate) fn register_packed(self) -> PackedWaker {
+        match self.register_own() {
+            Some(data) => PackedWaker::tagged(data, TAG_OWN),
+            None => PackedWaker::new(self.waker.clone()),
+        }
+    }
+
+    /// Counts an own registration of the polled task, if the waker is its own, and returns its address, with which the count goes.
+    #[inline]
+    fn register_own(self) -> Option<*const ()> {
+        if !self.own {
+            return None;
+        }
+        let data = self.waker.data();
+        // The poll's first is counted already: see `state`.
+        if !frame::take_registration() {
+            header(data).state.clone_waker(Count::Own);
+        }
+        backtrace::waker_made(header(data));
+        Some(data)
     }
 }
 
@@ -322,16 +339,20 @@ impl PackedWaker {
 
     #[inline]
     pub(crate) fn new(waker: Waker) -> PackedWaker {
-        let (data, tag) = match count_of(&waker) {
+        match count_of(&waker) {
             Some(count) => {
-                let data = waker.data().cast::<u8>().cast_mut();
+                let data = waker.data();
                 std::mem::forget(waker);
-                (data, if count == Count::Own { TAG_OWN } else { TAG_FOREIGN })
+                PackedWaker::tagged(data, if count == Count::Own { TAG_OWN } else { TAG_FOREIGN })
             }
-            None => (Box::into_raw(Box::new(waker)).cast::<u8>(), TAG_BOXED),
-        };
-        let data = data.map_addr(|addr| addr | tag);
-        PackedWaker(NonNull::new(data).expect("a header or a box is never null"))
+            None => PackedWaker::tagged(Box::into_raw(Box::new(waker)).cast::<()>(), TAG_BOXED),
+        }
+    }
+
+    #[inline]
+    fn tagged(data: *const (), tag: usize) -> PackedWaker {
+        let word = data.cast_mut().cast::<u8>().map_addr(|addr| addr | tag);
+        PackedWaker(NonNull::new(word).expect("a header or a box is never null"))
     }
 
     /// Wakes who waits for a task that has completed.
