@@ -75,7 +75,6 @@ pub mod report;
 pub mod runtime;
 mod scheduler;
 pub mod scope;
-mod short_lock;
 pub mod signal;
 pub mod sync;
 pub mod task;

@@ -382,7 +382,7 @@ impl Seq {
 
 /// A number behind a lock for short sections.
 #[derive(Debug, Default)]
-pub struct Lock(crate::util::lock::Lock<usize>);
+pub struct Lock(crate::util::lock::NapLock<usize>);
 
 impl Lock {
     /// Adds one, and returns how many that makes.

@@ -287,6 +287,13 @@ impl Shared {
         !self.injector.is_empty() || self.remotes.iter().any(|remote| !remote.stealer.is_empty())
     }
 
+    /// A worker whose queue holds something, and the task that it polls.
+    pub(crate) fn backlogged(&self) -> Option<(usize, u64)> {
+        let worker = self.remotes.iter().position(|remote| !remote.stealer.is_empty())?;
+        let task = self.remotes[worker].seen.running.load(Relaxed);
+        Some((worker, task)).filter(|_| task != 0)
+    }
+
     /// Whether something waits that no worker has in its hands, and that one will be unparked for.
     pub(crate) fn has_work_outside(&self) -> bool {
         !self.injector.is_empty() || self.has_unwakeable()

@@ -34,8 +34,9 @@ const WATCH_MAX: Duration = Duration::from_millis(1);
 const SEARCH_ROUNDS: usize = if cfg!(loom) { 1 } else { 3 };
 /// Looks at a driver where another worker fetches events: some 30 us, half of what a sleep and a wake-up take.
 const FETCH_TRIES: usize = 400;
-/// Looks at the siblings' queues before a searcher goes to sleep: some 4 to 16 us.
-const LINGER_LOOKS: usize = if cfg!(loom) { 0 } else { 100 };
+/// How long a searcher looks on before it goes to sleep, and how long a poll lasts that it does not wait for.
+const LINGER: Duration = if cfg!(loom) { Duration::ZERO } else { Duration::from_micros(10) };
+const LONG_POLL: Duration = Duration::from_micros(3);
 
 /// A worker. Its memory lives as long as any thread is inside [`run`](Worker::run).
 ///
@@ -363,22 +364,37 @@ impl Worker {
             match self.look(&mut searching) {
                 Look::Work => return true,
                 Look::ShutDown => return false,
-                Look::Nothing if !lingered && searching.is_some() => {
-                    lingered = true;
-                    self.linger();
-                }
+                Look::Nothing if !lingered && searching.is_some() && self.linger() => lingered = true,
                 Look::Nothing => searching = Some(self.sleep(searching.take())),
             }
         }
     }
 
-    /// While somebody else is awake, waits a moment for what he may push: bursts of work follow one another. From its sleep this worker would
-    /// come too late to help with the next.
-    fn linger(&self) {
-        for _ in 0..LINGER_LOOKS {
-            if self.shared.has_backlog() || self.shared.idle.others_sleep() {
-                return;
+    /// While somebody else is awake, waits a moment for what he may push, and says whether to look again: bursts of work follow one another, and
+    /// from its sleep this worker would come too late for the next. Short polls are left to him. Tasks that wake one another in turns go faster
+    /// on one worker than on two that contend for what they share, and with their primitives' budget alone no poll is long.
+    fn linger(&self) -> bool {
+        let start = Instant::now();
+        // Who has a backlog and polls what, and since when.
+        let mut busy = None;
+        loop {
+            let now = Instant::now();
+            if now.duration_since(start) >= LINGER || self.shared.idle.others_sleep() {
+                return false;
             }
+            if !self.shared.injector.is_empty() {
+                return true;
+            }
+            let found = self.shared.backlogged();
+            busy = match (found, busy) {
+                (Some(found), Some((same, since))) if found == same => {
+                    if now.duration_since(since) >= LONG_POLL {
+                        return true;
+                    }
+                    busy
+                }
+                (found, _) => found.map(|found| (found, now)),
+            };
             for _ in 0..4 {
                 std::hint::spin_loop();
             }

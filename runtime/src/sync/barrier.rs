@@ -6,10 +6,9 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::loom::sync::MutexGuard;
-use crate::short_lock::ShortLock;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
+use crate::util::lock::{Guard, Lock};
 
 /// Lets tasks wait for each other: as many as it was made for go on together, and it is ready for the next round.
 ///
@@ -23,7 +22,7 @@ use crate::task::waiters::{Place, Waiters};
 /// # });
 /// ```
 pub struct Barrier {
-    state: ShortLock<State>,
+    state: Lock<State>,
     n: usize,
     created: &'static Location<'static>,
 }
@@ -38,10 +37,10 @@ impl Barrier {
     #[track_caller]
     pub const fn new(n: usize) -> Barrier {
         let state = State { arrived: 0, waiters: Waiters::new() };
-        Barrier { state: ShortLock::new(state), n: if n == 0 { 1 } else { n }, created: Location::caller() }
+        Barrier { state: Lock::new(state), n: if n == 0 { 1 } else { n }, created: Location::caller() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> Guard<'_, State> {
         self.state.lock()
     }
 

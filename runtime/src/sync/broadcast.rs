@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex as ValueLock};
 use std::task::{Context, Poll, ready};
 
 use super::blocking;
-use crate::loom::sync::{MutexGuard, PoisonError};
-use crate::short_lock::ShortLock;
+use crate::loom::sync::PoisonError;
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
 use crate::task::waker;
+use crate::util::lock::{Guard, Lock};
 
 /// The errors of this channel.
 pub mod error {
@@ -46,7 +46,7 @@ pub fn channel<T: Clone>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 struct Shared<T> {
-    state: ShortLock<State<T>>,
+    state: Lock<State<T>>,
     capacity: usize,
     created: &'static Location<'static>,
 }
@@ -114,7 +114,7 @@ impl<T> State<T> {
 }
 
 impl<T> Shared<T> {
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> Guard<'_, State<T>> {
         self.state.lock()
     }
 
@@ -175,9 +175,7 @@ impl<T> Sender<T> {
             closed: Waiters::new(),
             record: ChannelRecord::new(),
         };
-        Sender {
-            shared: Arc::new(Shared { state: ShortLock::new(state), capacity, created: Location::caller() }),
-        }
+        Sender { shared: Arc::new(Shared { state: Lock::new(state), capacity, created: Location::caller() }) }
     }
 
     /// Sends a value to all receivers that there are now, and returns how many. Does not wait: if the channel is full its oldest

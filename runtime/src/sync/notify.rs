@@ -7,10 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use crate::loom::sync::MutexGuard;
-use crate::short_lock::ShortLock;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
+use crate::util::lock::{Guard, Lock};
 
 /// Wakes tasks, one or all. A `notify_one` that finds nobody waiting is kept for the next who waits; more than one are as
 /// one.
@@ -25,7 +24,7 @@ use crate::task::waiters::{Place, Waiters, Wakes};
 /// # });
 /// ```
 pub struct Notify {
-    state: ShortLock<State>,
+    state: Lock<State>,
     created: &'static Location<'static>,
 }
 
@@ -70,7 +69,7 @@ impl Notify {
     #[track_caller]
     pub const fn new() -> Notify {
         let state = State { kept: false, rounds: 0, waiters: Waiters::new() };
-        Notify { state: ShortLock::new(state), created: Location::caller() }
+        Notify { state: Lock::new(state), created: Location::caller() }
     }
 
     /// As [`new`](Notify::new), which can be called in a `static`, too.
@@ -79,7 +78,7 @@ impl Notify {
         Notify::new()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> Guard<'_, State> {
         self.state.lock()
     }
 

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use super::blocking;
-use crate::loom::sync::MutexGuard;
-use crate::short_lock::ShortLock;
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waker::{Asker, Woken};
 use crate::task::{frame, waker};
+use crate::util::lock::{Guard, Lock};
 
 /// The errors of this channel.
 pub mod error {
@@ -32,13 +31,13 @@ pub mod error {
 #[track_caller]
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     let created = Location::caller();
-    let shared = Arc::new(Shared { state: ShortLock::new(State::new()), created });
+    let shared = Arc::new(Shared { state: Lock::new(State::new()), created });
     let leaf = Leaf::new(WaitReason::OneshotRecv, Object::Created(created));
     (Sender { shared: Some(Arc::clone(&shared)) }, Receiver { shared, leaf, done: false, taken: false })
 }
 
 struct Shared<T> {
-    state: ShortLock<State<T>>,
+    state: Lock<State<T>>,
     created: &'static Location<'static>,
 }
 
@@ -87,7 +86,7 @@ impl<T> Shared<T> {
         Poll::Pending
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> Guard<'_, State<T>> {
         self.state.lock()
     }
 }

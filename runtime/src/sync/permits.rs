@@ -13,16 +13,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::semaphore::{AcquireError, TryAcquireError};
-use crate::loom::sync::MutexGuard;
-use crate::short_lock::ShortLock;
 use crate::task::facts::{Hand, Held, SharedRecord};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
 use crate::task::waker::Asker;
+use crate::util::lock::{Guard, Lock};
 
 #[derive(Debug)]
 pub(super) struct Permits {
-    state: ShortLock<State>,
+    state: Lock<State>,
     created: &'static Location<'static>,
 }
 
@@ -106,10 +105,10 @@ impl State {
 impl Permits {
     pub(super) const fn new(free: usize, created: &'static Location<'static>) -> Permits {
         let state = State { free, closed: false, waiters: Waiters::new(), record: SharedRecord::new() };
-        Permits { state: ShortLock::new(state), created }
+        Permits { state: Lock::new(state), created }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> Guard<'_, State> {
         self.state.lock()
     }
 

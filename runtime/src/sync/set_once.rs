@@ -7,10 +7,9 @@ use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
-use crate::loom::sync::MutexGuard;
-use crate::short_lock::ShortLock;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
+use crate::util::lock::{Guard, Lock};
 
 /// A cell that is given its value once, and lets tasks wait until it has it.
 ///
@@ -25,7 +24,7 @@ use crate::task::waiters::{Place, Waiters};
 /// ```
 pub struct SetOnce<T> {
     value: OnceLock<T>,
-    waiters: ShortLock<Waiters>,
+    waiters: Lock<Waiters>,
     created: &'static Location<'static>,
 }
 
@@ -33,11 +32,7 @@ impl<T> SetOnce<T> {
     /// An empty cell.
     #[track_caller]
     pub const fn new() -> SetOnce<T> {
-        SetOnce {
-            value: OnceLock::new(),
-            waiters: ShortLock::new(Waiters::new()),
-            created: Location::caller(),
-        }
+        SetOnce { value: OnceLock::new(), waiters: Lock::new(Waiters::new()), created: Location::caller() }
     }
 
     /// As [`new`](SetOnce::new), which can be called in a `static`, too.
@@ -56,7 +51,7 @@ impl<T> SetOnce<T> {
         cell
     }
 
-    fn waiters(&self) -> MutexGuard<'_, Waiters> {
+    fn waiters(&self) -> Guard<'_, Waiters> {
         self.waiters.lock()
     }
 

@@ -13,12 +13,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crate::loom::sync::{MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use crate::short_lock::ShortLock;
+use crate::loom::sync::{PoisonError, RwLock, RwLockReadGuard};
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
 use crate::task::waker::Woken;
+use crate::util::lock::{Guard, Lock};
 
 /// The errors of this channel.
 pub mod error {
@@ -45,7 +45,7 @@ pub fn channel<T>(init: T) -> (Sender<T>, Receiver<T>) {
 
 struct Shared<T> {
     value: RwLock<T>,
-    state: ShortLock<State>,
+    state: Lock<State>,
     created: &'static Location<'static>,
 }
 
@@ -67,7 +67,7 @@ impl State {
 }
 
 impl<T> Shared<T> {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> Guard<'_, State> {
         self.state.lock()
     }
 
@@ -126,9 +126,7 @@ impl<T> Sender<T> {
             record: ChannelRecord::new(),
         };
         let created = Location::caller();
-        Sender {
-            shared: Arc::new(Shared { value: RwLock::new(init), state: ShortLock::new(state), created }),
-        }
+        Sender { shared: Arc::new(Shared { value: RwLock::new(init), state: Lock::new(state), created }) }
     }
 
     /// Replaces the value, and wakes the receivers. Does not wait, but for borrowers.

@@ -1,8 +1,11 @@
-//! A lock for a few dozen instructions: one locked instruction to take it, a plain store to give it back.
+//! A lock for a few dozen instructions: what primitives and scopes keep their state under. It is taken with one locked instruction and given
+//! back with a plain store.
 //!
-//! A mutex takes another locked instruction to be given back, for it must find out whether somebody sleeps. Here nobody does: who finds the
-//! lock taken looks again, lets other threads run after a while, and naps after a longer one, for the holder may have been preempted by who
-//! looks. So it is for sections that wait for nothing, and in which a thread is seldom met by another.
+//! A mutex takes another locked instruction to be given back, for it must find out whether somebody sleeps. Here nobody does. Who finds the lock
+//! taken goes away for a while before it looks again, then for longer: two workers that look all the time pull the lines of what is inside
+//! to and fro, and each of their sections takes three times as long, while one that is left alone gets several done out of its own cache.
+//! If that does not help the holder may have been preempted, perhaps by who looks: that one lets other threads run, and naps in the end. So it is
+//! for sections that wait for nothing and call nobody else's code.
 //!
 //! **L1** What is inside is touched by the holder alone: who set `taken`, until it clears it again.
 
@@ -15,12 +18,19 @@ use crate::loom::sync::atomic::AtomicBool;
 use crate::loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::loom::{self, thread};
 
-/// Looks in a row before others run, and how often those may run before a nap.
-const LOOKS: u32 = 64;
+/// A model of anything else has a mutex in its place: it has few enough steps of its own, and what is here has a model for itself.
+#[cfg(loom)]
+pub(crate) use self::stand_in::{Guard, Lock};
+#[cfg(not(loom))]
+pub(crate) use self::{NapGuard as Guard, NapLock as Lock};
+
+/// How often a thread goes away for so many pauses each, of 3 to 40 ns, twice as many each time.
+const PAUSES: [u32; 2] = if cfg!(loom) { [1, 1] } else { [64, 128] };
+/// How often it lets others run before it naps.
 const YIELDS: u32 = 16;
 const NAP: Duration = Duration::from_micros(50);
 
-pub(crate) struct Lock<T> {
+pub(crate) struct NapLock<T> {
     taken: AtomicBool,
     value: UnsafeCell<T>,
     /// Touched with the value: loom sees whether holders are ordered.
@@ -29,25 +39,30 @@ pub(crate) struct Lock<T> {
 }
 
 // SAFETY: (L1) the value is touched by one thread at a time, each after the one before.
-unsafe impl<T: Send> Sync for Lock<T> {}
+unsafe impl<T: Send> Sync for NapLock<T> {}
 
-impl<T> Lock<T> {
-    pub(crate) fn new(value: T) -> Lock<T> {
-        Lock {
+impl<T> NapLock<T> {
+    #[cfg(not(loom))]
+    pub(crate) const fn new(value: T) -> NapLock<T> {
+        NapLock { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new(value: T) -> NapLock<T> {
+        NapLock {
             taken: AtomicBool::new(false),
             value: UnsafeCell::new(value),
-            #[cfg(loom)]
             seen: ::loom::cell::UnsafeCell::new(()),
         }
     }
 
     #[inline]
-    pub(crate) fn lock(&self) -> Guard<'_, T> {
+    pub(crate) fn lock(&self) -> NapGuard<'_, T> {
         if !self.try_take() {
             self.take_slowly();
         }
         self.touch();
-        Guard { lock: self }
+        NapGuard { lock: self }
     }
 
     #[inline]
@@ -57,22 +72,22 @@ impl<T> Lock<T> {
     }
 
     #[cold]
+    #[inline(never)]
     fn take_slowly(&self) {
-        let mut looks = 0;
-        while !self.try_take() {
-            // Loads: an attempt would take the line away from the holder. (A model's loads may be of the past for ever.)
-            loop {
-                looks += 1;
-                if looks % LOOKS != 0 {
-                    loom::spin_loop();
-                } else if looks <= LOOKS * YIELDS {
-                    thread::yield_now();
-                } else {
-                    thread::sleep(NAP);
-                }
-                if cfg!(loom) || !self.taken.load(Relaxed) {
-                    break;
-                }
+        for pauses in PAUSES {
+            (0..pauses).for_each(|_| loom::spin_loop());
+            if self.try_take() {
+                return;
+            }
+        }
+        for turn in 0.. {
+            if turn < YIELDS {
+                thread::yield_now()
+            } else {
+                thread::sleep(NAP)
+            }
+            if self.try_take() {
+                return;
             }
         }
     }
@@ -84,24 +99,24 @@ impl<T> Lock<T> {
     }
 }
 
-impl<T: Default> Default for Lock<T> {
-    fn default() -> Lock<T> {
-        Lock::new(T::default())
+impl<T: Default> Default for NapLock<T> {
+    fn default() -> NapLock<T> {
+        NapLock::new(T::default())
     }
 }
 
-impl<T> fmt::Debug for Lock<T> {
+impl<T> fmt::Debug for NapLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lock").finish_non_exhaustive()
     }
 }
 
 /// Holds the lock, panic or not: whoever panics leaves the value whole.
-pub(crate) struct Guard<'a, T> {
-    lock: &'a Lock<T>,
+pub(crate) struct NapGuard<'a, T> {
+    lock: &'a NapLock<T>,
 }
 
-impl<T> Deref for Guard<'_, T> {
+impl<T> Deref for NapGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
@@ -110,7 +125,7 @@ impl<T> Deref for Guard<'_, T> {
     }
 }
 
-impl<T> DerefMut for Guard<'_, T> {
+impl<T> DerefMut for NapGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: (L1) we are the holder.
@@ -118,12 +133,38 @@ impl<T> DerefMut for Guard<'_, T> {
     }
 }
 
-impl<T> Drop for Guard<'_, T> {
+impl<T> Drop for NapGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.lock.touch();
         // Release: pairs with the acquire of the next holder.
         self.lock.taken.store(false, Release);
+    }
+}
+
+#[cfg(loom)]
+mod stand_in {
+    use crate::loom::sync::{Mutex, PoisonError};
+
+    pub(crate) use crate::loom::sync::MutexGuard as Guard;
+
+    #[derive(Debug)]
+    pub(crate) struct Lock<T>(Mutex<T>);
+
+    impl<T> Lock<T> {
+        pub(crate) const fn new(value: T) -> Lock<T> {
+            Lock(Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> Guard<'_, T> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    impl<T: Default> Default for Lock<T> {
+        fn default() -> Lock<T> {
+            Lock::new(T::default())
+        }
     }
 }
 
@@ -133,7 +174,7 @@ mod tests {
 
     #[test]
     fn one_at_a_time() {
-        let lock = Lock::new((0_u64, 0_u64));
+        let lock = NapLock::new((0_u64, 0_u64));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -150,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_panic_gives_it_back() {
-        let lock = Lock::new(1);
+        let lock = NapLock::new(1);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             *lock.lock() = 2;
             let _held = lock.lock();

@@ -9,19 +9,18 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use crate::loom::sync::MutexGuard;
 use crate::loom::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::loom::sync::atomic::{AtomicBool, AtomicUsize};
-use crate::short_lock::ShortLock;
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
 use crate::task::waker::{self, Woken};
+use crate::util::lock::{Guard, Lock};
 
 /// In this order: what each send touches comes first, in as few cache lines as can be.
 #[repr(C)]
 pub(super) struct Shared<T> {
-    state: ShortLock<State<T>>,
+    state: Lock<State<T>>,
     senders: AtomicUsize,
     weak_senders: AtomicUsize,
     /// Snapshots see the channel: the number of senders is to be told.
@@ -96,7 +95,7 @@ impl<T> Shared<T> {
     /// A channel of that capacity; unbounded without any.
     pub(super) fn new(capacity: Option<usize>, created: &'static Location<'static>) -> Arc<Shared<T>> {
         Arc::new(Shared {
-            state: ShortLock::new(State {
+            state: Lock::new(State {
                 values: VecDeque::new(),
                 granted: 0,
                 reserved: 0,
@@ -117,7 +116,7 @@ impl<T> Shared<T> {
         })
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<T>> {
+    pub(super) fn lock(&self) -> Guard<'_, State<T>> {
         self.state.lock()
     }
 
@@ -196,7 +195,7 @@ impl<T> Shared<T> {
         &self,
         need: usize,
         site: &'static Location<'static>,
-    ) -> Result<MutexGuard<'_, State<T>>, NoSlots> {
+    ) -> Result<Guard<'_, State<T>>, NoSlots> {
         let mut state = self.lock();
         if state.closed {
             return Err(NoSlots::Closed);
@@ -342,7 +341,7 @@ impl SlotWait {
         &mut self,
         shared: &'s Shared<T>,
         cx: &Context<'_>,
-    ) -> Poll<Result<MutexGuard<'s, State<T>>, ()>> {
+    ) -> Poll<Result<Guard<'s, State<T>>, ()>> {
         ready!(self.leaf.proceed(cx));
         let mut state = shared.lock();
         match self.place {

@@ -19,11 +19,11 @@ use std::task::{Context, Poll, ready};
 pub use self::guards::{MappedMutexGuard, MutexGuard, OwnedMappedMutexGuard, OwnedMutexGuard};
 use self::word::{OnQueue, Word};
 use super::blocking;
-use crate::short_lock::ShortLock;
 use crate::task::facts::{Hand, LockRecord};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
 use crate::task::waker::Asker;
+use crate::util::lock;
 
 /// An asynchronous lock around a value.
 ///
@@ -46,7 +46,7 @@ pub struct Mutex<T: ?Sized> {
 /// The lock without its value.
 struct Raw {
     word: Word,
-    queue: ShortLock<Queue>,
+    queue: lock::Lock<Queue>,
     created: &'static Location<'static>,
 }
 
@@ -68,7 +68,7 @@ impl<T> Mutex<T> {
         Mutex {
             raw: Raw {
                 word: Word::new(),
-                queue: ShortLock::new(Queue { waiters: Waiters::new(), record: LockRecord::new() }),
+                queue: lock::Lock::new(Queue { waiters: Waiters::new(), record: LockRecord::new() }),
                 created: Location::caller(),
             },
             value: UnsafeCell::new(value),
@@ -152,7 +152,7 @@ impl<T: ?Sized> Mutex<T> {
 }
 
 impl Raw {
-    fn queue(&self) -> crate::loom::sync::MutexGuard<'_, Queue> {
+    fn queue(&self) -> lock::Guard<'_, Queue> {
         self.queue.lock()
     }
 
