@@ -264,8 +264,8 @@ impl<E> Scope<E> {
         let worker = self.inner.worker();
         let spawn = self.new_spawn(kind, spawned_at, name, worker);
         match kind {
-            // SAFETY: counted in by `admit`; future and output are `Send` and `'static`.
             TaskKind::Blocking => {
+                // SAFETY: counted in by `admit`; future and output are `Send` and `'static`.
                 self.admit(spawn, future, |scope| unsafe { OnPool::new(scope) }, false, worker)
             }
             // SAFETY: as above.

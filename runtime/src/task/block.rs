@@ -391,7 +391,8 @@ mod lists {
                     if offset >= SLAB {
                         break;
                     }
-                    let at = ((offset - FIRST) as u64 * u64::from(INVERSES[class]) >> INVERSE_BITS) as usize;
+                    let scaled = (offset - FIRST) as u64 * u64::from(INVERSES[class]);
+                    let at = (scaled >> INVERSE_BITS) as usize;
                     let (word, bit) = (at / 64, 1 << (at % 64));
                     debug_assert!(FIRST + at * class * GRAIN == offset && front.map[word] & bit == 0);
                     front.map[word] |= bit;

@@ -37,6 +37,8 @@ struct Cell<F: Future, O: Owner> {
     slot: UnsafeCell<Slot<F>>,
 }
 
+/// As in C: both begin where it does, and a join handle finds the output there without knowing the future.
+#[repr(C)]
 union Slot<F: Future> {
     future: ManuallyDrop<F>,
     output: ManuallyDrop<Result<F::Output, JoinError>>,
@@ -144,8 +146,8 @@ const fn vtable<F: Future, O: Owner>() -> Vtable {
         schedule: schedule::<F, O>,
         owner: owner::<F, O>,
         drop_output: drop_output::<F, O>,
-        take_output: take_output::<F, O>,
         dealloc: dealloc::<F, O>,
+        output: std::mem::offset_of!(Cell<F, O>, slot),
         bytes: size_of::<Cell<F, O>>(),
     }
 }
@@ -176,16 +178,6 @@ unsafe fn drop_output<F: Future, O: Owner>(header: NonNull<Header>) {
     unsafe {
         let slot = (*header.cast::<Cell<F, O>>().as_ptr()).slot.get();
         ManuallyDrop::drop(&mut (*slot).output);
-    }
-}
-
-/// # Safety
-/// (I3) The output is stored and the caller's; `to` is a place for it.
-unsafe fn take_output<F: Future, O: Owner>(header: NonNull<Header>, to: NonNull<()>) {
-    // SAFETY: passed on.
-    unsafe {
-        let slot = (*header.cast::<Cell<F, O>>().as_ptr()).slot.get();
-        to.cast::<Result<F::Output, JoinError>>().write(ManuallyDrop::take(&mut (*slot).output));
     }
 }
 

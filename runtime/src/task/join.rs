@@ -4,7 +4,6 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr::NonNull;
@@ -104,13 +103,9 @@ impl<T> JoinHandle<T> {
     pub(crate) fn take_output(&mut self) -> Result<T, JoinError> {
         debug_assert!(self.has_output());
         self.stamp = TAKEN;
-        let mut output = MaybeUninit::<Result<T, JoinError>>::uninit();
-        let to = NonNull::from(&mut output).cast();
-        // SAFETY: (I3) the task is complete and the handle has not taken the output before.
-        unsafe {
-            (self.header().vtable.take_output)(self.header, to);
-            output.assume_init()
-        }
+        // SAFETY: (I3) the task is complete, and the handle has not taken the output before: a `Result<T, JoinError>`, as in the cell that
+        // the handle was made for.
+        unsafe { self.header.byte_add(self.header().vtable.output).cast::<Result<T, JoinError>>().read() }
     }
 
     /// Whether the task is complete; if not, it wakes `cx` when it is.

@@ -21,8 +21,8 @@ pub(crate) struct Vtable {
     pub(crate) owner: unsafe fn(NonNull<Header>) -> *const dyn OwnerLink,
     /// Drops the stored output. (I3)
     pub(crate) drop_output: unsafe fn(NonNull<Header>),
-    /// Moves the stored output to a `Result<T, JoinError>` at the address. (I3)
-    pub(crate) take_output: unsafe fn(NonNull<Header>, NonNull<()>),
+    /// Where the output is, in bytes from the header: a `Result<T, JoinError>`, once it is stored. (I3)
+    pub(crate) output: usize,
     /// Frees the allocation. (I4)
     pub(crate) dealloc: unsafe fn(NonNull<Header>),
     /// Size of the allocation.
