@@ -143,3 +143,22 @@ fn futures_of_methods_without_a_name() {
     let (_tx, mut rx) = watch::channel(0);
     send(rx.wait_for(|n| *n > 0));
 }
+
+/// A panic leaves what these share whole: they can be used within `catch_unwind` without more ado.
+#[test]
+fn primitives_without_a_value_and_handles_are_unwind_safe() {
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+    fn is<T: UnwindSafe + RefUnwindSafe>() {}
+    is::<leakfree::sync::Notify>();
+    is::<leakfree::sync::Barrier>();
+    is::<leakfree::sync::Semaphore>();
+    is::<leakfree::sync::OwnedSemaphorePermit>();
+    is::<leakfree::sync::SetOnce<u8>>();
+    is::<leakfree::sync::oneshot::Sender<u8>>();
+    is::<leakfree::sync::oneshot::Receiver<u8>>();
+    is::<leakfree::sync::mpsc::Sender<u8>>();
+    is::<leakfree::sync::mpsc::UnboundedSender<u8>>();
+    is::<leakfree::sync::broadcast::Sender<u8>>();
+    is::<leakfree::sync::watch::Sender<u8>>();
+    is::<leakfree::sync::watch::Receiver<u8>>();
+}

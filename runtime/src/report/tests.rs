@@ -209,8 +209,8 @@ Its sender has neither sent nor been dropped: somebody keeps it.",
    task 7   spawned src/conn.rs:90:9   in main
      parked 2.9 s outside leakfree's own waits
      lived 3.1 s, 5 polls
-   why: no waker exists; the last one was dropped by task 5, spawned src/conn.rs:80:5, which had waited at \
-src/conn.rs:97:22 before. Only cancellation can end it.",
+   why: no waker exists; the last one was dropped by task 5, spawned src/conn.rs:80:5, whose last wait began at \
+src/conn.rs:97:22. Only cancellation can end it.",
     );
 }
 
@@ -493,7 +493,7 @@ fn who_dropped_the_last_waker_is_told() {
         (LastWaker::NeverRegistered, "never_registered", "left none behind"),
         (LastWaker::DroppedByThread, "dropped_by_thread", "dropped by a thread outside any task"),
         (by_task(None), "dropped_by_task", "dropped by task 5, spawned src/conn.rs:80:5. Only"),
-        (by_task(Some(WAIT)), "dropped_by_task", "which had waited at src/conn.rs:97:22 before"),
+        (by_task(Some(WAIT)), "dropped_by_task", "whose last wait began at src/conn.rs:97:22"),
     ] {
         let (text, json) = told(snapshot(vec![unwakeable(Some(last))]), Occasion::Live);
         has(&text, &[words]);
@@ -504,7 +504,7 @@ fn who_dropped_the_last_waker_is_told() {
                 (last["task"].as_u64(), last["spawned_at"].as_str()),
                 (Some(5), Some("src/conn.rs:80:5"))
             );
-            assert_eq!(last["last_wait"].is_null(), !text.contains("before"));
+            assert_eq!(last["last_wait"].is_null(), !text.contains("whose last wait began at"));
         }
     }
 }

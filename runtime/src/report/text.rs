@@ -324,7 +324,7 @@ impl Report {
                     Some(LastWaker::DroppedByTask { id, spawned_at, last_wait }) => {
                         write!(f, "the last one was dropped by task {id}, spawned {spawned_at}")?;
                         if let Some(site) = last_wait {
-                            write!(f, ", which had waited at {site} before")?;
+                            write!(f, ", whose last wait began at {site}")?;
                         }
                     }
                 }

@@ -423,7 +423,8 @@ mod lists {
                 if front.listed {
                     self.unlist(slab);
                 }
-                if WHOLE.load(Relaxed) >= KEPT {
+                // One stays in any case, else a few tasks more and less would mean a slab from the system and back each time.
+                if WHOLE.load(Relaxed) >= KEPT && self.first.is_some() {
                     (*slab.as_ptr()).after = gone.replace(slab);
                 } else {
                     WHOLE.fetch_add(SLAB, Relaxed);

@@ -221,12 +221,12 @@ mod on {
             Some(RecordCopy { parked_ms: word >> 24, polls, first, waits: (word >> 16 & 0xff) as usize })
         }
 
-        /// When the last poll ended, if there was one. Runner only.
+        /// When the task last began to wait, if it has. Runner only.
         pub(crate) fn last_parked_ms(&self) -> Option<u64> {
-            (self.polls() > 0).then(|| self.parked.load(Relaxed) >> 24)
+            Some(self.parked.load(Relaxed)).filter(|parked| *parked != 0).map(|parked| parked >> 24)
         }
 
-        /// Where the task last waited, for the report on another task. Runner only.
+        /// Where the task last began to wait, in this poll or before, for the report on another task. Runner only.
         pub(crate) fn last_wait(&self) -> Option<&'static Location<'static>> {
             let location = self.location.load(Relaxed);
             // SAFETY: (I6) only ever null or a `&'static Location`; one writer, and it is us.

@@ -5,13 +5,15 @@
 //! taken goes away for a while before it looks again, then for longer: two workers that look all the time pull the lines of what is inside
 //! to and fro, and each of their sections takes three times as long, while one that is left alone gets several done out of its own cache.
 //! If that does not help the holder may have been preempted, perhaps by who looks: that one lets other threads run, and naps in the end. So it is
-//! for sections that wait for nothing and call nobody else's code.
+//! for sections that wait for nothing, and call no code of others but to clone a waker.
 //!
 //! **L1** What is inside is touched by the holder alone: who set `taken`, until it clears it again.
 
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use crate::loom::sync::atomic::AtomicBool;
@@ -24,11 +26,11 @@ pub(crate) use self::stand_in::{Guard, Lock};
 #[cfg(not(loom))]
 pub(crate) use self::{NapGuard as Guard, NapLock as Lock};
 
-/// How often a thread goes away for so many pauses each, of 3 to 40 ns, twice as many each time.
+/// A thread looks again after so many pauses, of 3 to 40 ns each.
 const PAUSES: [u32; 2] = if cfg!(loom) { [1, 1] } else { [64, 128] };
-/// How often it lets others run before it naps.
+/// How often it lets others run in between, before it naps instead.
 const YIELDS: u32 = 16;
-const NAP: Duration = Duration::from_micros(50);
+pub(crate) const NAP: Duration = Duration::from_micros(50);
 
 pub(crate) struct NapLock<T> {
     taken: AtomicBool,
@@ -40,6 +42,9 @@ pub(crate) struct NapLock<T> {
 
 // SAFETY: (L1) the value is touched by one thread at a time, each after the one before.
 unsafe impl<T: Send> Sync for NapLock<T> {}
+// Whoever panics in it leaves the value whole.
+impl<T> UnwindSafe for NapLock<T> {}
+impl<T> RefUnwindSafe for NapLock<T> {}
 
 impl<T> NapLock<T> {
     #[cfg(not(loom))]
@@ -62,7 +67,7 @@ impl<T> NapLock<T> {
             self.take_slowly();
         }
         self.touch();
-        NapGuard { lock: self }
+        NapGuard { lock: self, stays: PhantomData }
     }
 
     #[inline]
@@ -74,21 +79,20 @@ impl<T> NapLock<T> {
     #[cold]
     #[inline(never)]
     fn take_slowly(&self) {
-        for pauses in PAUSES {
-            (0..pauses).for_each(|_| loom::spin_loop());
-            if self.try_take() {
-                return;
+        let mut rounds = 0;
+        loop {
+            for pauses in PAUSES {
+                (0..pauses).for_each(|_| loom::spin_loop());
+                if self.try_take() {
+                    return;
+                }
             }
-        }
-        for turn in 0.. {
-            if turn < YIELDS {
-                thread::yield_now()
+            if rounds < YIELDS {
+                thread::yield_now();
             } else {
-                thread::sleep(NAP)
+                thread::sleep(NAP);
             }
-            if self.try_take() {
-                return;
-            }
+            rounds += 1;
         }
     }
 
@@ -114,6 +118,8 @@ impl<T> fmt::Debug for NapLock<T> {
 /// Holds the lock, panic or not: whoever panics leaves the value whole.
 pub(crate) struct NapGuard<'a, T> {
     lock: &'a NapLock<T>,
+    /// On its thread: a section held across an await would not compile.
+    stays: PhantomData<*const ()>,
 }
 
 impl<T> Deref for NapGuard<'_, T> {

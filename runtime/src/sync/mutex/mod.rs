@@ -1,4 +1,4 @@
-//! A mutual exclusion lock that waits without blocking its thread. Fair: first come, first served.
+//! A mutual exclusion lock that waits without blocking its thread. Fair: first come, first served, as soon as anybody is queued.
 //!
 //! While nobody waits, all there is of it is a [`Word`]; who finds it held goes to the [`Queue`].
 //!
@@ -157,10 +157,7 @@ impl Raw {
     }
 
     fn try_lock(&self, holder: Hand) -> Result<(), TryLockError> {
-        if self.word.try_take(holder) || self.word.is_free() && self.take_from(&mut self.queue(), holder) {
-            return Ok(());
-        }
-        Err(TryLockError(()))
+        if self.word.try_take(holder) { Ok(()) } else { Err(TryLockError(())) }
     }
 
     /// Takes the lock if it is free. If it is not, the record says who has it, and whoever that is comes to the queue to let go.

@@ -24,6 +24,7 @@ use crate::loom::spin_loop;
 use crate::loom::sync::StaticAtomicU64;
 use crate::loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::task::facts::Hand;
+use crate::util::lock::NAP;
 
 const FREE: u64 = 0;
 /// The queue's record says who has the lock.
@@ -43,8 +44,9 @@ const LOOKS: u32 = 10;
 #[cfg(not(loom))]
 const PAUSES: u32 = 4;
 
-/// How often a place that is not there yet is looked for before others may run.
+/// How often a place that is not there yet is looked for, and how many naps come between two looks after that: some 10 ms, then nobody knows.
 const PLACE_LOOKS: u32 = if cfg!(loom) { u32::MAX } else { 100 };
+const PLACE_NAPS: u32 = 100;
 
 /// What was found by whoever wants to queue.
 #[must_use]
@@ -92,22 +94,15 @@ impl Word {
     #[cfg(not(loom))]
     pub(super) fn try_take_soon(&self, hand: Hand) -> bool {
         for _ in 0..LOOKS {
-            if self.try_take(hand) {
-                return true;
-            }
-            if self.word.load(Relaxed) & QUEUED != 0 {
-                return false;
-            }
-            for _ in 0..PAUSES {
-                std::hint::spin_loop();
+            (0..PAUSES).for_each(|_| std::hint::spin_loop());
+            // A load: an attempt takes the line away from the holder.
+            match self.word.load(Relaxed) {
+                FREE if self.try_take(hand) => return true,
+                word if word & QUEUED != 0 => return false,
+                _ => {}
             }
         }
         false
-    }
-
-    /// Whether nobody has it now.
-    pub(super) fn is_free(&self) -> bool {
-        self.word.load(Relaxed) == FREE
     }
 
     /// Step 2. Lets the lock go, which is the caller's. False if its queue must be asked.
@@ -154,8 +149,12 @@ impl Word {
                     looks += 1;
                     spin_loop();
                 }
-                NOWHERE => std::thread::yield_now(),
-                LEAVING => break,
+                // It may have been preempted, perhaps by us.
+                NOWHERE if looks < PLACE_LOOKS.saturating_add(PLACE_NAPS) => {
+                    looks += 1;
+                    std::thread::sleep(NAP);
+                }
+                NOWHERE | LEAVING => break,
                 place => {
                     // SAFETY: (M2) it is neither of the two others.
                     let site = unsafe { &*ptr::with_exposed_provenance::<Location<'static>>(place as usize) };
