@@ -94,12 +94,11 @@ impl Word {
     #[cfg(not(loom))]
     pub(super) fn try_take_soon(&self, hand: Hand) -> bool {
         for _ in 0..LOOKS {
-            (0..PAUSES).for_each(|_| std::hint::spin_loop());
             // A load: an attempt takes the line away from the holder.
             match self.word.load(Relaxed) {
                 FREE if self.try_take(hand) => return true,
                 word if word & QUEUED != 0 => return false,
-                _ => {}
+                _ => (0..PAUSES).for_each(|_| std::hint::spin_loop()),
             }
         }
         false
