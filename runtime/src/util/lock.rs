@@ -5,7 +5,8 @@
 //! taken goes away for a while before it looks again, then for longer: two workers that look all the time pull the lines of what is inside
 //! to and fro, and each of their sections takes three times as long, while one that is left alone gets several done out of its own cache.
 //! If that does not help the holder may have been preempted, perhaps by who looks: that one lets other threads run, and naps in the end. So it is
-//! for sections that wait for nothing, and call no code of others but to clone a waker.
+//! for sections that wait for nothing, and call no code of others but to clone a waker. (A mutex's queue waits for another thread, some 10 ms at the
+//! most, if that was preempted between two instructions: `Word::holder`.)
 //!
 //! **L1** What is inside is touched by the holder alone: who set `taken`, until it clears it again.
 
@@ -88,11 +89,11 @@ impl<T> NapLock<T> {
                 }
             }
             if rounds < YIELDS {
+                rounds += 1;
                 thread::yield_now();
             } else {
                 thread::sleep(NAP);
             }
-            rounds += 1;
         }
     }
 

@@ -1,4 +1,4 @@
-//! Who has the lock, in one word: taken and let go in one exchange each while nobody waits.
+//! Who has the lock, and where that was taken, in two words: taken and let go in one exchange each while nobody waits.
 //!
 //! ```text
 //!            1 try_take                  3 queue
@@ -37,7 +37,7 @@ const NOWHERE: u64 = 0;
 /// Its holder is about to ask the queue, to whom it goes.
 const LEAVING: u64 = 1;
 
-/// How often a lock that is held is looked at before its future queues, and how many pauses lie between. It is a microsecond or less, as long as
+/// How often a lock that is held is looked at before its future queues, and how many pauses lie between: a microsecond or so, as long as
 /// parking and waking take.
 #[cfg(not(loom))]
 const LOOKS: u32 = 10;
