@@ -1,14 +1,14 @@
-//! The run queues: each worker's own, which siblings steal from, and the injector for everybody else.
+//! The run queues: each worker's own, which siblings steal from.
 //!
-//! crossbeam's, behind four names. Its queues cannot run under loom, so models have two stand-ins, which are no stronger than
+//! crossbeam's, behind three names. Its queues cannot run under loom, so models have two stand-ins, which are no stronger than
 //! what is relied on here: one of plain atomics, whose emptiness may be stale; and one with a lock, which answers `Retry`
 //! while another thread is inside.
 
 #[cfg(not(loom))]
-pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
+pub(crate) use crossbeam_deque::{Steal, Stealer, Worker};
 
 #[cfg(loom)]
-pub(crate) use self::stand_in::{Injector, Steal, Stealer, WITH_LOCK, Worker};
+pub(crate) use self::stand_in::{Steal, Stealer, WITH_LOCK, Worker};
 
 #[cfg(loom)]
 mod stand_in {
@@ -110,23 +110,6 @@ mod stand_in {
                     slots.get(at).is_none_or(|slot| slot.load(Acquire) == 0)
                 }
             }
-        }
-    }
-
-    pub(crate) struct Injector<T>(Arc<Queue>, std::marker::PhantomData<fn(T)>);
-
-    impl Injector<Runnable> {
-        pub(crate) fn new() -> Injector<Runnable> {
-            Injector(Queue::new(), std::marker::PhantomData)
-        }
-        pub(crate) fn push(&self, task: Runnable) {
-            self.0.push(task);
-        }
-        pub(crate) fn is_empty(&self) -> bool {
-            self.0.is_empty()
-        }
-        pub(crate) fn steal_batch_and_pop(&self, _to: &Worker<Runnable>) -> Steal<Runnable> {
-            self.0.take()
         }
     }
 

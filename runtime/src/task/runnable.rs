@@ -30,7 +30,8 @@ impl Runnable {
         unsafe { self.0.as_ref() }
     }
 
-    fn into_raw(self) -> NonNull<Header> {
+    #[inline]
+    pub(crate) fn into_raw(self) -> NonNull<Header> {
         self.0
     }
 
