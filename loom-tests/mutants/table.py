@@ -22,7 +22,7 @@ MUTANTS = [
     # ---- the injector
     ("scheduler/injector.rs", "self.pushed.store(self.pushed.load(Relaxed).wrapping_add(1), Release);", "Release", "Relaxed", "injector::what_two_threads_push_is_taken_once_and_in_the_order_of_each"),
     ("scheduler/injector.rs", "let len = self.pushed.load(Acquire)", "Acquire", "Relaxed", "injector::what_two_threads_push_is_taken_once_and_in_the_order_of_each"),
-    ("scheduler/injector.rs", "        let len = self.pushed.load(Acquire).wrapping_sub(taken);\n        if len == 0 {", "len == 0", "false", "injector::two_that_take_at_once_get_what_is_there_once"),
+    ("scheduler/injector.rs", "        if len == 0 {\n            return None;\n        }\n        let first", "len == 0", "false", "injector::two_that_take_at_once_get_what_is_there_once"),
     ("scheduler/injector.rs", "        let tail = self.tail.lock();\n        let pushed = self.pushed.load(Relaxed);\n        drop(tail);\n        pushed ==", "pushed ==", "self.pushed.load(Relaxed) ==", "injector::who_looks_sees_what_was_pushed_or_is_seen_by_who_pushes"),
     ("scheduler/shared.rs", "        self.injector.pass();", "self.injector.pass();", "", "runtime::the_hook_is_told_of_an_edge_from_outside_though_nothing_else_wakes_the_worker"),
     ("scheduler/worker.rs", "!self.shared.injector.is_empty() || self.must_heed_phase() || self.shared.has", "self.shared.injector.is_empty()", "self.shared.injector.seems_empty()", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
@@ -39,7 +39,6 @@ MUTANTS = [
     ("scheduler/park.rs", "if self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok() {", "self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok()", "self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok() || true", "idle::an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile"),
     ("scheduler/park.rs", "            DRIVER => driver(),", "driver()", "()", "idle::an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile"),
     # ---- worker and shared
-    ("scheduler/worker.rs", "!self.shared.injector.is_empty() || self.must_heed_phase() || self.shared.has", "!self.shared.injector.is_empty()", "false", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/worker.rs", "                if context::has_handed_over() {", "context::has_handed_over()", "false", "runtime::a_worker_that_blocks_in_place_hands_its_role_over"),
     ("scheduler/shared.rs", "        self.injector.push(task);\n        if let Some(worker) = self.idle.to_wake_from_outside() {", "self.idle.to_wake_from_outside()", "None", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/shared.rs", "        for worker in 0..self.remotes.len() {\n            self.unpark(worker);", "self.unpark(worker);", "", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
