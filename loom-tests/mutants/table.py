@@ -23,7 +23,7 @@ MUTANTS = [
     ("scheduler/injector.rs", "self.pushed.store(self.pushed.load(Relaxed).wrapping_add(1), Release);", "Release", "Relaxed", "injector::what_two_threads_push_is_taken_once_and_in_the_order_of_each"),
     ("scheduler/injector.rs", "let len = self.pushed.load(Acquire)", "Acquire", "Relaxed", "injector::what_two_threads_push_is_taken_once_and_in_the_order_of_each"),
     ("scheduler/injector.rs", "        if len == 0 {\n            return None;\n        }\n        let first", "len == 0", "false", "injector::two_that_take_at_once_get_what_is_there_once"),
-    ("scheduler/injector.rs", "        let tail = self.tail.lock();\n        let pushed = self.pushed.load(Relaxed);\n        drop(tail);\n        pushed ==", "pushed ==", "self.pushed.load(Relaxed) ==", "injector::who_looks_sees_what_was_pushed_or_is_seen_by_who_pushes"),
+    ("scheduler/injector.rs", "let tail = self.tail.lock();\n        let pushed = self.pushed", "self.tail.lock()", "self.head.lock()", "injector::who_looks_sees_what_was_pushed_or_is_seen_by_who_pushes"),
     ("scheduler/shared.rs", "        self.injector.pass();", "self.injector.pass();", "", "runtime::the_hook_is_told_of_an_edge_from_outside_though_nothing_else_wakes_the_worker"),
     ("scheduler/worker.rs", "!self.shared.injector.is_empty() || self.must_heed_phase() || self.shared.has", "self.shared.injector.is_empty()", "self.shared.injector.seems_empty()", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/idle.rs", "        self.word.fetch_sub(SLEEPING - SEARCHING, SeqCst);\n        Some(worker)", "self.word.fetch_sub(SLEEPING - SEARCHING, SeqCst);", "", "idle::two_workers_run_all_that_is_pushed_and_both_hear_of_the_shutdown"),
