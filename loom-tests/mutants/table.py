@@ -20,8 +20,8 @@ MUTANTS = [
     ("task/state.rs", "            } else if bits & WAKES == 0 {\n                (OnWake::Enqueue, Some((bits | flags) + WAKE))", "bits & WAKES == 0", "false", "tree::a_child_that_links_while_the_scope_is_cancelled_is_dropped"),
     # ---- idle
     # ---- the injector
-    ("scheduler/injector.rs", "self.pushed.store(self.pushed.load(Relaxed).wrapping_add(1), Release);", "Release", "Relaxed", "injector::what_two_threads_push_is_taken_once_and_in_the_order_of_each"),
-    ("scheduler/injector.rs", "let len = self.pushed.load(Acquire)", "Acquire", "Relaxed", "injector::what_two_threads_push_is_taken_once_and_in_the_order_of_each"),
+    ("scheduler/injector.rs", "self.pushed.store(self.pushed.load(Relaxed).wrapping_add(1), Release);", "Release", "Relaxed", "injector::two_that_take_at_once_get_what_is_there_once"),
+    ("scheduler/injector.rs", "let len = self.pushed.load(Acquire)", "Acquire", "Relaxed", "injector::two_that_take_at_once_get_what_is_there_once"),
     ("scheduler/injector.rs", "        if len == 0 {\n            return None;\n        }\n        let first", "len == 0", "false", "injector::two_that_take_at_once_get_what_is_there_once"),
     ("scheduler/injector.rs", "let tail = self.tail.lock();\n        let pushed = self.pushed", "self.tail.lock()", "self.head.lock()", "injector::who_looks_sees_what_was_pushed_or_is_seen_by_who_pushes"),
     ("scheduler/shared.rs", "        self.injector.pass();", "self.injector.pass();", "", "runtime::the_hook_is_told_of_an_edge_from_outside_though_nothing_else_wakes_the_worker"),

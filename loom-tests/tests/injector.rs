@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use leakfree::model::Injector;
+use leakfree_loom_tests::model;
 use loom::sync::atomic::AtomicBool;
 use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread;
@@ -12,7 +13,7 @@ use loom::thread;
 /// Two threads push two each, which is more than a block holds, while a third takes.
 #[test]
 fn what_two_threads_push_is_taken_once_and_in_the_order_of_each() {
-    loom::model(|| {
+    model(|| {
         let injector = Arc::new(Injector::default());
         let pushers = [[1, 2], [3, 4]].map(|tasks| {
             let injector = Arc::clone(&injector);
@@ -33,7 +34,7 @@ fn what_two_threads_push_is_taken_once_and_in_the_order_of_each() {
 
 #[test]
 fn two_that_take_at_once_get_what_is_there_once() {
-    loom::model(|| {
+    model(|| {
         let injector = Arc::new(Injector::default());
         let takers = [(); 2].map(|()| {
             let injector = Arc::clone(&injector);
@@ -52,7 +53,7 @@ fn two_that_take_at_once_get_what_is_there_once() {
 /// The order on which the idle protocol rests, without any of its fences.
 #[test]
 fn who_looks_sees_what_was_pushed_or_is_seen_by_who_pushes() {
-    loom::model(|| {
+    model(|| {
         let injector = Arc::new(Injector::default());
         let sleeps = Arc::new(AtomicBool::new(false));
         let (theirs, asleep) = (Arc::clone(&injector), Arc::clone(&sleeps));
