@@ -18,6 +18,7 @@ pub(crate) mod context;
 pub(crate) mod idle;
 pub(crate) mod park;
 pub(crate) mod queue;
+pub(crate) mod ring;
 pub(crate) mod shared;
 pub(crate) mod sim;
 pub(crate) mod sites;

@@ -1,14 +1,117 @@
 //! The run queues: each worker's own, which siblings steal from, and the injector for everybody else.
 //!
-//! crossbeam's, behind four names. Its queues cannot run under loom, so models have two stand-ins, which are no stronger than
-//! what is relied on here: one of plain atomics, whose emptiness may be stale; and one with a lock, which answers `Retry`
-//! while another thread is inside.
+//! A worker's own is the ring of `ring.rs`, the injector crossbeam's. The latter cannot run under loom, and the former has models of its own:
+//! those of the runtime have two stand-ins for both, which are no stronger than what is relied on here: one of plain atomics, whose emptiness
+//! may be stale; and one with a lock, which answers `Retry` while another thread is inside.
+
+pub(crate) use super::ring::Steal;
 
 #[cfg(not(loom))]
-pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
+pub(crate) use self::real::{Injector, Stealer, Worker};
 
 #[cfg(loom)]
-pub(crate) use self::stand_in::{Injector, Steal, Stealer, WITH_LOCK, Worker};
+pub(crate) use self::stand_in::{Injector, Stealer, WITH_LOCK, Worker};
+
+#[cfg(not(loom))]
+mod real {
+    use super::Steal;
+    use crate::scheduler::ring::{Item, Owner, Thief};
+    use crate::task::runnable::Runnable;
+
+    /// # Safety
+    /// (I2) The queue has just given the item to the caller alone.
+    #[inline]
+    unsafe fn runnable(item: Item) -> Runnable {
+        // SAFETY: only `Worker::push` and `steal` put items in, each a `Runnable` that was given up there.
+        unsafe { Runnable::from_raw(item.cast()) }
+    }
+
+    #[inline]
+    fn stolen(stolen: Steal<Item>) -> Steal<Runnable> {
+        match stolen {
+            // SAFETY: (I2) as said by the answer.
+            Steal::Success(item) => Steal::Success(unsafe { runnable(item) }),
+            Steal::Empty => Steal::Empty,
+            Steal::Retry => Steal::Retry,
+        }
+    }
+
+    /// A worker's own queue.
+    pub(crate) struct Worker {
+        ring: Owner,
+        /// What comes from the injector goes through here, for that knows no other queue. Empty in between.
+        inbox: crossbeam_deque::Worker<Runnable>,
+    }
+
+    impl Worker {
+        pub(crate) fn new_fifo() -> Worker {
+            Worker { ring: Owner::new(), inbox: crossbeam_deque::Worker::new_fifo() }
+        }
+
+        pub(crate) fn stealer(&self) -> Stealer {
+            Stealer(self.ring.thief())
+        }
+
+        #[inline]
+        pub(crate) fn push(&self, task: Runnable) {
+            self.ring.push(task.into_raw().cast());
+        }
+
+        #[inline]
+        pub(crate) fn pop(&self) -> Option<Runnable> {
+            // SAFETY: (I2) as said by the answer.
+            self.ring.pop().map(|item| unsafe { runnable(item) })
+        }
+
+        #[inline]
+        pub(crate) fn is_empty(&self) -> bool {
+            self.ring.is_empty()
+        }
+    }
+
+    /// A worker's queue as its siblings see it.
+    pub(crate) struct Stealer(Thief);
+
+    impl Stealer {
+        #[inline]
+        pub(crate) fn is_empty(&self) -> bool {
+            self.0.is_empty()
+        }
+
+        pub(crate) fn steal_batch_and_pop(&self, to: &Worker) -> Steal<Runnable> {
+            stolen(self.0.steal(&to.ring))
+        }
+    }
+
+    pub(crate) struct Injector(crossbeam_deque::Injector<Runnable>);
+
+    impl Injector {
+        pub(crate) fn new() -> Injector {
+            Injector(crossbeam_deque::Injector::new())
+        }
+
+        pub(crate) fn push(&self, task: Runnable) {
+            self.0.push(task);
+        }
+
+        pub(crate) fn is_empty(&self) -> bool {
+            self.0.is_empty()
+        }
+
+        pub(crate) fn steal_batch_and_pop(&self, to: &Worker) -> Steal<Runnable> {
+            match self.0.steal_batch_and_pop(&to.inbox) {
+                crossbeam_deque::Steal::Success(first) => {
+                    while let Some(task) = to.inbox.pop() {
+                        to.push(task);
+                    }
+                    Steal::Success(first)
+                }
+                crossbeam_deque::Steal::Empty => Steal::Empty,
+                crossbeam_deque::Steal::Retry => Steal::Retry,
+            }
+        }
+    }
+}
 
 #[cfg(loom)]
 mod stand_in {
@@ -17,6 +120,7 @@ mod stand_in {
     use std::mem::ManuallyDrop;
     use std::sync::Arc;
 
+    use super::Steal;
     use crate::loom::sync::atomic::AtomicUsize;
     use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
     use crate::loom::sync::{TryMutex, TryMutexGuard};
@@ -29,12 +133,6 @@ mod stand_in {
 
     /// Slots of a queue of atomics. A model's queue never has more pushes in its life.
     const SLOTS: usize = 8;
-
-    pub(crate) enum Steal<T> {
-        Success(T),
-        Empty,
-        Retry,
-    }
 
     enum Queue {
         Lock(TryMutex<VecDeque<Runnable>>),
@@ -113,11 +211,11 @@ mod stand_in {
         }
     }
 
-    pub(crate) struct Injector<T>(Arc<Queue>, std::marker::PhantomData<fn(T)>);
+    pub(crate) struct Injector(Arc<Queue>);
 
-    impl Injector<Runnable> {
-        pub(crate) fn new() -> Injector<Runnable> {
-            Injector(Queue::new(), std::marker::PhantomData)
+    impl Injector {
+        pub(crate) fn new() -> Injector {
+            Injector(Queue::new())
         }
         pub(crate) fn push(&self, task: Runnable) {
             self.0.push(task);
@@ -125,19 +223,19 @@ mod stand_in {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
-        pub(crate) fn steal_batch_and_pop(&self, _to: &Worker<Runnable>) -> Steal<Runnable> {
+        pub(crate) fn steal_batch_and_pop(&self, _to: &Worker) -> Steal<Runnable> {
             self.0.take()
         }
     }
 
-    pub(crate) struct Worker<T>(Arc<Queue>, std::marker::PhantomData<fn(T)>);
+    pub(crate) struct Worker(Arc<Queue>);
 
-    impl Worker<Runnable> {
-        pub(crate) fn new_fifo() -> Worker<Runnable> {
-            Worker(Queue::new(), std::marker::PhantomData)
+    impl Worker {
+        pub(crate) fn new_fifo() -> Worker {
+            Worker(Queue::new())
         }
-        pub(crate) fn stealer(&self) -> Stealer<Runnable> {
-            Stealer(Arc::clone(&self.0), std::marker::PhantomData)
+        pub(crate) fn stealer(&self) -> Stealer {
+            Stealer(Arc::clone(&self.0))
         }
         pub(crate) fn push(&self, task: Runnable) {
             self.0.push(task);
@@ -157,13 +255,13 @@ mod stand_in {
         }
     }
 
-    pub(crate) struct Stealer<T>(Arc<Queue>, std::marker::PhantomData<fn(T)>);
+    pub(crate) struct Stealer(Arc<Queue>);
 
-    impl Stealer<Runnable> {
+    impl Stealer {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
-        pub(crate) fn steal_batch_and_pop(&self, _to: &Worker<Runnable>) -> Steal<Runnable> {
+        pub(crate) fn steal_batch_and_pop(&self, _to: &Worker) -> Steal<Runnable> {
             self.0.take()
         }
     }

@@ -31,7 +31,7 @@ use crate::task::{trace, waker};
 
 /// One worker as the others see it.
 pub(crate) struct Remote {
-    pub(crate) stealer: Stealer<Runnable>,
+    pub(crate) stealer: Stealer,
     pub(crate) parker: Parker,
     /// On a line of its own: who looks for work reads the stealer all the time.
     pub(super) seen: Arc<CachePadded<Seen>>,
@@ -111,14 +111,14 @@ impl Seen {
 }
 
 impl Remote {
-    pub(crate) fn new(stealer: Stealer<Runnable>) -> Remote {
+    pub(crate) fn new(stealer: Stealer) -> Remote {
         Remote { stealer, parker: Parker::new(), seen: Arc::default() }
     }
 }
 
 /// The scheduler's shared part.
 pub(crate) struct Shared {
-    pub(crate) injector: Injector<Runnable>,
+    pub(crate) injector: Injector,
     pub(crate) remotes: Box<[CachePadded<Remote>]>,
     pub(crate) idle: Idle,
     pub(crate) driver: Arc<Driver>,

@@ -45,7 +45,7 @@ const LONG_POLL: Duration = Duration::from_micros(3);
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     index: usize,
-    queue: Queue<Runnable>,
+    queue: Queue,
     seen: Arc<CachePadded<Seen>>,
     /// The task made runnable last; its owner's alone.
     lifo: Cell<Option<Runnable>>,
@@ -78,7 +78,7 @@ enum Look {
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, index: usize, queue: Queue<Runnable>) -> Worker {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, queue: Queue) -> Worker {
         Worker {
             seen: Arc::clone(&shared.remotes[index].seen),
             shared,
@@ -189,7 +189,14 @@ impl Worker {
         } else {
             self.seen.set_first(header.record.id(), header.record.spawned_at());
         }
-        task.run();
+        if let Some(task) = task.poll() {
+            if context::has_handed_over() {
+                // (W1) The queue is not ours any more.
+                task.schedule(Cause::Yielded);
+            } else {
+                self.push_last(task);
+            }
+        }
     }
 
     /// Takes a task that was spawned on this thread.
