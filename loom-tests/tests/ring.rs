@@ -91,8 +91,6 @@ fn a_slot_that_is_filled_anew_is_not_taken_for_what_was_in_it() {
 fn two_thieves_and_the_owner_take_each_once() {
     model(|| {
         let [own, one, two] = Ring::several(3, 3).try_into().ok().unwrap();
-        own.push(1);
-        own.push(2);
         let others = [one, two].map(|theirs| {
             let thief = own.thief();
             thread::spawn(move || {
@@ -101,6 +99,8 @@ fn two_thieves_and_the_owner_take_each_once() {
                 taken
             })
         });
+        own.push(1);
+        own.push(2);
         own.push(3);
         let mut taken = rest(&own);
         for other in others {
