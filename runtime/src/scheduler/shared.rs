@@ -410,19 +410,25 @@ impl fmt::Debug for Shared {
 #[inline]
 pub(crate) unsafe fn schedule(shared: *const Shared, task: Runnable, cause: Cause) {
     // A spawn's path is a short one, and stands in line.
-    let kept = match cause {
-        Cause::Spawned => context::schedule_local(shared, task, Worker::push_spawned),
-        _ => schedule_woken(shared, task, cause),
-    };
-    if let Err((task, is_inside)) = kept {
+    if cause != Cause::Spawned {
+        // SAFETY: passed on.
+        return unsafe { schedule_woken(shared, task, cause) };
+    }
+    if let Err((task, is_inside)) = context::schedule_local(shared, task, Worker::push_spawned) {
         // SAFETY: passed on.
         unsafe { schedule_elsewhere(shared, task, is_inside) };
     }
 }
 
+/// # Safety
+/// As [`schedule`].
 #[inline(never)]
-fn schedule_woken(shared: *const Shared, task: Runnable, cause: Cause) -> Result<(), (Runnable, bool)> {
-    context::schedule_local(shared, task, |worker, task| worker.push(task, cause))
+unsafe fn schedule_woken(shared: *const Shared, task: Runnable, cause: Cause) {
+    let kept = context::schedule_local(shared, task, |worker, task| worker.push(task, cause));
+    if let Err((task, is_inside)) = kept {
+        // SAFETY: passed on.
+        unsafe { schedule_elsewhere(shared, task, is_inside) };
+    }
 }
 
 /// # Safety

@@ -240,7 +240,10 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
 
     let mut start = header.state.start_poll();
     if !header.is_linked() {
-        start.drop |= heed(header, owner.bound());
+        let bound = owner.bound();
+        if bound != Bound::Open {
+            start.drop |= heed(header, bound);
+        }
     }
     // Whatever is noted in this turn is of it.
     header.record.start_poll();
@@ -365,11 +368,10 @@ unsafe fn end_dropped<O: Owner>(ptr: NonNull<Header>, owner: O, registered: bool
 }
 
 /// Flags a task whose bound was found cancelled. True if it is to be dropped.
+#[cold]
 fn heed(header: &Header, bound: Bound) -> bool {
-    if bound != Bound::Open {
-        // We hold wakes, so the answer is never `Enqueue`.
-        let _ = header.state.cancel(bound >= Bound::Dropping);
-    }
+    // We hold wakes, so the answer is never `Enqueue`.
+    let _ = header.state.cancel(bound >= Bound::Dropping);
     bound >= Bound::Dropping
 }
 
@@ -418,11 +420,38 @@ fn park<O: Owner>(
 ) -> Option<Runnable> {
     // SAFETY: (I2) we hold the `Runnable` up to `end_poll`.
     let header = unsafe { ptr.as_ref() };
+    if !header.is_linked() || !entered.is_plain() {
+        return park_slowly(ptr, owner, start, entered);
+    }
+    entered.park(header);
+    let registered = entered.registered();
+    drop(entered);
+    trace::parks(header);
+    match header.state.end_poll(start, registered) {
+        OnPollEnd::Idle => None,
+        // SAFETY: (I2) each of the others leaves us the `Runnable`.
+        end => go_on(end, unsafe { Runnable::from_raw(ptr) }),
+    }
+}
+
+/// The same of a task that parks for the first time, or in several waits; apart, for whoever parks again makes no call but its exchange.
+#[inline(never)]
+fn park_slowly<O: Owner>(
+    ptr: NonNull<Header>,
+    owner: O,
+    start: PollStart,
+    entered: frame::Entered,
+) -> Option<Runnable> {
+    // SAFETY: (I2) we hold the `Runnable` up to `end_poll`.
+    let header = unsafe { ptr.as_ref() };
     entered.park(header);
     let registered = entered.registered();
     drop(entered);
     if !header.is_linked() {
-        heed(header, owner.link(ptr));
+        let bound = owner.link(ptr);
+        if bound != Bound::Open {
+            heed(header, bound);
+        }
     }
     trace::parks(header);
     match header.state.end_poll(start, registered) {
