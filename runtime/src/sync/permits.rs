@@ -16,7 +16,7 @@ use super::semaphore::{AcquireError, TryAcquireError};
 use crate::task::facts::{Hand, Held, SharedRecord};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
-use crate::task::waker::Asker;
+use crate::task::waker::{Asker, Woken};
 use crate::util::lock::{Guard, Lock};
 
 #[derive(Debug)]
@@ -96,6 +96,28 @@ impl State {
         wakes
     }
 
+    /// As [`serve`](State::serve), where what comes free goes to the first in line, who takes the place of who leaves, and to nobody else: as
+    /// nearly always. `None`, and nothing is changed, if it is not so.
+    #[inline]
+    fn hand_on(&mut self, leaving: Held) -> Option<Woken> {
+        let State { free, closed, waiters, record } = self;
+        let (Ask { need, holder, .. }, next) = waiters.first_two()?;
+        let left = free.checked_sub(need)?;
+        if *closed || need == 0 || leaving == Held::NOTHING || next.is_some_and(|next| next.need <= left) {
+            return None;
+        }
+        // Whoever waits has had it published.
+        let words = record.words()?;
+        *free = left;
+        // In one edit, as there.
+        words.edit(|holders| {
+            holders.rename(leaving, holder);
+            let woken = waiters.grant_with(|ask| ask.given = Some(leaving));
+            holders.set_waiters(waiters.len());
+            woken
+        })
+    }
+
     fn note_waiters(&mut self) {
         let waiters = self.waiters.len();
         self.record.edit(|holders| holders.set_waiters(waiters));
@@ -125,12 +147,16 @@ impl Permits {
     }
 
     fn give_back(&self, n: usize, held: Held) {
-        let wakes = {
-            let mut state = self.state();
-            state.free += n;
-            state.serve(held)
-        };
-        drop(wakes);
+        let mut state = self.state();
+        state.free += n;
+        if let Some(woken) = state.hand_on(held) {
+            drop(state);
+            drop(woken);
+        } else {
+            let wakes = state.serve(held);
+            drop(state);
+            drop(wakes);
+        }
     }
 
     /// Puts permits in from nowhere; `false` if there would be more than `most`.

@@ -138,13 +138,13 @@ impl Flagged {
         header.has_extra().then(|| Flagged::Kept(unsafe { TaskRef::new(task) }))
     }
 
-    /// Has the task polled if it was parked, and returns what is below it.
-    pub(crate) fn let_go(self) -> Vec<Arc<dyn Branch>> {
-        let below =
-            |header: &Header| header.existing_extra().map(|extra| extra.branches.clone()).unwrap_or_default();
+    /// Has the task polled if it was parked, and returns what is below it, if anything was.
+    #[inline]
+    pub(crate) fn let_go(self) -> Option<Vec<Arc<dyn Branch>>> {
+        let below = |header: &Header| header.existing_extra().map(|extra| extra.branches.clone());
         match self {
             Flagged::Parked(task) => {
-                let branches = below(task.header());
+                let branches = if task.header().has_extra() { below(task.header()) } else { None };
                 task.schedule(Cause::Woken);
                 branches
             }
