@@ -19,12 +19,17 @@ MUTANTS = [
     ("task/state.rs", "compare_exchange_weak(bits, new, AcqRel, Acquire)", "AcqRel", "Relaxed", "task_state::the_joiner_is_woken_or_finds_the_output"),
     ("task/state.rs", "            } else if bits & WAKES == 0 {\n                (OnWake::Enqueue, Some((bits | flags) + WAKE))", "bits & WAKES == 0", "false", "tree::a_child_that_links_while_the_scope_is_cancelled_is_dropped"),
     # ---- idle
-    ("scheduler/idle.rs", "either the sleeper sees what was pushed, or we see it asleep.\n        fence(SeqCst);", "fence(SeqCst);", "", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
-    ("scheduler/idle.rs", "// Pairs with the fence in `to_wake_from_outside`.\n        fence(SeqCst);", "fence(SeqCst);", "", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
+    # ---- the injector
+    ("scheduler/injector.rs", "self.pushed.store(self.pushed.load(Relaxed).wrapping_add(1), Release);", "Release", "Relaxed", "injector::two_that_take_at_once_get_what_is_there_once"),
+    ("scheduler/injector.rs", "let len = self.pushed.load(Acquire)", "Acquire", "Relaxed", "injector::two_that_take_at_once_get_what_is_there_once"),
+    ("scheduler/injector.rs", "        if len == 0 {\n            return None;\n        }\n        let first", "len == 0", "false", "injector::two_that_take_at_once_get_what_is_there_once"),
+    ("scheduler/injector.rs", "let tail = self.tail.lock();\n        let pushed = self.pushed", "self.tail.lock()", "self.head.lock()", "injector::who_looks_sees_what_was_pushed_or_is_seen_by_who_pushes"),
+    ("scheduler/shared.rs", "        self.injector.pass();", "self.injector.pass();", "", "runtime::the_hook_is_told_of_an_edge_from_outside_though_nothing_else_wakes_the_worker"),
+    ("scheduler/worker.rs", "!self.shared.injector.is_empty() || self.must_heed_phase() || self.shared.has", "self.shared.injector.is_empty()", "self.shared.injector.seems_empty()", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/idle.rs", "        self.word.fetch_sub(SLEEPING - SEARCHING, SeqCst);\n        Some(worker)", "self.word.fetch_sub(SLEEPING - SEARCHING, SeqCst);", "", "idle::two_workers_run_all_that_is_pushed_and_both_hear_of_the_shutdown"),
     ("scheduler/idle.rs", "position(|&sleeper| sleeper == worker)", "sleeper == worker", "false", "idle::the_word_and_the_list_change_together"),
     ("scheduler/idle.rs", "        if sleepers.watcher == Some(worker) {\n            sleepers.watcher = None;\n            sub += WATCHED;", "sleepers.watcher == Some(worker)", "false", "idle::the_word_and_the_list_change_together"),
-    ("scheduler/idle.rs", "let last = Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1;", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 0", "idle::the_last_searcher_that_finds_work_wakes_another"),
+    ("scheduler/idle.rs", "        Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1\n", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 0", "idle::the_last_searcher_that_finds_work_wakes_another"),
     ("scheduler/idle.rs", "if word.sleeping() == 0 || word.searching() > 0 {", "word.sleeping() == 0", "true", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/idle.rs", "let sub = if searching.is_some() { SEARCHING } else { 0 };", "searching.is_some()", "false", "idle::the_word_and_the_list_change_together"),
     # ---- park
@@ -34,7 +39,6 @@ MUTANTS = [
     ("scheduler/park.rs", "if self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok() {", "self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok()", "self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok() || true", "idle::an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile"),
     ("scheduler/park.rs", "            DRIVER => driver(),", "driver()", "()", "idle::an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile"),
     # ---- worker and shared
-    ("scheduler/worker.rs", "!self.shared.injector.is_empty() || self.must_heed_phase() || self.shared.has", "!self.shared.injector.is_empty()", "false", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/worker.rs", "                if context::has_handed_over() {", "context::has_handed_over()", "false", "runtime::a_worker_that_blocks_in_place_hands_its_role_over"),
     ("scheduler/shared.rs", "        self.injector.push(task);\n        if let Some(worker) = self.idle.to_wake_from_outside() {", "self.idle.to_wake_from_outside()", "None", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/shared.rs", "        for worker in 0..self.remotes.len() {\n            self.unpark(worker);", "self.unpark(worker);", "", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use leakfree::model::Engine;
 use leakfree_loom_tests::{Script, Scripted, big, both_queues, model};
+use loom::sync::Notify;
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::SeqCst;
 use loom::thread;
@@ -50,6 +51,31 @@ fn a_task_from_outside_is_run_though_nothing_else_wakes_the_worker() {
         engine.stop();
         worker.join().unwrap();
         script.assert_over(1, 1);
+        engine.check();
+    });
+}
+
+#[test]
+fn the_hook_is_told_of_an_edge_from_outside_though_nothing_else_wakes_the_worker() {
+    big(|| {
+        let told = Arc::new(Notify::new());
+        let theirs = told.clone();
+        let engine = Engine::with_hook(move || theirs.notify());
+        let script = Script::new(&[1]);
+        let worker = on_thread(&engine, |engine| engine.work(0));
+        let handle = engine.root().spawn(Scripted(script.clone()));
+        let last = loop {
+            match script.take() {
+                Some(waker) => break waker,
+                None => thread::yield_now(),
+            }
+        };
+        drop(last);
+        told.wait();
+        engine.shut_down();
+        worker.join().unwrap();
+        assert!(handle.is_finished());
+        drop(handle);
         engine.check();
     });
 }

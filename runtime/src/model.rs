@@ -24,7 +24,7 @@ use crate::scheduler::blocking::Pool;
 use crate::scheduler::context;
 use crate::scheduler::queue::Worker as Queue;
 use crate::scheduler::ring::{Owner as Owned, Steal, Thief};
-use crate::scheduler::shared::{Remote, Shared};
+use crate::scheduler::shared::{Hook, Remote, Shared};
 use crate::scheduler::worker::Worker;
 use crate::scope::Scope;
 use crate::scope::tree::ScopeInner;
@@ -42,6 +42,7 @@ use crate::task::runnable::Runnable;
 use crate::task::wait::{Entry, Object, WaitReason};
 
 use crate::scheduler::idle::Idle as RealIdle;
+use crate::scheduler::injector::Injector as RealInjector;
 use crate::scheduler::park::Parker as RealParker;
 
 /// Which of the two stand-ins the queues of runtimes are that this thread's models start: see `scheduler/queue.rs`.
@@ -394,6 +395,30 @@ impl Lock {
     }
 }
 
+/// The queue for what comes from outside, of numbers in place of tasks.
+#[derive(Default)]
+pub struct Injector(RealInjector);
+
+impl Injector {
+    pub fn push(&self, task: usize) {
+        let header = std::ptr::without_provenance_mut::<Header>(task * align_of::<Header>());
+        // SAFETY: (I2) it is a number; nobody looks at it as a task.
+        self.0.push(unsafe { Runnable::from_raw(NonNull::new(header).unwrap()) });
+    }
+
+    /// All that a worker takes at once, in order.
+    pub fn take(&self) -> Vec<usize> {
+        let queue = Queue::new_fifo();
+        let first = self.0.take(&queue);
+        let tasks = first.into_iter().chain(std::iter::from_fn(|| queue.pop()));
+        tasks.map(|task| task.into_raw().addr().get() / align_of::<Header>()).collect()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// A scheduler and its root scope, all real, whose threads are the model's: no thread but those that call
 /// [`work`](Engine::work).
 pub struct Engine {
@@ -404,11 +429,20 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(workers: usize) -> Arc<Engine> {
+        Engine::build(workers, None)
+    }
+
+    /// With one worker, which tells `hook` of each unwakeable edge.
+    pub fn with_hook(hook: impl Fn() + Send + Sync + 'static) -> Arc<Engine> {
+        Engine::build(1, Some(Box::new(move |_| hook())))
+    }
+
+    fn build(workers: usize, hook: Option<Hook>) -> Arc<Engine> {
         let driver = Arc::new(Driver::new(Clock::new()).unwrap());
         let queues: Vec<_> = (0..workers).map(|_| Queue::new_fifo()).collect();
         let remotes = queues.iter().map(|queue| Remote::new(queue.stealer())).collect();
         let pool = Pool::new(1, String::new());
-        let shared = Arc::new(Shared::new(remotes, driver, pool, None));
+        let shared = Arc::new(Shared::new(remotes, driver, pool, hook));
         let root = ScopeInner::root(Arc::clone(&shared), Duration::ZERO);
         shared.set_root(NonNull::from(&*root).cast(), ScopeInner::retire);
         let worker = |(index, queue)| Arc::new(Worker::new(Arc::clone(&shared), index, queue));

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::loom::sync::Mutex;
-use crate::loom::sync::atomic::{AtomicUsize, fence};
+use crate::loom::sync::atomic::AtomicUsize;
 
 const SEARCHING: usize = 1;
 const SLEEPING: usize = 1 << 16;
@@ -73,10 +73,9 @@ impl Idle {
         word.0 != 0 && !word.watched() && word.searching() == 0
     }
 
-    /// After a push that nobody else need ever see: a worker to unpark, if one must be.
+    /// After a push that nobody else need ever see: a worker to unpark, if one must be. The section in the injector that
+    /// the caller comes from orders its push, and this look, against those of sleepers and searchers.
     pub(crate) fn to_wake_from_outside(&self) -> Option<usize> {
-        // Pairs with the fence in `sleep`: either the sleeper sees what was pushed, or we see it asleep.
-        fence(SeqCst);
         let word = self.word();
         if word.sleeping() == 0 || word.searching() > 0 { None } else { self.take_sleeper() }
     }
@@ -109,18 +108,15 @@ impl Idle {
         Some(Searching(()))
     }
 
-    /// The search found work. True if it was the last one: if there is a backlog, wake another.
+    /// The search found work. True if it was the last one: if there is a backlog, wake another. It must look into the injector's section for
+    /// that: a pusher that still saw us search has its task seen by the look that follows.
     #[must_use]
     pub(crate) fn end_search(&self, searching: Searching) -> bool {
         let Searching(()) = searching;
-        let last = Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1;
-        // Pairs with the fence in `to_wake_from_outside`: a pusher that still saw us search has its task
-        // seen by the look that follows.
-        fence(SeqCst);
-        last
+        Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1
     }
 
-    /// Puts the worker on the list. It must look at all queues once more before it parks, and call
+    /// Puts the worker on the list. It must look into the injector's section once more before it parks, and call
     /// [`awake`](Idle::awake) in the end, whatever ends its sleep.
     pub(crate) fn sleep(&self, worker: usize, searching: Option<Searching>) -> Sleep {
         let mut sleepers = self.sleepers.lock().unwrap_or_else(|e| e.into_inner());
@@ -134,8 +130,6 @@ impl Idle {
         let sub = if searching.is_some() { SEARCHING } else { 0 };
         self.word.fetch_add(add.wrapping_sub(sub), SeqCst);
         drop(sleepers);
-        // Pairs with the fence in `to_wake_from_outside`.
-        fence(SeqCst);
         if watch { Sleep::Watch } else { Sleep::Deep }
     }
 

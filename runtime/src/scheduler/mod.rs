@@ -17,6 +17,7 @@ pub(crate) mod blocking;
 pub(crate) mod compat;
 pub(crate) mod context;
 pub(crate) mod idle;
+pub(crate) mod injector;
 pub(crate) mod park;
 pub(crate) mod queue;
 pub(crate) mod ring;

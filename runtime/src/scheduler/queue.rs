@@ -1,16 +1,15 @@
-//! The run queues: each worker's own, which siblings steal from, and the injector for everybody else.
+//! The run queues: each worker's own, which siblings steal from: the ring of `ring.rs`, with tasks in it.
 //!
-//! A worker's own is the ring of `ring.rs`, the injector crossbeam's. The latter cannot run under loom, and the former has models of its own:
-//! those of the runtime have two stand-ins for both, which are no stronger than what is relied on here: one of plain atomics, whose emptiness
-//! may be stale; and one with a lock, which answers `Retry` while another thread is inside.
+//! That has models of its own. Those of the runtime have two stand-ins for it, which take fewer steps, and are no stronger than what is relied on
+//! here: one of plain atomics, whose emptiness may be stale; and one with a lock, which answers `Retry` while another thread is inside.
 
 pub(crate) use super::ring::Steal;
 
 #[cfg(not(loom))]
-pub(crate) use self::real::{Injector, Stealer, Worker};
+pub(crate) use self::real::{Stealer, Worker};
 
 #[cfg(loom)]
-pub(crate) use self::stand_in::{Injector, Stealer, WITH_LOCK, Worker};
+pub(crate) use self::stand_in::{Stealer, WITH_LOCK, Worker};
 
 #[cfg(not(loom))]
 mod real {
@@ -22,50 +21,36 @@ mod real {
     /// (I2) The queue has just given the item to the caller alone.
     #[inline]
     unsafe fn runnable(item: Item) -> Runnable {
-        // SAFETY: only `Worker::push` and `steal` put items in, each a `Runnable` that was given up there.
+        // SAFETY: `Worker::push` alone puts items in, each a `Runnable` that was given up there; `steal` moves them on.
         unsafe { Runnable::from_raw(item.cast()) }
     }
 
-    #[inline]
-    fn stolen(stolen: Steal<Item>) -> Steal<Runnable> {
-        match stolen {
-            // SAFETY: (I2) as said by the answer.
-            Steal::Success(item) => Steal::Success(unsafe { runnable(item) }),
-            Steal::Empty => Steal::Empty,
-            Steal::Retry => Steal::Retry,
-        }
-    }
-
     /// A worker's own queue.
-    pub(crate) struct Worker {
-        ring: Owner,
-        /// What comes from the injector goes through here, for that knows no other queue. Empty in between.
-        inbox: crossbeam_deque::Worker<Runnable>,
-    }
+    pub(crate) struct Worker(Owner);
 
     impl Worker {
         pub(crate) fn new_fifo() -> Worker {
-            Worker { ring: Owner::new(), inbox: crossbeam_deque::Worker::new_fifo() }
+            Worker(Owner::new())
         }
 
         pub(crate) fn stealer(&self) -> Stealer {
-            Stealer(self.ring.thief())
+            Stealer(self.0.thief())
         }
 
         #[inline]
         pub(crate) fn push(&self, task: Runnable) {
-            self.ring.push(task.into_raw().cast());
+            self.0.push(task.into_raw().cast());
         }
 
         #[inline]
         pub(crate) fn pop(&self) -> Option<Runnable> {
             // SAFETY: (I2) as said by the answer.
-            self.ring.pop().map(|item| unsafe { runnable(item) })
+            self.0.pop().map(|item| unsafe { runnable(item) })
         }
 
         #[inline]
         pub(crate) fn is_empty(&self) -> bool {
-            self.ring.is_empty()
+            self.0.is_empty()
         }
     }
 
@@ -79,35 +64,11 @@ mod real {
         }
 
         pub(crate) fn steal_batch_and_pop(&self, to: &Worker) -> Steal<Runnable> {
-            stolen(self.0.steal(&to.ring))
-        }
-    }
-
-    pub(crate) struct Injector(crossbeam_deque::Injector<Runnable>);
-
-    impl Injector {
-        pub(crate) fn new() -> Injector {
-            Injector(crossbeam_deque::Injector::new())
-        }
-
-        pub(crate) fn push(&self, task: Runnable) {
-            self.0.push(task);
-        }
-
-        pub(crate) fn is_empty(&self) -> bool {
-            self.0.is_empty()
-        }
-
-        pub(crate) fn steal_batch_and_pop(&self, to: &Worker) -> Steal<Runnable> {
-            match self.0.steal_batch_and_pop(&to.inbox) {
-                crossbeam_deque::Steal::Success(first) => {
-                    while let Some(task) = to.inbox.pop() {
-                        to.push(task);
-                    }
-                    Steal::Success(first)
-                }
-                crossbeam_deque::Steal::Empty => Steal::Empty,
-                crossbeam_deque::Steal::Retry => Steal::Retry,
+            match self.0.steal(&to.0) {
+                // SAFETY: (I2) as said by the answer.
+                Steal::Success(item) => Steal::Success(unsafe { runnable(item) }),
+                Steal::Empty => Steal::Empty,
+                Steal::Retry => Steal::Retry,
             }
         }
     }
@@ -208,23 +169,6 @@ mod stand_in {
                     slots.get(at).is_none_or(|slot| slot.load(Acquire) == 0)
                 }
             }
-        }
-    }
-
-    pub(crate) struct Injector(Arc<Queue>);
-
-    impl Injector {
-        pub(crate) fn new() -> Injector {
-            Injector(Queue::new())
-        }
-        pub(crate) fn push(&self, task: Runnable) {
-            self.0.push(task);
-        }
-        pub(crate) fn is_empty(&self) -> bool {
-            self.0.is_empty()
-        }
-        pub(crate) fn steal_batch_and_pop(&self, _to: &Worker) -> Steal<Runnable> {
-            self.0.take()
         }
     }
 

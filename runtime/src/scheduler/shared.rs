@@ -13,9 +13,10 @@ use crossbeam_utils::CachePadded;
 
 use super::blocking::Pool;
 use super::context;
-use super::idle::Idle;
+use super::idle::{Idle, Searching};
+use super::injector::Injector;
 use super::park::Parker;
-use super::queue::{Injector, Stealer};
+use super::queue::Stealer;
 use super::sites::Sites;
 use super::worker::Worker;
 use crate::driver::Driver;
@@ -211,7 +212,7 @@ impl Shared {
         hook: Option<Hook>,
     ) -> Shared {
         Shared {
-            injector: Injector::new(),
+            injector: Injector::default(),
             idle: Idle::new(remotes.len()),
             remotes: remotes.into_iter().map(CachePadded::new).collect(),
             driver,
@@ -282,9 +283,22 @@ impl Shared {
         self.sim.nudge(&self.driver);
     }
 
-    /// Whether a task waits in a queue that others than its owner may take it from.
+    /// Whether a task seems to wait in a queue that others than its owner may take it from.
     pub(crate) fn has_backlog(&self) -> bool {
-        !self.injector.is_empty() || self.remotes.iter().any(|remote| !remote.stealer.is_empty())
+        !self.injector.seems_empty() || self.has_stealable()
+    }
+
+    fn has_stealable(&self) -> bool {
+        self.remotes.iter().any(|remote| !remote.stealer.is_empty())
+    }
+
+    /// A searcher has found work. If it was the last one, whoever pushed meanwhile has relied on it: another is woken for that.
+    pub(crate) fn end_search(&self, searching: Searching) {
+        if self.idle.end_search(searching) && (!self.injector.is_empty() || self.has_stealable()) {
+            if let Some(worker) = self.idle.take_sleeper() {
+                self.unpark(worker);
+            }
+        }
     }
 
     /// A worker whose queue holds something, and the task that it polls.
@@ -367,6 +381,8 @@ impl Shared {
         self.unwakeable.tasks.lock().unwrap_or_else(|e| e.into_inner()).push(task);
         // Release: pairs with the acquire in `tell_unwakeable`.
         self.unwakeable.pending.store(true, Release);
+        // A sleeper looks at the flag after its section: if that comes before ours, we see it asleep.
+        self.injector.pass();
         if let Some(worker) = self.idle.to_wake_from_outside() {
             self.unpark(worker);
         }

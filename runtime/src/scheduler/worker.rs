@@ -375,16 +375,7 @@ impl Worker {
     }
 
     fn steal_injected(&self) -> Option<Runnable> {
-        if self.shared.injector.is_empty() {
-            return None;
-        }
-        loop {
-            match self.shared.injector.steal_batch_and_pop(&self.queue) {
-                Steal::Success(task) => return Some(task),
-                Steal::Empty => return None,
-                Steal::Retry => crate::loom::spin_loop(),
-            }
-        }
+        self.shared.injector.take(&self.queue)
     }
 
     /// The own queue is empty: look at the injector, search, sleep, until there is something to run. False
@@ -415,7 +406,7 @@ impl Worker {
             if now.duration_since(start) >= LINGER || self.shared.idle.others_sleep() {
                 return false;
             }
-            if !self.shared.injector.is_empty() {
+            if !self.shared.injector.seems_empty() {
                 return true;
             }
             let found = self.shared.backlogged();
@@ -452,9 +443,7 @@ impl Worker {
         }
         if let Some(searching) = searching.take() {
             // What is in our hands is no backlog: we run it next.
-            if self.shared.idle.end_search(searching) && self.shared.has_backlog() {
-                self.wake_another();
-            }
+            self.shared.end_search(searching);
         }
         if let Some(task) = taken {
             self.queue.push(task);
@@ -522,7 +511,7 @@ impl Worker {
         }
     }
 
-    /// The look before each park, which pairs with that of who pushes.
+    /// The look before each park, which pairs with that of who pushes, or notes an edge: the injector's section comes first.
     fn must_stay_up(&self) -> bool {
         !self.shared.injector.is_empty() || self.must_heed_phase() || self.shared.has_unwakeable()
     }

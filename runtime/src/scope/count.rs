@@ -106,9 +106,22 @@ impl OnceShards {
     }
 }
 
+/// On a line of its own: threads outside count here, and workers read what lies around.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Centre(AtomicU64);
+
+impl std::ops::Deref for Centre {
+    type Target = AtomicU64;
+    #[inline]
+    fn deref(&self) -> &AtomicU64 {
+        &self.0
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct ChildCount {
-    central: AtomicU64,
+    central: Centre,
     /// The root's; others have none.
     own: Box<[CachePadded<Own>]>,
     shards: OnceShards,
@@ -124,7 +137,7 @@ impl ChildCount {
     /// A count that so many workers keep a part of: each [retires](ChildCount::retire) when the scope closes.
     pub(crate) fn with_own(workers: usize) -> ChildCount {
         ChildCount {
-            central: AtomicU64::new(OPEN + KEEPER * workers as u64),
+            central: Centre(AtomicU64::new(OPEN + KEEPER * workers as u64)),
             own: (0..workers).map(|_| CachePadded::default()).collect(),
             shards: OnceShards::new(),
             closing: Mutex::new(false),
