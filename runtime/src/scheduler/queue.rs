@@ -37,6 +37,12 @@ mod real {
             Stealer(self.0.thief())
         }
 
+        /// Whether a push need not make room first.
+        #[inline]
+        pub(crate) fn has_room(&self) -> bool {
+            self.0.has_room()
+        }
+
         #[inline]
         pub(crate) fn push(&self, task: Runnable) {
             self.0.push(task.into_raw().cast());
@@ -180,6 +186,9 @@ mod stand_in {
         }
         pub(crate) fn stealer(&self) -> Stealer {
             Stealer(Arc::clone(&self.0))
+        }
+        pub(crate) fn has_room(&self) -> bool {
+            true
         }
         pub(crate) fn push(&self, task: Runnable) {
             self.0.push(task);

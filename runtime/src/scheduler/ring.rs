@@ -139,12 +139,18 @@ impl Owner {
         unsafe { self.slots.get().add((place & self.mask.get()) as usize).as_ref() }
     }
 
+    /// Whether a push need not look how far thieves have come.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.tail.get() != self.room.get()
+    }
+
     #[inline]
     pub(crate) fn push(&self, item: Item) {
-        let tail = self.tail.get();
-        if tail == self.room.get() {
+        if !self.has_room() {
             self.make_room(1);
         }
+        let tail = self.tail.get();
         self.write(tail, item.as_ptr());
         self.publish(tail + 1);
     }

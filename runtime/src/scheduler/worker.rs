@@ -153,8 +153,7 @@ impl Worker {
                 break;
             }
             if let Some(task) = self.next() {
-                self.poll(task);
-                if context::has_handed_over() {
+                if !self.poll(task) {
                     // (W1) Not ours any more.
                     return self.shared.driver.let_go();
                 }
@@ -173,15 +172,15 @@ impl Worker {
         let start = Instant::now();
         while start.elapsed() < REST {
             let Some(task) = self.next().or_else(|| self.steal_injected()) else { return };
-            self.poll(task);
-            if context::has_handed_over() {
+            if !self.poll(task) {
                 return self.shared.driver.let_go();
             }
         }
     }
 
+    /// False if this thread has handed the role over meanwhile.
     #[inline]
-    fn poll(&self, task: Runnable) {
+    fn poll(&self, task: Runnable) -> bool {
         if self.turn.get() == TURN {
             self.begin_turn(&task);
         }
@@ -195,14 +194,16 @@ impl Worker {
         } else {
             self.seen.set_first(header.record.id(), header.record.spawned_at());
         }
-        if let Some(task) = task.poll() {
-            if context::has_handed_over() {
-                // (W1) The queue is not ours any more.
-                task.schedule(Cause::Yielded);
-            } else {
-                self.push_last(task);
-            }
+        let again = task.poll();
+        if context::has_handed_over() {
+            // (W1) The queue is not ours any more.
+            again.into_iter().for_each(|task| task.schedule(Cause::Yielded));
+            return false;
         }
+        if let Some(task) = again {
+            self.push_last(task);
+        }
+        true
     }
 
     /// Takes a task that was spawned on this thread.
@@ -234,6 +235,18 @@ impl Worker {
 
     #[inline(never)]
     fn push_last(&self, task: Runnable) {
+        if !self.queue.has_room() {
+            return self.push_and_grow(task);
+        }
+        self.queue.push(task);
+        if self.shared.idle.wants_help() {
+            self.wake_another();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_and_grow(&self, task: Runnable) {
         self.queue.push(task);
         if self.shared.idle.wants_help() {
             self.wake_another();

@@ -146,6 +146,7 @@ impl Permits {
         Ok(state.take(n, holder))
     }
 
+    #[inline(never)]
     fn give_back(&self, n: usize, held: Held) {
         let mut state = self.state();
         state.free += n;
@@ -294,6 +295,7 @@ impl<S: Source> Hold<S> {
 }
 
 impl<S: Source> Drop for Hold<S> {
+    #[inline]
     fn drop(&mut self) {
         if self.n > 0 || self.held != Held::NOTHING {
             self.permits().give_back(self.n, self.held);
@@ -338,6 +340,8 @@ impl<S: Source> Claim<S> {
         self
     }
 
+    /// Apart, for its answer fits into registers; what is made of it is put where it is wanted by whoever polls.
+    #[inline(never)]
     fn poll_permits(&mut self, cx: &Context<'_>) -> Poll<Result<Held, AcquireError>> {
         ready!(self.leaf.proceed(cx));
         let permits = self.source.as_ref().expect("polled after it was ready").permits();
@@ -390,6 +394,7 @@ impl<S: Source> Claim<S> {
         Poll::Ready(Ok(held))
     }
 
+    #[cold]
     fn leave(&mut self) {
         let (Some(source), Some(place)) = (&self.source, self.place.take()) else { return };
         let permits = source.permits();
@@ -418,6 +423,7 @@ impl<S: Source> Claim<S> {
 impl<S: Source> Future for Claim<S> {
     type Output = Result<Hold<S>, AcquireError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         match this.poll_permits(cx) {
@@ -435,7 +441,10 @@ impl<S: Source> Future for Claim<S> {
 }
 
 impl<S: Source> Drop for Claim<S> {
+    #[inline]
     fn drop(&mut self) {
-        self.leave();
+        if self.place.is_some() {
+            self.leave();
+        }
     }
 }
