@@ -44,6 +44,16 @@ MUTANTS = [
     ("scheduler/shared.rs", "        for worker in 0..self.remotes.len() {\n            self.unpark(worker);", "self.unpark(worker);", "", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
     ("scheduler/context.rs", "        context.worker.set(ptr::null());\n        context.handed_over.set(true);", "context.handed_over.set(true);", "", "runtime::a_worker_that_blocks_in_place_hands_its_role_over"),
     ("scheduler/blocking.rs", "        self.lock().shutdown = true;\n        self.work.notify_all();", "self.work.notify_all();", "", "runtime::a_blocking_call_against_the_shutdown_is_run_or_cancelled"),
+    # ---- a worker's own queue
+    ("scheduler/ring.rs", "self.ring.tail.store(tail, Release);", "Release", "Relaxed", "ring::the_owner_takes_what_a_thief_does_not"),
+    ("scheduler/ring.rs", "let tail = self.0.tail.load(Acquire);", "Acquire", "Relaxed", "ring::the_owner_takes_what_a_thief_does_not"),
+    ("scheduler/ring.rs", "let head = self.0.head.load(Acquire);", "Acquire", "Relaxed", "ring::two_thieves_and_the_owner_take_each_once"),
+    ("scheduler/ring.rs", "self.0.head.compare_exchange(head, head + taken, AcqRel, Relaxed)", "self.0.head.compare_exchange(head, head + taken, AcqRel, Relaxed)", "{ self.0.head.store(head + taken, Release); Ok::<u64, u64>(head) }", "ring::two_thieves_and_the_owner_take_each_once"),
+    ("scheduler/ring.rs", "self.0.head.compare_exchange(head, head + taken, AcqRel, Relaxed)", "AcqRel", "Relaxed", "ring::two_thieves_and_the_owner_take_each_once"),
+    ("scheduler/ring.rs", "self.ring.head.compare_exchange_weak(head, head + 1, AcqRel, Relaxed)", "self.ring.head.compare_exchange_weak(head, head + 1, AcqRel, Relaxed)", "{ self.ring.head.store(head + 1, Release); Ok::<u64, u64>(head) }", "ring::the_owner_takes_what_a_thief_does_not"),
+    ("scheduler/ring.rs", "        if tail + places > head + slots {", "tail + places > head + slots", "false", "ring::a_queue_that_grows_is_stolen_from_meanwhile"),
+    ("scheduler/ring.rs", "self.ring.buffer.store(grown.as_ptr(), Release);", "Release", "Relaxed", "ring::a_queue_that_grows_is_stolen_from_meanwhile"),
+    ("scheduler/ring.rs", "let buffer = self.0.buffer.load(Acquire);", "Acquire", "Relaxed", "ring::a_queue_that_grows_is_stolen_from_meanwhile"),
     # ---- the lock for short sections
     ("util/lock.rs", "self.taken.compare_exchange(false, true, Acquire, Relaxed).is_ok()", "Acquire", "Relaxed", "lock::who_comes_next_finds_what_the_one_before_left"),
     ("util/lock.rs", "self.lock.taken.store(false, Release);", "Release", "Relaxed", "lock::who_comes_next_finds_what_the_one_before_left"),

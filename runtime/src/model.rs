@@ -23,6 +23,7 @@ use crate::report::snapshot::TaskKind;
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::context;
 use crate::scheduler::queue::Worker as Queue;
+use crate::scheduler::ring::{Owner as Owned, Steal, Thief};
 use crate::scheduler::shared::{Hook, Remote, Shared};
 use crate::scheduler::worker::Worker;
 use crate::scope::Scope;
@@ -764,6 +765,57 @@ impl LockWord {
             },
             OnQueue::OnRecord => panic!("nobody else queues"),
         }
+    }
+}
+
+/// The queues of workers, of numbers from 1. Who takes one sees what was done before it was pushed.
+pub struct RingNumbers(Vec<loom::cell::UnsafeCell<usize>>);
+
+// SAFETY: loom checks each access.
+unsafe impl Sync for RingNumbers {}
+
+/// One of them, at its owner's end.
+pub struct Ring(Owned, Arc<RingNumbers>);
+
+/// The same, where a thief looks into it.
+pub struct RingThief(Thief);
+
+impl Ring {
+    /// So many queues for so many numbers.
+    pub fn several(queues: usize, numbers: usize) -> Vec<Ring> {
+        let cells = (0..=numbers).map(|_| loom::cell::UnsafeCell::new(0)).collect();
+        let numbers = Arc::new(RingNumbers(cells));
+        (0..queues).map(|_| Ring(Owned::new(), Arc::clone(&numbers))).collect()
+    }
+
+    pub fn thief(&self) -> RingThief {
+        RingThief(self.0.thief())
+    }
+
+    pub fn push(&self, n: usize) {
+        // SAFETY: nobody knows of the number yet.
+        self.1.0[n].with_mut(|cell| unsafe { *cell = n });
+        self.0.push(NonNull::new(std::ptr::without_provenance_mut(n)).expect("from 1"));
+    }
+
+    pub fn pop(&self) -> Option<usize> {
+        self.0.pop().map(|item| self.took(item))
+    }
+
+    /// What is taken besides is in this queue then. `None`: nothing, or somebody was faster.
+    pub fn steal(&self, thief: &RingThief) -> Option<usize> {
+        match thief.0.steal(&self.0) {
+            Steal::Success(item) => Some(self.took(item)),
+            Steal::Empty | Steal::Retry => None,
+        }
+    }
+
+    fn took(&self, item: NonNull<()>) -> usize {
+        let n = item.addr().get();
+        // SAFETY: only who has taken the number comes here, and once.
+        let was = self.1.0[n].with_mut(|cell| unsafe { std::mem::replace(&mut *cell, usize::MAX) });
+        assert_eq!(was, n, "taken once");
+        n
     }
 }
 

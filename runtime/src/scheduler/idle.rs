@@ -70,7 +70,7 @@ impl Idle {
     #[inline]
     pub(crate) fn wants_help(&self) -> bool {
         let word = self.word();
-        word.sleeping() > 0 && !word.watched() && word.searching() == 0
+        word.0 != 0 && !word.watched() && word.searching() == 0
     }
 
     /// After a push that nobody else need ever see: a worker to unpark, if one must be. The section in the injector that

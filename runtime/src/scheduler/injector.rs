@@ -109,7 +109,7 @@ impl Injector {
     }
 
     /// Takes the first task, and moves half of those that follow into `to`: others find some, too.
-    pub(crate) fn take(&self, to: &Worker<Runnable>) -> Option<Runnable> {
+    pub(crate) fn take(&self, to: &Worker) -> Option<Runnable> {
         if self.seems_empty() {
             return None;
         }

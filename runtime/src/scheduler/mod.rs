@@ -10,7 +10,8 @@
 //!   search at a time.
 //! - Then it **sleeps**: in the driver if nobody is there, else on its condvar. See `PROTOCOL.md` for how no
 //!   wake is lost.
-//! - Once per **turn** ([`worker::TURN`] polls) a worker reads the clock and looks into the driver and the injector.
+//! - Once per **turn** ([`worker::TURN`] polls) a worker reads the clock and looks into the injector, and into the driver, too, if its last look
+//!   is some time ago or events come in numbers.
 
 pub(crate) mod blocking;
 pub(crate) mod compat;
@@ -19,6 +20,7 @@ pub(crate) mod idle;
 pub(crate) mod injector;
 pub(crate) mod park;
 pub(crate) mod queue;
+pub(crate) mod ring;
 pub(crate) mod shared;
 pub(crate) mod sim;
 pub(crate) mod sites;

@@ -1,14 +1,84 @@
-//! The run queues: each worker's own, which siblings steal from.
+//! The run queues: each worker's own, which siblings steal from: the ring of `ring.rs`, with tasks in it.
 //!
-//! crossbeam's, behind three names. Its queues cannot run under loom, so models have two stand-ins, which are no stronger than
-//! what is relied on here: one of plain atomics, whose emptiness may be stale; and one with a lock, which answers `Retry`
-//! while another thread is inside.
+//! That has models of its own. Those of the runtime have two stand-ins for it, which take fewer steps, and are no stronger than what is relied on
+//! here: one of plain atomics, whose emptiness may be stale; and one with a lock, which answers `Retry` while another thread is inside.
+
+pub(crate) use super::ring::Steal;
 
 #[cfg(not(loom))]
-pub(crate) use crossbeam_deque::{Steal, Stealer, Worker};
+pub(crate) use self::real::{Stealer, Worker};
 
 #[cfg(loom)]
-pub(crate) use self::stand_in::{Steal, Stealer, WITH_LOCK, Worker};
+pub(crate) use self::stand_in::{Stealer, WITH_LOCK, Worker};
+
+#[cfg(not(loom))]
+mod real {
+    use super::Steal;
+    use crate::scheduler::ring::{Item, Owner, Thief};
+    use crate::task::runnable::Runnable;
+
+    /// # Safety
+    /// (I2) The queue has just given the item to the caller alone.
+    #[inline]
+    unsafe fn runnable(item: Item) -> Runnable {
+        // SAFETY: `Worker::push` alone puts items in, each a `Runnable` that was given up there; `steal` moves them on.
+        unsafe { Runnable::from_raw(item.cast()) }
+    }
+
+    /// A worker's own queue.
+    pub(crate) struct Worker(Owner);
+
+    impl Worker {
+        pub(crate) fn new_fifo() -> Worker {
+            Worker(Owner::new())
+        }
+
+        pub(crate) fn stealer(&self) -> Stealer {
+            Stealer(self.0.thief())
+        }
+
+        /// Whether a push need not make room first.
+        #[inline]
+        pub(crate) fn has_room(&self) -> bool {
+            self.0.has_room()
+        }
+
+        #[inline]
+        pub(crate) fn push(&self, task: Runnable) {
+            self.0.push(task.into_raw().cast());
+        }
+
+        #[inline]
+        pub(crate) fn pop(&self) -> Option<Runnable> {
+            // SAFETY: (I2) as said by the answer.
+            self.0.pop().map(|item| unsafe { runnable(item) })
+        }
+
+        #[inline]
+        pub(crate) fn is_empty(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+
+    /// A worker's queue as its siblings see it.
+    pub(crate) struct Stealer(Thief);
+
+    impl Stealer {
+        #[inline]
+        pub(crate) fn is_empty(&self) -> bool {
+            self.0.is_empty()
+        }
+
+        pub(crate) fn steal_batch_and_pop(&self, to: &Worker) -> Steal<Runnable> {
+            match self.0.steal(&to.0) {
+                // SAFETY: (I2) as said by the answer.
+                Steal::Success(item) => Steal::Success(unsafe { runnable(item) }),
+                Steal::Empty => Steal::Empty,
+                Steal::Retry => Steal::Retry,
+            }
+        }
+    }
+}
 
 #[cfg(loom)]
 mod stand_in {
@@ -17,6 +87,7 @@ mod stand_in {
     use std::mem::ManuallyDrop;
     use std::sync::Arc;
 
+    use super::Steal;
     use crate::loom::sync::atomic::AtomicUsize;
     use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
     use crate::loom::sync::{TryMutex, TryMutexGuard};
@@ -29,12 +100,6 @@ mod stand_in {
 
     /// Slots of a queue of atomics. A model's queue never has more pushes in its life.
     const SLOTS: usize = 8;
-
-    pub(crate) enum Steal<T> {
-        Success(T),
-        Empty,
-        Retry,
-    }
 
     enum Queue {
         Lock(TryMutex<VecDeque<Runnable>>),
@@ -113,14 +178,17 @@ mod stand_in {
         }
     }
 
-    pub(crate) struct Worker<T>(Arc<Queue>, std::marker::PhantomData<fn(T)>);
+    pub(crate) struct Worker(Arc<Queue>);
 
-    impl Worker<Runnable> {
-        pub(crate) fn new_fifo() -> Worker<Runnable> {
-            Worker(Queue::new(), std::marker::PhantomData)
+    impl Worker {
+        pub(crate) fn new_fifo() -> Worker {
+            Worker(Queue::new())
         }
-        pub(crate) fn stealer(&self) -> Stealer<Runnable> {
-            Stealer(Arc::clone(&self.0), std::marker::PhantomData)
+        pub(crate) fn stealer(&self) -> Stealer {
+            Stealer(Arc::clone(&self.0))
+        }
+        pub(crate) fn has_room(&self) -> bool {
+            true
         }
         pub(crate) fn push(&self, task: Runnable) {
             self.0.push(task);
@@ -140,13 +208,13 @@ mod stand_in {
         }
     }
 
-    pub(crate) struct Stealer<T>(Arc<Queue>, std::marker::PhantomData<fn(T)>);
+    pub(crate) struct Stealer(Arc<Queue>);
 
-    impl Stealer<Runnable> {
+    impl Stealer {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
-        pub(crate) fn steal_batch_and_pop(&self, _to: &Worker<Runnable>) -> Steal<Runnable> {
+        pub(crate) fn steal_batch_and_pop(&self, _to: &Worker) -> Steal<Runnable> {
             self.0.take()
         }
     }

@@ -32,7 +32,7 @@ use crate::task::{trace, waker};
 
 /// One worker as the others see it.
 pub(crate) struct Remote {
-    pub(crate) stealer: Stealer<Runnable>,
+    pub(crate) stealer: Stealer,
     pub(crate) parker: Parker,
     /// On a line of its own: who looks for work reads the stealer all the time.
     pub(super) seen: Arc<CachePadded<Seen>>,
@@ -112,7 +112,7 @@ impl Seen {
 }
 
 impl Remote {
-    pub(crate) fn new(stealer: Stealer<Runnable>) -> Remote {
+    pub(crate) fn new(stealer: Stealer) -> Remote {
         Remote { stealer, parker: Parker::new(), seen: Arc::default() }
     }
 }
@@ -426,19 +426,25 @@ impl fmt::Debug for Shared {
 #[inline]
 pub(crate) unsafe fn schedule(shared: *const Shared, task: Runnable, cause: Cause) {
     // A spawn's path is a short one, and stands in line.
-    let kept = match cause {
-        Cause::Spawned => context::schedule_local(shared, task, Worker::push_spawned),
-        _ => schedule_woken(shared, task, cause),
-    };
-    if let Err((task, is_inside)) = kept {
+    if cause != Cause::Spawned {
+        // SAFETY: passed on.
+        return unsafe { schedule_woken(shared, task, cause) };
+    }
+    if let Err((task, is_inside)) = context::schedule_local(shared, task, Worker::push_spawned) {
         // SAFETY: passed on.
         unsafe { schedule_elsewhere(shared, task, is_inside) };
     }
 }
 
+/// # Safety
+/// As [`schedule`].
 #[inline(never)]
-fn schedule_woken(shared: *const Shared, task: Runnable, cause: Cause) -> Result<(), (Runnable, bool)> {
-    context::schedule_local(shared, task, |worker, task| worker.push(task, cause))
+unsafe fn schedule_woken(shared: *const Shared, task: Runnable, cause: Cause) {
+    let kept = context::schedule_local(shared, task, |worker, task| worker.push(task, cause));
+    if let Err((task, is_inside)) = kept {
+        // SAFETY: passed on.
+        unsafe { schedule_elsewhere(shared, task, is_inside) };
+    }
 }
 
 /// # Safety

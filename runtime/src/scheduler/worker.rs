@@ -19,8 +19,11 @@ use crate::task::frame;
 use crate::task::hooks::Cause;
 use crate::task::runnable::Runnable;
 
-/// Polls between two looks at the clock, the driver and the injector.
+/// Polls between two looks at the clock and the injector, and at the driver if it is time.
 pub(crate) const TURN: u32 = if cfg!(loom) { 4 } else { 61 };
+/// A turn may be over in a microsecond, and a look into the driver costs a third of one: not more often than this, while it brings little. (Timers
+/// are sleepers' business: their ticks are longer.)
+const LOOK_NS: u64 = if cfg!(loom) { 0 } else { 10_000 };
 /// One in so many turns begins with a look at how long its first task was parked.
 const SAMPLED: u32 = 4;
 /// How long a worker goes on after the shutdown with what that has given up.
@@ -45,7 +48,7 @@ const LONG_POLL: Duration = Duration::from_micros(3);
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     index: usize,
-    queue: Queue<Runnable>,
+    queue: Queue,
     seen: Arc<CachePadded<Seen>>,
     /// The task made runnable last; its owner's alone.
     lifo: Cell<Option<Runnable>>,
@@ -57,6 +60,8 @@ pub(crate) struct Worker {
     turn: Cell<u32>,
     /// Turns, and sleeps, that have begun.
     turns: Cell<u32>,
+    /// When this worker last looked into the driver at the end of a turn.
+    looked_ns: Cell<u64>,
     /// It counts no children of the root any more.
     retired: Cell<bool>,
     woken: RefCell<Vec<Waker>>,
@@ -78,7 +83,7 @@ enum Look {
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, index: usize, queue: Queue<Runnable>) -> Worker {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, queue: Queue) -> Worker {
         Worker {
             seen: Arc::clone(&shared.remotes[index].seen),
             shared,
@@ -89,6 +94,7 @@ impl Worker {
             joined: Cell::new(0),
             turn: Cell::new(TURN),
             turns: Cell::new(0),
+            looked_ns: Cell::new(0),
             retired: Cell::new(false),
             woken: RefCell::new(Vec::new()),
             random: Cell::new(index as u32 + 1),
@@ -147,8 +153,7 @@ impl Worker {
                 break;
             }
             if let Some(task) = self.next() {
-                self.poll(task);
-                if context::has_handed_over() {
+                if !self.poll(task) {
                     // (W1) Not ours any more.
                     return self.shared.driver.let_go();
                 }
@@ -167,15 +172,15 @@ impl Worker {
         let start = Instant::now();
         while start.elapsed() < REST {
             let Some(task) = self.next().or_else(|| self.steal_injected()) else { return };
-            self.poll(task);
-            if context::has_handed_over() {
+            if !self.poll(task) {
                 return self.shared.driver.let_go();
             }
         }
     }
 
+    /// False if this thread has handed the role over meanwhile.
     #[inline]
-    fn poll(&self, task: Runnable) {
+    fn poll(&self, task: Runnable) -> bool {
         if self.turn.get() == TURN {
             self.begin_turn(&task);
         }
@@ -189,7 +194,16 @@ impl Worker {
         } else {
             self.seen.set_first(header.record.id(), header.record.spawned_at());
         }
-        task.run();
+        let again = task.poll();
+        if context::has_handed_over() {
+            // (W1) The queue is not ours any more.
+            again.into_iter().for_each(|task| task.schedule(Cause::Yielded));
+            return false;
+        }
+        if let Some(task) = again {
+            self.push_last(task);
+        }
+        true
     }
 
     /// Takes a task that was spawned on this thread.
@@ -221,6 +235,18 @@ impl Worker {
 
     #[inline(never)]
     fn push_last(&self, task: Runnable) {
+        if !self.queue.has_room() {
+            return self.push_and_grow(task);
+        }
+        self.queue.push(task);
+        if self.shared.idle.wants_help() {
+            self.wake_another();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_and_grow(&self, task: Runnable) {
         self.queue.push(task);
         if self.shared.idle.wants_help() {
             self.wake_another();
@@ -264,7 +290,10 @@ impl Worker {
     }
 
     fn read_clock(&self) {
-        let now_ms = shared::now_ms(&self.shared.driver);
+        self.set_clock(shared::now_ms(&self.shared.driver));
+    }
+
+    fn set_clock(&self, now_ms: u64) {
         frame::set_now_ms(now_ms);
         self.seen.set_turn(now_ms);
     }
@@ -279,7 +308,7 @@ impl Worker {
         }
     }
 
-    /// Once per turn: clock, driver, injector. False if the scheduler is shut down.
+    /// Once per turn: clock, injector, and the driver if it is time. False if the scheduler is shut down.
     #[cold]
     fn end_turn(&self) -> bool {
         self.turn.set(TURN);
@@ -290,7 +319,7 @@ impl Worker {
         if self.shared.has_unwakeable() {
             self.shared.tell_unwakeable();
         }
-        self.turn_driver(self.shared.driver.try_enter());
+        self.look_into_driver();
         if let Some(task) = self.steal_injected() {
             self.queue.push(task);
         }
@@ -314,6 +343,20 @@ impl Worker {
             // SAFETY: (W1) this thread has the role.
             unsafe { self.shared.retire(self.index) };
         }
+    }
+
+    /// A paused clock stands still while there is work: then each turn looks.
+    fn look_into_driver(&self) {
+        let driver = &self.shared.driver;
+        let now_ns = driver.clock().now_ns();
+        if now_ns.wrapping_sub(self.looked_ns.get()) < LOOK_NS
+            && !driver.is_lively()
+            && !driver.clock().is_paused()
+        {
+            return self.set_clock(now_ns / 1_000_000);
+        }
+        self.looked_ns.set(now_ns);
+        self.turn_driver(driver.try_enter());
     }
 
     /// Looks for events without waiting for any, and queues whom they wake.

@@ -805,7 +805,10 @@ impl ScopeInner {
     /// Flags the linked children as cancelled, has them polled, and calls `visit` with what is below each. No lock is held meanwhile.
     pub(super) fn flag_children(&self, drop: bool, mut visit: impl FnMut(Vec<Arc<dyn Branch>>)) {
         // SAFETY: (I1) alive, for it is linked.
-        self.walk(|task| unsafe { Flagged::new(task, drop) }, |flagged| visit(flagged.let_go()));
+        self.walk(
+            |task| unsafe { Flagged::new(task, drop) },
+            |flagged| flagged.let_go().into_iter().for_each(&mut visit),
+        );
     }
 
     /// Walks over the linked children: takes what `see` says of each under its list's lock, and hands that to `visit` without it.

@@ -16,7 +16,7 @@ use super::semaphore::{AcquireError, TryAcquireError};
 use crate::task::facts::{Hand, Held, SharedRecord};
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
-use crate::task::waker::Asker;
+use crate::task::waker::{Asker, Woken};
 use crate::util::lock::{Guard, Lock};
 
 #[derive(Debug)]
@@ -96,6 +96,28 @@ impl State {
         wakes
     }
 
+    /// As [`serve`](State::serve), where what comes free goes to the first in line, who takes the place of who leaves, and to nobody else: as
+    /// nearly always. `None`, and nothing is changed, if it is not so.
+    #[inline]
+    fn hand_on(&mut self, leaving: Held) -> Option<Woken> {
+        let State { free, closed, waiters, record } = self;
+        let (Ask { need, holder, .. }, next) = waiters.first_two()?;
+        let left = free.checked_sub(need)?;
+        if *closed || need == 0 || leaving == Held::NOTHING || next.is_some_and(|next| next.need <= left) {
+            return None;
+        }
+        // Whoever waits has had it published.
+        let words = record.words()?;
+        *free = left;
+        // In one edit, as there.
+        words.edit(|holders| {
+            holders.rename(leaving, holder);
+            let woken = waiters.grant_with(|ask| ask.given = Some(leaving));
+            holders.set_waiters(waiters.len());
+            woken
+        })
+    }
+
     fn note_waiters(&mut self) {
         let waiters = self.waiters.len();
         self.record.edit(|holders| holders.set_waiters(waiters));
@@ -124,13 +146,18 @@ impl Permits {
         Ok(state.take(n, holder))
     }
 
+    #[inline(never)]
     fn give_back(&self, n: usize, held: Held) {
-        let wakes = {
-            let mut state = self.state();
-            state.free += n;
-            state.serve(held)
-        };
-        drop(wakes);
+        let mut state = self.state();
+        state.free += n;
+        if let Some(woken) = state.hand_on(held) {
+            drop(state);
+            drop(woken);
+        } else {
+            let wakes = state.serve(held);
+            drop(state);
+            drop(wakes);
+        }
     }
 
     /// Puts permits in from nowhere; `false` if there would be more than `most`.
@@ -268,6 +295,7 @@ impl<S: Source> Hold<S> {
 }
 
 impl<S: Source> Drop for Hold<S> {
+    #[inline]
     fn drop(&mut self) {
         if self.n > 0 || self.held != Held::NOTHING {
             self.permits().give_back(self.n, self.held);
@@ -312,6 +340,8 @@ impl<S: Source> Claim<S> {
         self
     }
 
+    /// Apart, for its answer fits into registers; what is made of it is put where it is wanted by whoever polls.
+    #[inline(never)]
     fn poll_permits(&mut self, cx: &Context<'_>) -> Poll<Result<Held, AcquireError>> {
         ready!(self.leaf.proceed(cx));
         let permits = self.source.as_ref().expect("polled after it was ready").permits();
@@ -364,6 +394,7 @@ impl<S: Source> Claim<S> {
         Poll::Ready(Ok(held))
     }
 
+    #[cold]
     fn leave(&mut self) {
         let (Some(source), Some(place)) = (&self.source, self.place.take()) else { return };
         let permits = source.permits();
@@ -392,6 +423,7 @@ impl<S: Source> Claim<S> {
 impl<S: Source> Future for Claim<S> {
     type Output = Result<Hold<S>, AcquireError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         match this.poll_permits(cx) {
@@ -409,7 +441,10 @@ impl<S: Source> Future for Claim<S> {
 }
 
 impl<S: Source> Drop for Claim<S> {
+    #[inline]
     fn drop(&mut self) {
-        self.leave();
+        if self.place.is_some() {
+            self.leave();
+        }
     }
 }

@@ -228,18 +228,22 @@ impl<F: Future> Future for Isolated<F> {
     }
 }
 
-/// One turn of a task: poll it, drop it, or see whether those below it have left.
+/// One turn of a task: poll it, drop it, or see whether those below it have left. If it is to have another one next, behind the others, the
+/// answer is the `Runnable`.
 ///
 /// # Safety
 /// (I2) The caller gives its `Runnable` up.
-unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
+unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let cell = ptr.cast::<Cell<F, O>>().as_ptr();
     // SAFETY: (I2) alive and ours to run; the reference is not used after the `Runnable` is given up.
     let (header, owner, slot) = unsafe { (&(*cell).header, (*cell).owner, (*cell).slot.get()) };
 
     let mut start = header.state.start_poll();
     if !header.is_linked() {
-        start.drop |= heed(header, owner.bound());
+        let bound = owner.bound();
+        if bound != Bound::Open {
+            start.drop |= heed(header, bound);
+        }
     }
     // Whatever is noted in this turn is of it.
     header.record.start_poll();
@@ -260,7 +264,8 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
                 let registered = entered.registered();
                 drop(entered);
                 // SAFETY: (I2) given up here; there is no output, for nobody takes one.
-                return unsafe { end_dropped(ptr, owner, registered) };
+                unsafe { end_dropped(ptr, owner, registered) };
+                return None;
             }
             Err(match dropped {
                 Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
@@ -283,7 +288,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
                     drop(entered);
                     // (I2) no wake was taken away, so the `Runnable` is still ours to hand on.
                     // SAFETY: as said.
-                    return owner.schedule(unsafe { Runnable::from_raw(ptr) }, Cause::Yielded);
+                    return Some(unsafe { Runnable::from_raw(ptr) });
                 }
                 Ok(Poll::Pending) => return park::<O>(ptr, owner, start, entered),
                 Ok(Poll::Ready(output)) => {
@@ -326,6 +331,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
     }
     // SAFETY: (I2) given up here.
     unsafe { end(ptr, owner, outcome, registered, true) };
+    None
 }
 
 /// The end of the last turn.
@@ -362,11 +368,10 @@ unsafe fn end_dropped<O: Owner>(ptr: NonNull<Header>, owner: O, registered: bool
 }
 
 /// Flags a task whose bound was found cancelled. True if it is to be dropped.
+#[cold]
 fn heed(header: &Header, bound: Bound) -> bool {
-    if bound != Bound::Open {
-        // We hold wakes, so the answer is never `Enqueue`.
-        let _ = header.state.cancel(bound >= Bound::Dropping);
-    }
+    // We hold wakes, so the answer is never `Enqueue`.
+    let _ = header.state.cancel(bound >= Bound::Dropping);
     bound >= Bound::Dropping
 }
 
@@ -407,32 +412,65 @@ fn close_branches(header: &Header, cx: &mut Context<'_>, reason: impl Fn() -> Ca
 }
 
 /// The turn ends and the task is not complete: it goes idle, unless it was woken meanwhile.
-fn park<O: Owner>(ptr: NonNull<Header>, owner: O, start: PollStart, entered: frame::Entered) {
+fn park<O: Owner>(
+    ptr: NonNull<Header>,
+    owner: O,
+    start: PollStart,
+    entered: frame::Entered,
+) -> Option<Runnable> {
+    // SAFETY: (I2) we hold the `Runnable` up to `end_poll`.
+    let header = unsafe { ptr.as_ref() };
+    if !header.is_linked() || !entered.is_plain() {
+        return park_slowly(ptr, owner, start, entered);
+    }
+    entered.park(header);
+    let registered = entered.registered();
+    drop(entered);
+    trace::parks(header);
+    match header.state.end_poll(start, registered) {
+        OnPollEnd::Idle => None,
+        // SAFETY: (I2) each of the others leaves us the `Runnable`.
+        end => go_on(end, unsafe { Runnable::from_raw(ptr) }),
+    }
+}
+
+/// The same of a task that parks for the first time, or in several waits; apart, for whoever parks again makes no call but its exchange.
+#[inline(never)]
+fn park_slowly<O: Owner>(
+    ptr: NonNull<Header>,
+    owner: O,
+    start: PollStart,
+    entered: frame::Entered,
+) -> Option<Runnable> {
     // SAFETY: (I2) we hold the `Runnable` up to `end_poll`.
     let header = unsafe { ptr.as_ref() };
     entered.park(header);
     let registered = entered.registered();
     drop(entered);
     if !header.is_linked() {
-        heed(header, owner.link(ptr));
+        let bound = owner.link(ptr);
+        if bound != Bound::Open {
+            heed(header, bound);
+        }
     }
     trace::parks(header);
     match header.state.end_poll(start, registered) {
-        OnPollEnd::Idle => {}
+        OnPollEnd::Idle => None,
         // SAFETY: (I2) each of the others leaves us the `Runnable`.
-        end => go_on(owner, end, unsafe { Runnable::from_raw(ptr) }),
+        end => go_on(end, unsafe { Runnable::from_raw(ptr) }),
     }
 }
 
 /// The turn has ended, and `task` is the runner's still. Apart, so that who parks needs no table of jumps.
 #[inline(never)]
-fn go_on<O: Owner>(owner: O, end: OnPollEnd, task: Runnable) {
+fn go_on(end: OnPollEnd, task: Runnable) -> Option<Runnable> {
     debug_assert_ne!(end, OnPollEnd::Idle, "then it is not ours");
     match end {
-        OnPollEnd::Idle | OnPollEnd::Reschedule => owner.schedule(task, Cause::Yielded),
+        OnPollEnd::Idle | OnPollEnd::Reschedule => return Some(task),
         OnPollEnd::Unwakeable => waker::record_unwakeable(task, LastWaker::NeverRegistered),
         OnPollEnd::Stuck => waker::end_grace(task),
     }
+    None
 }
 
 /// # Safety

@@ -410,6 +410,15 @@ impl SharedRecord {
         }
     }
 
+    /// What snapshots read, if somebody has waited.
+    #[inline]
+    pub(crate) fn words(&self) -> Option<&AllWords> {
+        match self {
+            SharedRecord::Private(_) => None,
+            SharedRecord::Public(facts) => Some(facts.many()),
+        }
+    }
+
     /// Somebody joined the queue: the id under which snapshots find the facts.
     #[inline]
     pub(crate) fn contended(&mut self, created: &'static Location<'static>, waiters: usize) -> u64 {
@@ -426,8 +435,9 @@ impl SharedRecord {
 }
 
 impl AllWords {
+    /// As [`SharedRecord::edit`].
     #[inline]
-    fn edit<T>(&self, f: impl FnOnce(&mut Holders<'_>) -> T) -> T {
+    pub(crate) fn edit<T>(&self, f: impl FnOnce(&mut Holders<'_>) -> T) -> T {
         let mut out = None;
         self.0.seq.write(|| out = Some(f(&mut Holders::Many(self))));
         out.expect("written above")

@@ -562,6 +562,12 @@ impl Entered {
         with(|frame| frame.registered.get()).unwrap_or(false)
     }
 
+    /// It is inside of no other poll, and has left one wait at the most.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.outer.is_none() && with(|frame| frame.places() <= 1).unwrap_or(false)
+    }
+
     /// Writes the park down, with the waits that the poll left.
     #[inline]
     pub(crate) fn park(&self, header: &Header) {

@@ -15,7 +15,7 @@ use super::meta::TaskId;
 use super::raw::{self, TaskRef};
 use super::reason::{CancelKind, CancelReason};
 use super::state::OnHandleDrop;
-use super::wait::{Leaf, Object, WaitReason};
+use super::wait::{self, Entry, Leaf, Object, WaitReason};
 use super::waker::{self, Asker, PackedWaker};
 use crate::loom::sync::atomic::Ordering::Relaxed;
 
@@ -133,20 +133,50 @@ impl<T> JoinHandle<T> {
         } else {
             asker.register_packed()
         };
+        !self.leave_joiner(joiner)
+    }
+
+    /// Hands a joiner over; there is none, or it has been taken back. False if the task is complete by now.
+    #[inline]
+    fn leave_joiner(&self, joiner: PackedWaker) -> bool {
         // (I7) `JOINER` is clear, for we took it back, or it was never set: nobody looks into the slot.
         let joiner = joiner.into_raw();
         self.header().joiner.store(joiner, Relaxed);
         if self.header().state.set_joiner() {
-            return false;
+            return true;
         }
         // SAFETY: (I7) the slot stays ours, and nobody reads it any more.
         drop(unsafe { PackedWaker::from_raw(joiner) }.into_waker());
-        true
+        false
     }
 
     /// The task may not be complete, or its joiner's budget is used up. Says whether there is an output now, if there is anything to say.
     #[inline(never)]
     fn wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        site: &'static Location<'static>,
+    ) -> Poll<Result<(), JoinError>> {
+        let header = self.header();
+        let asker = Asker::of(cx);
+        // The first look of a task at another one that goes on: as nearly every wait begins, and as a leaf would, step by step.
+        if asker.is_own()
+            && !header.state.load().has_joiner()
+            && frame::has_budget()
+            && !header.is_at_or_above_polled()
+            && self.leave_joiner(asker.register_packed())
+        {
+            let record = &self.header().record;
+            let (object, site) = (Object::Task(record.id()), wait::place(site, record.spawned_at()));
+            let entry = Entry::new(WaitReason::Join, object, site).polled_by(asker);
+            self.stamp = frame::note(entry, self.stamp.take());
+            return Poll::Pending;
+        }
+        self.wait_slowly(cx, site)
+    }
+
+    #[inline(never)]
+    fn wait_slowly(
         &mut self,
         cx: &mut Context<'_>,
         site: &'static Location<'static>,

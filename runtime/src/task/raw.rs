@@ -13,8 +13,8 @@ use super::state::OnWake;
 
 /// What a header can do without knowing its future. Each function's precondition is in its name's comment.
 pub(crate) struct Vtable {
-    /// Runs the task once. (I2) The caller gives its `Runnable` up.
-    pub(crate) run: unsafe fn(NonNull<Header>),
+    /// Runs the task once. (I2) The caller gives its `Runnable` up; if it comes back, it is to go behind the others.
+    pub(crate) run: unsafe fn(NonNull<Header>) -> Option<Runnable>,
     /// Hands a runnable task to its owner. (I2) The caller gives its `Runnable` up.
     pub(crate) schedule: unsafe fn(NonNull<Header>, Cause),
     /// The owner. (I2) Valid while the caller holds the `Runnable`, or polls the task.
@@ -138,13 +138,13 @@ impl Flagged {
         header.has_extra().then(|| Flagged::Kept(unsafe { TaskRef::new(task) }))
     }
 
-    /// Has the task polled if it was parked, and returns what is below it.
-    pub(crate) fn let_go(self) -> Vec<Arc<dyn Branch>> {
-        let below =
-            |header: &Header| header.existing_extra().map(|extra| extra.branches.clone()).unwrap_or_default();
+    /// Has the task polled if it was parked, and returns what is below it, if anything was.
+    #[inline]
+    pub(crate) fn let_go(self) -> Option<Vec<Arc<dyn Branch>>> {
+        let below = |header: &Header| header.existing_extra().map(|extra| extra.branches.clone());
         match self {
             Flagged::Parked(task) => {
-                let branches = below(task.header());
+                let branches = if task.header().has_extra() { below(task.header()) } else { None };
                 task.schedule(Cause::Woken);
                 branches
             }

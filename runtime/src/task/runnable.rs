@@ -30,17 +30,26 @@ impl Runnable {
         unsafe { self.0.as_ref() }
     }
 
+    /// For [`from_raw`](Runnable::from_raw): the right goes with it.
     #[inline]
     pub(crate) fn into_raw(self) -> NonNull<Header> {
         self.0
     }
 
-    /// Polls the task once, or drops its future if it has been cancelled.
+    /// Polls the task once, or drops its future if it has been cancelled. One that yields, or was woken meanwhile, comes back: it is to go
+    /// behind the others.
     #[inline]
-    pub(crate) fn run(self) {
+    pub(crate) fn poll(self) -> Option<Runnable> {
         let run = self.header().vtable.run;
         // SAFETY: (I2) we give our right up to the call.
         unsafe { run(self.into_raw()) }
+    }
+
+    /// The same; one that comes back goes to its owner's queue.
+    pub(crate) fn run(self) {
+        if let Some(task) = self.poll() {
+            task.schedule(Cause::Yielded);
+        }
     }
 
     /// Puts the task in its owner's queue.

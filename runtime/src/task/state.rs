@@ -346,6 +346,9 @@ impl State {
             let new = bits - start.wakes;
             let (out, new) = if new & WAKES != 0 {
                 (OnPollEnd::Reschedule, new)
+            } else if new & (OWNS | FOREIGNS) != OWN {
+                // Something can wake it, as nearly always: neither of the next two.
+                (OnPollEnd::Idle, new)
             } else if Bits(new).is_unwakeable() {
                 (OnPollEnd::Unwakeable, new + WAKE)
             } else if Bits(new).is_stuck() {

@@ -270,7 +270,7 @@ impl Entry {
 
     /// The same wait, polled with the waker of the task itself or with another.
     #[inline]
-    fn polled_by(self, asker: Asker<'_>) -> Entry {
+    pub(super) fn polled_by(self, asker: Asker<'_>) -> Entry {
         Entry { head: self.head | u16::from(asker.is_own()) << OWN.trailing_zeros(), ..self }
     }
 
@@ -355,8 +355,7 @@ impl Leaf {
     /// standard library: then it is the arm of the `select!` or `join!` around it, or where the leaf was made.
     #[inline]
     pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
-        let made = self.entry.location;
-        self.entry.location = if frame::is_users(location) { location } else { resolve(location, made) };
+        self.entry.location = place(location, self.entry.location);
     }
 
     /// Takes one operation off the poll's budget; call it first in a poll: `ready!(leaf.proceed(cx))`. When nothing is left the
@@ -450,6 +449,14 @@ fn coop_yield(cx: &Context<'_>) {
 }
 
 /// See [`Leaf::set_location`].
+#[inline]
+pub(super) fn place(
+    location: &'static Location<'static>,
+    made: &'static Location<'static>,
+) -> &'static Location<'static> {
+    if frame::is_users(location) { location } else { resolve(location, made) }
+}
+
 #[cold]
 fn resolve(
     location: &'static Location<'static>,

@@ -25,14 +25,17 @@ struct Node<T> {
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
     first: Option<Woken>,
-    more: Vec<Woken>,
+    /// Out of line, for they are few, and whoever wakes one is to be quick.
+    #[allow(clippy::box_collection)]
+    more: Option<Box<Vec<Woken>>>,
 }
 
 impl Wakes {
+    #[inline]
     pub(crate) fn push(&mut self, woken: Woken) {
         match self.first {
             None => self.first = Some(woken),
-            Some(_) => self.more.push(woken),
+            Some(_) => self.more.get_or_insert_default().push(woken),
         }
     }
 }
@@ -141,6 +144,13 @@ impl<T: Copy> Waiters<T> {
     #[inline]
     pub(crate) fn front(&self) -> Option<T> {
         self.nodes.get(self.first as usize).map(|node| node.tag)
+    }
+
+    /// The longest waiting, and who comes next.
+    #[inline]
+    pub(crate) fn first_two(&self) -> Option<(T, Option<T>)> {
+        let first = self.nodes.get(self.first as usize)?;
+        Some((first.tag, self.nodes.get(first.next as usize).map(|node| node.tag)))
     }
 
     /// Grants the longest waiting; `None` if nobody waits.

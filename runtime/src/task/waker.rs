@@ -175,16 +175,21 @@ impl<'a> Asker<'a> {
     }
 
     /// The same in one word.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn register_packed(self) -> PackedWaker {
         match self.register_own() {
             Some(data) => PackedWaker::tagged(data, TAG_OWN),
-            None => PackedWaker::new(self.waker.clone()),
+            None => self.clone_packed(),
         }
     }
 
+    #[cold]
+    fn clone_packed(self) -> PackedWaker {
+        PackedWaker::new(self.waker.clone())
+    }
+
     /// Counts an own registration of the polled task, if the waker is its own, and returns its address, with which the count goes.
-    #[inline]
+    #[inline(always)]
     fn register_own(self) -> Option<*const ()> {
         if !self.own {
             return None;

@@ -234,6 +234,7 @@ pub struct Read<'a, T: ?Sized> {
 impl<'a, T: ?Sized> Future for Read<'a, T> {
     type Output = RwLockReadGuard<'a, T>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.claim).poll(cx).map(|hold| RwLockReadGuard::new(self.lock, never_closed(hold)))
     }
@@ -249,6 +250,7 @@ pub struct Write<'a, T: ?Sized> {
 impl<'a, T: ?Sized> Future for Write<'a, T> {
     type Output = RwLockWriteGuard<'a, T>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.claim).poll(cx).map(|hold| RwLockWriteGuard::new(self.lock, never_closed(hold)))
     }
@@ -261,6 +263,7 @@ pub struct ReadOwned<T: ?Sized>(Claim<Arc<RwLock<T>>>);
 impl<T: ?Sized> Future for ReadOwned<T> {
     type Output = OwnedRwLockReadGuard<T>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map(|hold| OwnedRwLockReadGuard::new(never_closed(hold)))
     }
@@ -273,6 +276,7 @@ pub struct WriteOwned<T: ?Sized>(Claim<Arc<RwLock<T>>>);
 impl<T: ?Sized> Future for WriteOwned<T> {
     type Output = OwnedRwLockWriteGuard<T>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map(|hold| OwnedRwLockWriteGuard::new(never_closed(hold)))
     }

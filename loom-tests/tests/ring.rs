@@ -1,0 +1,137 @@
+//! A worker's own queue: whatever its owner and thieves do, each task is taken once, the oldest first.
+
+#![cfg(loom)]
+
+use leakfree::model::Ring;
+use leakfree_loom_tests::model;
+use loom::thread;
+
+/// All that is left in a queue, in its order.
+fn rest(ring: &Ring) -> Vec<usize> {
+    std::iter::from_fn(|| ring.pop()).collect()
+}
+
+/// Each of the numbers up to `n` is there once.
+fn assert_all(mut taken: Vec<usize>, n: usize) {
+    taken.sort_unstable();
+    assert_eq!(taken, (1..=n).collect::<Vec<_>>());
+}
+
+fn assert_in_order(taken: &[usize]) {
+    assert!(taken.is_sorted(), "the oldest first: {taken:?}");
+}
+
+#[test]
+fn the_owner_takes_what_a_thief_does_not() {
+    model(|| {
+        let [own, theirs] = Ring::several(2, 2).try_into().ok().unwrap();
+        let thief = own.thief();
+        let other = thread::spawn(move || {
+            let mut taken: Vec<_> = theirs.steal(&thief).into_iter().collect();
+            taken.extend(rest(&theirs));
+            taken
+        });
+        own.push(1);
+        own.push(2);
+        let taken = rest(&own);
+        let stolen = other.join().unwrap();
+        assert_in_order(&taken);
+        assert_in_order(&stolen);
+        assert_all([taken, stolen].concat(), 2);
+    });
+}
+
+#[test]
+fn a_queue_that_grows_is_stolen_from_meanwhile() {
+    model(|| {
+        let [own, theirs] = Ring::several(2, 4).try_into().ok().unwrap();
+        own.push(1);
+        own.push(2);
+        let thief = own.thief();
+        let other = thread::spawn(move || {
+            let mut taken: Vec<_> = theirs.steal(&thief).into_iter().collect();
+            taken.extend(rest(&theirs));
+            taken
+        });
+        // There is room for two.
+        own.push(3);
+        own.push(4);
+        let taken = rest(&own);
+        let stolen = other.join().unwrap();
+        assert_in_order(&taken);
+        assert_in_order(&stolen);
+        assert_all([taken, stolen].concat(), 4);
+    });
+}
+
+#[test]
+fn a_slot_that_is_filled_anew_is_not_taken_for_what_was_in_it() {
+    model(|| {
+        let [own, theirs] = Ring::several(2, 4).try_into().ok().unwrap();
+        own.push(1);
+        own.push(2);
+        let thief = own.thief();
+        let other = thread::spawn(move || {
+            let first = theirs.steal(&thief);
+            first.into_iter().chain(theirs.steal(&thief)).chain(rest(&theirs)).collect::<Vec<_>>()
+        });
+        let mut taken: Vec<_> = own.pop().into_iter().collect();
+        own.push(3);
+        taken.extend(own.pop());
+        own.push(4);
+        taken.extend(rest(&own));
+        let stolen = other.join().unwrap();
+        assert_in_order(&taken);
+        assert_in_order(&stolen);
+        assert_all([taken, stolen].concat(), 4);
+    });
+}
+
+#[test]
+fn two_thieves_and_the_owner_take_each_once() {
+    model(|| {
+        let [own, one, two] = Ring::several(3, 3).try_into().ok().unwrap();
+        let others = [one, two].map(|theirs| {
+            let thief = own.thief();
+            thread::spawn(move || {
+                let mut taken: Vec<_> = theirs.steal(&thief).into_iter().collect();
+                taken.extend(rest(&theirs));
+                taken
+            })
+        });
+        own.push(1);
+        own.push(2);
+        own.push(3);
+        let mut taken = rest(&own);
+        for other in others {
+            taken.extend(other.join().unwrap());
+        }
+        assert_all(taken, 3);
+    });
+}
+
+#[test]
+fn what_was_stolen_is_stolen_on() {
+    model(|| {
+        let [own, one, two] = Ring::several(3, 4).try_into().ok().unwrap();
+        for n in 1..=4 {
+            own.push(n);
+        }
+        let (from_own, from_one) = (own.thief(), one.thief());
+        let first = thread::spawn(move || {
+            let mut taken: Vec<_> = one.steal(&from_own).into_iter().collect();
+            assert_eq!(taken, [1]);
+            taken.extend(one.pop());
+            taken
+        });
+        let second = thread::spawn(move || {
+            let mut taken: Vec<_> = two.steal(&from_one).into_iter().collect();
+            taken.extend(rest(&two));
+            taken
+        });
+        let mut taken = first.join().unwrap();
+        taken.extend(second.join().unwrap());
+        assert_all(taken, 2);
+        assert_eq!(rest(&own), [3, 4]);
+    });
+}
