@@ -23,7 +23,8 @@ use self::io::{Sources, WAKE};
 use self::wheel::{Key, Wheel};
 use crate::loom::sync::atomic::AtomicU64;
 use crate::loom::sync::atomic::Ordering::{Relaxed, SeqCst};
-use crate::loom::sync::{Mutex, MutexGuard, PoisonError, TryLockError, TryMutex, TryMutexGuard};
+use crate::loom::sync::{TryLockError, TryMutex, TryMutexGuard};
+use crate::util::lock::Lock;
 
 /// Nobody sleeps in the driver, or not for a timer's sake.
 const NO_DEADLINE: u64 = u64::MAX;
@@ -33,7 +34,7 @@ pub(crate) struct Driver {
     poll: TryMutex<Poll>,
     waker: PollWaker,
     sources: Sources,
-    timers: Mutex<Timers>,
+    timers: Lock<Timers>,
     /// The tick up to which the thread in the driver sleeps; 0 while nobody sleeps there.
     sleeps_to: AtomicU64,
     /// See [`Driver::is_lively`]. A hint: all orders are relaxed.
@@ -174,10 +175,6 @@ impl Drop for Inside<'_> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Driver {
     /// # Errors
     /// If the operating system gives no descriptor.
@@ -194,7 +191,7 @@ impl Driver {
             poll: TryMutex::new(poll),
             waker,
             sources,
-            timers: Mutex::new(Timers { queue, shut_down: false }),
+            timers: Lock::new(Timers { queue, shut_down: false }),
             sleeps_to: AtomicU64::new(0),
             lively: std::sync::atomic::AtomicBool::new(false),
         })
@@ -215,7 +212,7 @@ impl Driver {
     }
 
     pub(crate) fn timers_len(&self) -> usize {
-        lock(&self.timers).queue.len()
+        self.timers.lock().queue.len()
     }
 
     pub(crate) fn io_len(&self) -> usize {
@@ -237,7 +234,7 @@ impl Driver {
     /// after it has put the timer in, both under the wheel's lock. So the sleeper sees the timer, or the
     /// other sees the sleeper.
     fn announce_sleep(&self, timeout: Option<Duration>) -> Option<Duration> {
-        let timers = lock(&self.timers);
+        let timers = self.timers.lock();
         let next = match &timers.queue {
             Queue::Wheel(wheel) => wheel.next_tick(),
             // Its timers fire in jumps.
@@ -254,7 +251,7 @@ impl Driver {
     }
 
     fn fire_timers(&self, woken: &mut Vec<Waker>) {
-        let mut timers = lock(&self.timers);
+        let mut timers = self.timers.lock();
         if timers.queue.len() > 0 {
             timers.queue.advance(self.clock.now_ns(), woken);
         }
@@ -264,7 +261,7 @@ impl Driver {
 
     /// If nothing can run, moves the clock to the next timer and takes out who is due. The caller holds the clock then.
     pub(crate) fn jump(&self, woken: &mut Vec<Waker>, can_run: impl Fn() -> bool) -> bool {
-        let mut timers = lock(&self.timers);
+        let mut timers = self.timers.lock();
         let Queue::Exact(exact) = &mut timers.queue else { return false };
         let jumped = self.clock.jump(|| if can_run() { None } else { exact.next_ns() });
         if jumped {
@@ -302,7 +299,7 @@ impl Driver {
 
     /// Arms a timer for `deadline_ns` on the runtime's clock. `None` if the runtime has been shut down.
     pub(crate) fn arm(&self, deadline_ns: u64, waker: Waker) -> Option<Key> {
-        let mut timers = lock(&self.timers);
+        let mut timers = self.timers.lock();
         if timers.shut_down {
             drop(timers);
             drop(waker);
@@ -329,7 +326,7 @@ impl Driver {
         keep: impl FnOnce(&Waker) -> bool,
         new: impl FnOnce() -> Waker,
     ) -> bool {
-        let mut timers = lock(&self.timers);
+        let mut timers = self.timers.lock();
         let old = match either!(&mut timers.queue, timers => timers.waker_mut(key)) {
             None => return false,
             Some(waker) if keep(waker) => None,
@@ -342,7 +339,7 @@ impl Driver {
 
     /// Arms a timer for another time, and has the same waker woken then. `None` if it has fired.
     pub(crate) fn move_to(&self, key: Key, deadline_ns: u64) -> Option<Key> {
-        let mut timers = lock(&self.timers);
+        let mut timers = self.timers.lock();
         let waker = either!(&mut timers.queue, timers => timers.remove(key))?;
         let tick = timers.queue.tick_after(deadline_ns);
         let key = either!(&mut timers.queue, timers => timers.insert(tick, waker));
@@ -356,7 +353,7 @@ impl Driver {
 
     /// Disarms a timer, if it has not fired.
     pub(crate) fn disarm(&self, key: Key) {
-        let waker = either!(&mut lock(&self.timers).queue, timers => timers.remove(key));
+        let waker = either!(&mut self.timers.lock().queue, timers => timers.remove(key));
         drop(waker);
     }
 
@@ -364,7 +361,7 @@ impl Driver {
     /// or wake outside all locks.
     pub(crate) fn shutdown(&self) -> Vec<Waker> {
         let mut wakers = self.sources.shut_down();
-        let mut timers = lock(&self.timers);
+        let mut timers = self.timers.lock();
         timers.shut_down = true;
         wakers.extend(either!(&mut timers.queue, timers => timers.clear()));
         wakers
