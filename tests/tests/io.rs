@@ -1,6 +1,8 @@
 //! Readers and writers, pipes in memory, copying, the standard streams, and the traits of other crates.
 
+use std::future::poll_fn;
 use std::io::{ErrorKind, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::task::{Context, Poll};
@@ -372,4 +374,49 @@ async fn readers_one_after_the_other_and_what_is_too_short() {
         1
     );
     assert_eq!(&byte, b"x");
+}
+
+/// What hyper and tokio hand over may hold nothing yet: what was read is there, in its place, and no more counts as filled.
+async fn reads_ping_and_pong(mut from: impl Unpin + tokio::io::AsyncRead + hyper::rt::Read) {
+    let mut memory = [const { MaybeUninit::uninit() }; 6];
+    let mut buf = tokio::io::ReadBuf::uninit(&mut memory);
+    buf.put_slice(b"> ");
+    while buf.remaining() > 0 {
+        let before = buf.remaining();
+        poll_fn(|cx| tokio::io::AsyncRead::poll_read(Pin::new(&mut from), cx, &mut buf)).await.unwrap();
+        assert!(buf.remaining() < before, "the end came early: {:?}", buf.filled());
+    }
+    assert_eq!(buf.filled(), b"> ping");
+
+    let mut memory = [const { MaybeUninit::uninit() }; 64];
+    let mut buf = hyper::rt::ReadBuf::uninit(&mut memory);
+    loop {
+        let before = buf.filled().len();
+        poll_fn(|cx| hyper::rt::Read::poll_read(Pin::new(&mut from), cx, buf.unfilled())).await.unwrap();
+        if buf.filled().len() == before {
+            break;
+        }
+    }
+    assert_eq!(buf.filled(), b"pong", "up to the end, which fills nothing");
+}
+
+#[leakfree::test]
+async fn memory_that_holds_nothing_is_read_into() {
+    let (ours, mut theirs) = duplex(64);
+    theirs.write_all(b"pingpong").await.unwrap();
+    drop(theirs);
+    reads_ping_and_pong(ours).await;
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let theirs = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (ours, _) = listener.accept().await.unwrap();
+    let read = leakfree::spawn(reads_ping_and_pong(ours));
+    theirs.write_all(b"pingpong").await.unwrap();
+    drop(theirs);
+    read.await.unwrap();
+
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    theirs.write_all(b"pingpong").await.unwrap();
+    drop(theirs);
+    reads_ping_and_pong(ours).await;
 }

@@ -1,6 +1,8 @@
 //! Reading and writing as our types do it, and the traits of other crates on top of it.
 
 use std::io::{self, IoSlice, IoSliceMut};
+#[cfg(any(feature = "hyper", feature = "tokio-io"))]
+use std::mem::MaybeUninit;
 use std::task::{Context, Poll};
 
 /// Something to read from.
@@ -20,6 +22,45 @@ pub(crate) trait PollRead {
             None => self.poll_read_slice(cx, &mut []),
         }
     }
+
+    /// Into memory that may hold nothing yet, from its beginning on. Returns what has been read.
+    ///
+    /// It is filled with zeros first, unless the type knows better.
+    #[cfg(any(feature = "hyper", feature = "tokio-io"))]
+    #[track_caller]
+    fn poll_read_uninit<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &'a mut [MaybeUninit<u8>],
+    ) -> Poll<io::Result<&'a mut [u8]>> {
+        let most = buf.len().min(READ_MAX);
+        buf[..most].fill(MaybeUninit::new(0));
+        // SAFETY: so many have just been written.
+        let buf = unsafe { written(buf, most) };
+        let polled = self.poll_read_slice(cx, buf);
+        polled.map_ok(|n| &mut buf[..n])
+    }
+}
+
+/// The first `n` bytes.
+///
+/// # Safety
+/// They have been written.
+#[cfg(any(feature = "hyper", feature = "tokio-io"))]
+pub(crate) unsafe fn written(buf: &mut [MaybeUninit<u8>], n: usize) -> &mut [u8] {
+    let buf = &mut buf[..n];
+    // SAFETY: the same memory; the caller's word that it is written.
+    unsafe { std::slice::from_raw_parts_mut(buf.as_mut_ptr().cast(), n) }
+}
+
+/// How many bytes at the beginning of `start`, a buffer's, have been read into, and so hold something.
+///
+/// # Panics
+/// If those are other bytes.
+#[cfg(any(feature = "hyper", feature = "tokio-io"))]
+pub(crate) fn count_read(start: *const MaybeUninit<u8>, read: &[u8]) -> usize {
+    assert!(read.is_empty() || read.as_ptr() == start.cast(), "read into other memory than was given");
+    read.len()
 }
 
 /// Something to write to.
@@ -81,10 +122,15 @@ macro_rules! impl_async_read {
                 cx: &mut std::task::Context<'_>,
                 buf: &mut tokio::io::ReadBuf<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
-                let most = buf.remaining().min($crate::io::traits::READ_MAX);
-                let free = buf.initialize_unfilled_to(most);
-                let polled = $crate::io::traits::PollRead::poll_read_slice(self.get_mut(), cx, free);
-                polled.map_ok(|n| buf.advance(n))
+                // SAFETY: nothing that is not initialised is written there.
+                let free = unsafe { buf.unfilled_mut() };
+                let start = free.as_ptr();
+                let polled = $crate::io::traits::PollRead::poll_read_uninit(self.get_mut(), cx, free);
+                polled.map_ok(|read| $crate::io::traits::count_read(start, read)).map_ok(|n| {
+                    // SAFETY: so many bytes from `start` on hold something.
+                    unsafe { buf.assume_init(n) };
+                    buf.advance(n);
+                })
             }
         }
 
@@ -96,9 +142,14 @@ macro_rules! impl_async_read {
                 cx: &mut std::task::Context<'_>,
                 mut buf: hyper::rt::ReadBufCursor<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
-                let free = $crate::hyper::initialized(&mut buf);
-                let polled = $crate::io::traits::PollRead::poll_read_slice(self.get_mut(), cx, free);
-                polled.map_ok(|n| $crate::hyper::advance(&mut buf, n))
+                // SAFETY: nothing that is not initialised is written there.
+                let free = unsafe { buf.as_mut() };
+                let start = free.as_ptr();
+                let polled = $crate::io::traits::PollRead::poll_read_uninit(self.get_mut(), cx, free);
+                polled.map_ok(|read| $crate::io::traits::count_read(start, read)).map_ok(|n| {
+                    // SAFETY: so many bytes from `start` on hold something.
+                    unsafe { buf.advance(n) };
+                })
             }
         }
     };

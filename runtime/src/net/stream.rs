@@ -66,11 +66,18 @@ macro_rules! stream {
     ($stream:ident, $socket:ty, $read:ident, $write:ident) => {
         use std::future::Future;
         use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+        #[cfg(any(feature = "hyper", feature = "tokio-io"))]
+        use std::mem::MaybeUninit;
         use std::net::Shutdown;
         use std::sync::Arc;
         use std::task::{Context, Poll};
 
+        #[cfg(any(feature = "hyper", feature = "tokio-io"))]
+        use rustix::net::RecvFlags;
+
         use crate::driver::Driver;
+        #[cfg(any(feature = "hyper", feature = "tokio-io"))]
+        use crate::io::traits::written;
         use crate::io::traits::{PollRead, PollWrite, impl_async_read, impl_async_write};
         use crate::net::ready::{Interest, Ready, ready_methods};
         use crate::net::registration::Registration;
@@ -239,6 +246,23 @@ macro_rules! stream {
                 self.registration.poll_draining(cx, WaitReason::$read, |socket, drained| {
                     read_once(socket, buf.len(), drained, |mut socket| socket.read(buf))
                 })
+            }
+
+            #[cfg(any(feature = "hyper", feature = "tokio-io"))]
+            #[track_caller]
+            fn poll_recv<'a>(
+                &self,
+                cx: &mut Context<'_>,
+                buf: &'a mut [MaybeUninit<u8>],
+            ) -> Poll<io::Result<&'a mut [u8]>> {
+                let polled = self.registration.poll_draining(cx, WaitReason::$read, |socket, drained| {
+                    read_once(socket, buf.len(), drained, |socket| {
+                        let (_, n) = rustix::net::recv(socket, &mut *buf, RecvFlags::empty())?;
+                        Ok(n)
+                    })
+                });
+                // SAFETY: the system says that it has written so many.
+                polled.map_ok(|n| unsafe { written(buf, n) })
             }
 
             #[track_caller]
@@ -507,6 +531,16 @@ macro_rules! stream {
                 bufs: &mut [IoSliceMut<'_>],
             ) -> Poll<io::Result<usize>> {
                 (*self).as_ref().poll_read_many(cx, bufs)
+            }
+
+            #[cfg(any(feature = "hyper", feature = "tokio-io"))]
+            #[track_caller]
+            fn poll_read_uninit<'a>(
+                &mut self,
+                cx: &mut Context<'_>,
+                buf: &'a mut [MaybeUninit<u8>],
+            ) -> Poll<io::Result<&'a mut [u8]>> {
+                (*self).as_ref().poll_recv(cx, buf)
             }
         }
 
