@@ -135,3 +135,29 @@ fn what_was_stolen_is_stolen_on() {
         assert_eq!(rest(&own), [3, 4]);
     });
 }
+
+/// The thief's queue has no room left, and is stolen from itself.
+#[test]
+fn a_full_queue_makes_room_for_what_is_stolen_into_it() {
+    model(|| {
+        let [own, theirs, third] = Ring::several(3, 6).try_into().ok().unwrap();
+        for n in 1..=4 {
+            own.push(n);
+        }
+        theirs.push(5);
+        theirs.push(6);
+        let from_theirs = theirs.thief();
+        let other = thread::spawn(move || {
+            let mut taken: Vec<_> = third.steal(&from_theirs).into_iter().collect();
+            taken.extend(rest(&third));
+            taken
+        });
+        assert_eq!(theirs.steal(&own.thief()), Some(1));
+        let mut taken = vec![1];
+        taken.extend(rest(&theirs));
+        assert_eq!(rest(&own), [3, 4]);
+        taken.extend([3, 4]);
+        taken.extend(other.join().unwrap());
+        assert_all(taken, 6);
+    });
+}

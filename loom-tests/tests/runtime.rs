@@ -60,7 +60,7 @@ fn the_hook_is_told_of_an_edge_from_outside_though_nothing_else_wakes_the_worker
     big(|| {
         let told = Arc::new(Notify::new());
         let theirs = told.clone();
-        let engine = Engine::with_hook(move || theirs.notify());
+        let engine = Engine::with_hook(1, move || theirs.notify());
         let script = Script::new(&[1]);
         let worker = on_thread(&engine, |engine| engine.work(0));
         let handle = engine.root().spawn(Scripted(script.clone()));
@@ -76,6 +76,47 @@ fn the_hook_is_told_of_an_edge_from_outside_though_nothing_else_wakes_the_worker
         worker.join().unwrap();
         assert!(handle.is_finished());
         drop(handle);
+        engine.check();
+    });
+}
+
+/// Another worker sleeps, and whoever does `act` may rely on one that searches, which finds something else: that one wakes the sleeper then.
+fn the_sleeper_is_woken(engine: &Arc<Engine>, act: impl FnOnce(&Engine)) {
+    engine.lie_down(1);
+    let search = engine.search();
+    let searcher = on_thread(engine, move |engine| engine.end_search(search));
+    act(engine);
+    searcher.join().unwrap();
+    assert!(!engine.others_sleep(), "nobody comes for it");
+    engine.get_up(1);
+    engine.stop_workers();
+    (0..2).for_each(|index| engine.work(index));
+    engine.stop();
+}
+
+#[test]
+fn a_task_that_came_while_the_last_searcher_found_another_has_a_sleeper_woken() {
+    model(|| {
+        let engine = Engine::new(2);
+        let script = Script::new(&[]);
+        let mut handle = None;
+        the_sleeper_is_woken(&engine, |engine| handle = Some(engine.root().spawn(Scripted(script.clone()))));
+        assert!(handle.is_some_and(|handle| handle.is_finished()));
+        script.assert_over(1, 1);
+        engine.check();
+    });
+}
+
+#[test]
+fn an_edge_that_came_while_the_last_searcher_found_a_task_has_a_sleeper_woken() {
+    model(|| {
+        let engine = Engine::with_hook(2, || {});
+        let script = Script::new(&[]);
+        let handle = engine.root().spawn(Scripted(script.clone()));
+        engine.run_injected();
+        the_sleeper_is_woken(&engine, |engine| engine.note_unwakeable(&handle));
+        drop(handle);
+        script.assert_over(1, 1);
         engine.check();
     });
 }

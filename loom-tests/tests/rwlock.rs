@@ -63,6 +63,23 @@ fn a_writer_that_leaves_lets_the_readers_behind_it_in() {
     });
 }
 
+/// What one gives back is enough for two: it does not all go to the first in line.
+#[test]
+fn a_writer_that_has_written_lets_both_readers_behind_it_in() {
+    model(|| {
+        let lock = Value::locked();
+        let write = lock.clone().try_write_owned().unwrap();
+        let mut first = Box::pin(lock.clone().read_owned());
+        assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let reads = lock.clone();
+        let reads = thread::spawn(move || block_on(reads.read()).get());
+        drop(write);
+        assert_eq!(reads.join().unwrap(), 0);
+        drop(first);
+        assert!(lock.try_write().is_ok());
+    });
+}
+
 #[test]
 fn a_writer_that_reads_on_lets_the_readers_in_and_no_writer() {
     model(|| {

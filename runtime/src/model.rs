@@ -41,7 +41,7 @@ use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::runnable::Runnable;
 use crate::task::wait::{Entry, Object, WaitReason};
 
-use crate::scheduler::idle::Idle as RealIdle;
+use crate::scheduler::idle::{Idle as RealIdle, Searching};
 use crate::scheduler::injector::Injector as RealInjector;
 use crate::scheduler::park::Parker as RealParker;
 
@@ -419,6 +419,9 @@ impl Injector {
     }
 }
 
+/// A worker's search.
+pub struct Search(Searching);
+
 /// A scheduler and its root scope, all real, whose threads are the model's: no thread but those that call
 /// [`work`](Engine::work).
 pub struct Engine {
@@ -432,9 +435,9 @@ impl Engine {
         Engine::build(workers, None)
     }
 
-    /// With one worker, which tells `hook` of each unwakeable edge.
-    pub fn with_hook(hook: impl Fn() + Send + Sync + 'static) -> Arc<Engine> {
-        Engine::build(1, Some(Box::new(move |_| hook())))
+    /// With workers that tell `hook` of each unwakeable edge.
+    pub fn with_hook(workers: usize, hook: impl Fn() + Send + Sync + 'static) -> Arc<Engine> {
+        Engine::build(workers, Some(Box::new(move |_| hook())))
     }
 
     fn build(workers: usize, hook: Option<Hook>) -> Arc<Engine> {
@@ -478,6 +481,43 @@ impl Engine {
 
     pub fn unpark(&self, index: usize) {
         self.shared.unpark(index);
+    }
+
+    /// As a worker that goes to sleep, up to its park.
+    pub fn lie_down(&self, index: usize) {
+        let _ = self.shared.idle.sleep(index, None);
+    }
+
+    /// As a worker that wakes up, and finds something.
+    pub fn get_up(&self, index: usize) {
+        self.shared.end_search(self.shared.idle.awake(index));
+    }
+
+    /// Whether every worker but one sleeps.
+    pub fn others_sleep(&self) -> bool {
+        self.shared.idle.others_sleep()
+    }
+
+    /// As a worker that begins to search.
+    pub fn search(&self) -> Search {
+        Search(self.shared.idle.try_search().expect("nobody else searches"))
+    }
+
+    /// It has found something.
+    pub fn end_search(&self, search: Search) {
+        self.shared.end_search(search.0);
+    }
+
+    /// Runs the first task that came from outside, on this thread, which is no worker.
+    pub fn run_injected(&self) {
+        let queue = Queue::new_fifo();
+        self.shared.injector.take(&queue).expect("one is there").run();
+        assert!(queue.is_empty(), "there was one");
+    }
+
+    /// Takes note of an unwakeable edge, be it one or not.
+    pub fn note_unwakeable<T>(&self, task: &JoinHandle<T>) {
+        self.shared.note_unwakeable(task.task());
     }
 
     /// Tells the workers to stop, whatever is left: for a task that knows that nothing is.

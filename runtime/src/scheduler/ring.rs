@@ -320,6 +320,73 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stolen_finds_room_however_full_the_queue_is_that_it_comes_to() {
+        for held in (0..=2 * SLOTS as usize).step_by(if cfg!(miri) { 85 } else { 1 }) {
+            let (own, theirs) = (Owner::new(), Owner::new());
+            // They begin somewhere in the ring, and know of less room than there is.
+            for n in 1..=100 {
+                theirs.push(item(n));
+            }
+            assert_eq!(std::iter::from_fn(|| theirs.pop()).count(), 100);
+            (1..=held).for_each(|n| theirs.push(item(1000 + n)));
+            (1..=100).for_each(|n| own.push(item(n)));
+            let mut firsts = Vec::new();
+            while let Steal::Success(first) = own.thief().steal(&theirs) {
+                firsts.push(number(first));
+            }
+            let all: Vec<_> = std::iter::from_fn(|| theirs.pop().map(number)).collect();
+            assert!(all[..held].iter().copied().eq(1001..=1000 + held), "{held}: {all:?}");
+            assert!(all[held..].is_sorted() && firsts.is_sorted());
+            let mut stolen = [firsts, all[held..].to_vec()].concat();
+            stolen.sort_unstable();
+            assert!(stolen.into_iter().eq(1..=100), "{held}");
+        }
+    }
+
+    #[test]
+    fn who_steals_from_one_another_while_they_hold_something_lose_nothing() {
+        let (threads, each) = if cfg!(miri) { (3, 200) } else { (4, 100_000) };
+        let owners: Vec<_> = (0..threads).map(|_| Owner::new()).collect();
+        let thieves: Vec<_> = owners.iter().map(Owner::thief).collect();
+        let taken = std::sync::atomic::AtomicUsize::new(0);
+        let all: Vec<usize> = thread::scope(|scope| {
+            let (thieves, all_taken) = (&thieves, &taken);
+            let run = |(me, own): (usize, Owner)| {
+                scope.spawn(move || {
+                    let (mut pushed, mut taken, mut random) = (0, Vec::new(), me as u32 + 1);
+                    while all_taken.load(Relaxed) < threads * each {
+                        random ^= random << 13;
+                        random ^= random >> 17;
+                        random ^= random << 5;
+                        for _ in 0..(random as usize % 300).min(each - pushed) {
+                            pushed += 1;
+                            own.push(item(me * each + pushed));
+                        }
+                        let before = taken.len();
+                        // Whatever it holds.
+                        for _ in 0..random >> 8 & 3 {
+                            let victim = (me + 1 + (random as usize >> 16) % (threads - 1)) % threads;
+                            if let Steal::Success(item) = thieves[victim].steal(&own) {
+                                taken.push(number(item));
+                            }
+                        }
+                        for _ in 0..(random as usize >> 20) % 300 {
+                            taken.extend(own.pop().map(number));
+                        }
+                        all_taken.fetch_add(taken.len() - before, Relaxed);
+                    }
+                    taken
+                })
+            };
+            let running: Vec<_> = owners.into_iter().enumerate().map(run).collect();
+            running.into_iter().flat_map(|thread| thread.join().expect("it does not panic")).collect()
+        });
+        let mut times = vec![0_u8; threads * each + 1];
+        all.iter().for_each(|&n| times[n] += 1);
+        assert!(times[1..].iter().all(|&n| n == 1), "each once");
+    }
+
+    #[test]
     fn whatever_owner_and_thieves_do_each_is_taken_once() {
         let items = if cfg!(miri) { 2_000 } else { 1_000_000 };
         let own = Owner::new();

@@ -292,9 +292,13 @@ impl Shared {
         self.remotes.iter().any(|remote| !remote.stealer.is_empty())
     }
 
-    /// A searcher has found work. If it was the last one, whoever pushed meanwhile has relied on it: another is woken for that.
+    /// A searcher has found work. If it was the last one, whoever pushed meanwhile, or noted an edge, has relied on it: another is woken for
+    /// that.
     pub(crate) fn end_search(&self, searching: Searching) {
-        if self.idle.end_search(searching) && (!self.injector.is_empty() || self.has_stealable()) {
+        // The injector's section comes first, as in a sleeper's last look.
+        if self.idle.end_search(searching)
+            && (!self.injector.is_empty() || self.has_stealable() || self.has_unwakeable())
+        {
             if let Some(worker) = self.idle.take_sleeper() {
                 self.unpark(worker);
             }
