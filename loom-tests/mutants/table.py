@@ -68,7 +68,7 @@ MUTANTS = [
     ("scope/tree.rs", "                end.waker.take().map(waker::fire),\n                end.then.take(),", "end.waker.take().map(waker::fire)", "None", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
     # ---- sequence counters and records
     ("task/seq.rs", "        fence(Release);", "fence(Release);", "", "seq::a_reader_never_mixes_two_writes"),
-    ("task/seq.rs", "self.0.store(version.wrapping_add(2), Release);", "Release", "Relaxed", "seq::a_reader_never_mixes_two_writes"),
+    ("task/seq.rs", "self.seq.0.store(self.version.wrapping_add(2), Release);", "Release", "Relaxed", "seq::a_reader_never_mixes_two_writes"),
     ("task/seq.rs", "            fence(Acquire);", "fence(Acquire);", "", "seq::a_reader_never_mixes_two_writes"),
     ("task/seq.rs", "let version = self.0.load(Acquire);", "Acquire", "Relaxed", "seq::a_reader_never_mixes_two_writes"),
     ("task/seq.rs", "if version % 2 == 0 &&", "version % 2 == 0", "true", "record::the_handles_of_a_channel_are_read_with_their_version"),
