@@ -104,11 +104,9 @@ impl State {
         if *closed || need == 0 || leaving == Held::NOTHING || next.is_some_and(|next| next.need <= left) {
             return None;
         }
-        // Whoever waits has had it published.
-        let words = record.words()?;
         *free = left;
         // In one edit, as there.
-        words.edit(|holders| {
+        record.edit(|holders| {
             holders.rename(leaving, holder);
             let woken = waiters.grant_with(|ask| ask.given = Some(leaving));
             holders.set_waiters(waiters.len());

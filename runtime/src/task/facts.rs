@@ -419,15 +419,6 @@ impl SharedRecord {
         out
     }
 
-    /// What snapshots read, if somebody has waited.
-    #[inline]
-    pub(crate) fn words(&self) -> Option<&AllWords> {
-        match self {
-            SharedRecord::Private(_) => None,
-            SharedRecord::Public(facts) => Some(facts.many()),
-        }
-    }
-
     /// Somebody joined the queue: the id under which snapshots find the facts.
     #[inline]
     pub(crate) fn contended(&mut self, created: &'static Location<'static>, waiters: usize) -> u64 {
@@ -440,17 +431,6 @@ impl SharedRecord {
             SharedRecord::Public(facts) => facts.id,
             SharedRecord::Private(_) => unreachable!("published above"),
         }
-    }
-}
-
-impl AllWords {
-    /// As [`SharedRecord::edit`].
-    #[inline]
-    pub(crate) fn edit<T>(&self, f: impl FnOnce(&mut Holders<'_>) -> T) -> T {
-        let writing = self.0.seq.begin();
-        let out = f(&mut Holders::Many(self));
-        writing.end();
-        out
     }
 }
 
