@@ -41,7 +41,7 @@ MUTANTS = [
     ("scheduler/park.rs", "if self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok() {", "self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok()", "self.state.compare_exchange(EMPTY, DRIVER, AcqRel, Acquire).is_ok() || true", "idle::an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile"),
     ("scheduler/park.rs", "            DRIVER => driver(),", "driver()", "()", "idle::an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile"),
     # ---- worker and shared
-    ("scheduler/worker.rs", "        if context::has_handed_over() {\n            // (W1)", "context::has_handed_over()", "false", "runtime::a_worker_that_blocks_in_place_hands_its_role_over"),
+    ("scheduler/worker.rs", "        let again = task.poll();\n        if context::has_handed_over() {", "context::has_handed_over()", "false", "runtime::a_worker_that_blocks_in_place_hands_its_role_over"),
     ("scheduler/shared.rs", "        self.injector.push(task);\n        if let Some(worker) = self.idle.to_wake_from_outside() {", "self.idle.to_wake_from_outside()", "None", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/shared.rs", "        for worker in 0..self.remotes.len() {\n            self.unpark(worker);", "self.unpark(worker);", "", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
     ("scheduler/context.rs", "        context.worker.set(ptr::null());\n        context.handed_over.set(true);", "context.handed_over.set(true);", "", "runtime::a_worker_that_blocks_in_place_hands_its_role_over"),
@@ -72,7 +72,7 @@ MUTANTS = [
     ("scope/tree.rs", "                end.waker.take().map(waker::fire),\n                end.then.take(),", "end.waker.take().map(waker::fire)", "None", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
     # ---- sequence counters and records
     ("task/seq.rs", "        fence(Release);", "fence(Release);", "", "seq::a_reader_never_mixes_two_writes"),
-    ("task/seq.rs", "self.0.store(version.wrapping_add(2), Release);", "Release", "Relaxed", "seq::a_reader_never_mixes_two_writes"),
+    ("task/seq.rs", "self.seq.0.store(self.version.wrapping_add(2), Release);", "Release", "Relaxed", "seq::a_reader_never_mixes_two_writes"),
     ("task/seq.rs", "            fence(Acquire);", "fence(Acquire);", "", "seq::a_reader_never_mixes_two_writes"),
     ("task/seq.rs", "let version = self.0.load(Acquire);", "Acquire", "Relaxed", "seq::a_reader_never_mixes_two_writes"),
     ("task/seq.rs", "if version % 2 == 0 &&", "version % 2 == 0", "true", "record::the_handles_of_a_channel_are_read_with_their_version"),
@@ -82,7 +82,7 @@ MUTANTS = [
     ("task/meta.rs", "self.polls.load(Relaxed) != polls", "self.polls.load(Relaxed) != polls", "false", "record::a_record_is_read_while_its_task_is_woken_and_parks_again"),
     # ---- permits, locks, notifications
     ("sync/permits.rs", "                permits.give_back(self.need, held);", "permits.give_back(self.need, held);", "let _ = held;", "sync::a_waiter_that_leaves_hands_its_permit_on"),
-    ("sync/permits.rs", "                let wakes = state.serve(Held::NOTHING);\n                // After that", "state.serve(Held::NOTHING)", "Wakes::default()", "sync::who_wants_many_permits_and_leaves_lets_the_next_one_by"),
+    ("sync/permits.rs", "                state.serve(Held::NOTHING, &mut wakes);\n                // After that", "state.serve(Held::NOTHING, &mut wakes);", "", "sync::who_wants_many_permits_and_leaves_lets_the_next_one_by"),
     ("sync/permits.rs", "            let wakes = state.waiters.grant_all();\n            state.note_waiters();", "state.waiters.grant_all()", "Vec::new()", "sync::a_semaphore_closed_while_permits_are_given_back_leaves_nobody_waiting"),
     ("sync/mutex/mod.rs", "        raw.hand_on();\n    }\n    drop(waker);", "raw.hand_on();", "", "sync::a_lock_is_handed_on_by_a_waiter_that_leaves"),
     ("sync/mutex/word.rs", "self.word.compare_exchange(FREE, held, Acquire, Relaxed).is_ok()", "Acquire", "Relaxed", "sync::what_is_written_under_a_lock_is_seen_by_the_next"),
@@ -94,7 +94,7 @@ MUTANTS = [
     ("sync/mutex/word.rs", "        if held & QUEUED != 0 {", "held & QUEUED != 0", "false", "sync::a_lock_is_handed_on_by_a_waiter_that_leaves"),
     ("sync/mutex/mod.rs", "            if granted.is_none() {\n                self.word.free();", "self.word.free();", "", "sync::a_lock_is_handed_on_by_a_waiter_that_leaves"),
     ("sync/mpsc/receiver.rs", "        let batch = mem::take(self.batch.values());\n        self.shared.drop_receiver(batch);", "self.shared.drop_receiver(batch);", "drop(batch);", "sync::an_unbounded_receiver_that_goes_drops_what_it_took_over_and_what_is_sent_meanwhile"),
-    ("task/facts.rs", "        self.0.seq.write(|| out = Some(f(&mut Holders::Many(self))));", "self.0.seq.write(|| out = Some(f(&mut Holders::Many(self))))", "out = Some(f(&mut Holders::Many(self)))", "record::a_permit_that_is_handed_on_is_seen_with_the_one_or_the_other"),
+    ("task/facts.rs", "(Holders::Many(words), Some(words.0.seq.begin()))", "Some(words.0.seq.begin())", "None", "record::a_permit_that_is_handed_on_is_seen_with_the_one_or_the_other"),
     ("sync/notify.rs", "                Told::First | Told::Last => state.notify(told),", "state.notify(told)", "Wakes::default()", "sync::a_notification_that_was_meant_for_who_leaves_goes_to_another"),
     ("sync/notify.rs", "            None => self.kept = true,", "self.kept = true", "()", "sync::a_notification_that_was_meant_for_who_leaves_goes_to_another"),
     ("sync/notify.rs", "None if state.rounds != self.rounds =>", "state.rounds != self.rounds", "false", "sync::everybody_is_notified_who_asked_before"),

@@ -55,15 +55,14 @@ impl State {
 
     /// Gives what is free to those who are first in line; then `leaving` is no holder any more.
     #[inline]
-    fn serve(&mut self, mut leaving: Held) -> Wakes {
-        let mut wakes = Wakes::default();
+    fn serve(&mut self, mut leaving: Held, wakes: &mut Wakes) {
         let State { free, closed, waiters, record } = self;
         let first = |waiters: &Waiters<Ask>, free: usize| {
             waiters.front().filter(|ask| ask.need <= free && !*closed).map(|ask| (ask.need, ask.holder))
         };
         let mut next = first(waiters, *free);
         if next.is_none() && leaving == Held::NOTHING {
-            return wakes;
+            return;
         }
         // In one edit, which nobody can look into. A waiter that were named as the holder before it is woken would look as if it
         // were parked behind itself; were it named after that, then until then those behind it would wait for nobody.
@@ -93,7 +92,6 @@ impl State {
             }
             holders.exit(leaving);
         });
-        wakes
     }
 
     /// As [`serve`](State::serve), where what comes free goes to the first in line, who takes the place of who leaves, and to nobody else: as
@@ -106,11 +104,9 @@ impl State {
         if *closed || need == 0 || leaving == Held::NOTHING || next.is_some_and(|next| next.need <= left) {
             return None;
         }
-        // Whoever waits has had it published.
-        let words = record.words()?;
         *free = left;
         // In one edit, as there.
-        words.edit(|holders| {
+        record.edit(|holders| {
             holders.rename(leaving, holder);
             let woken = waiters.grant_with(|ask| ask.given = Some(leaving));
             holders.set_waiters(waiters.len());
@@ -122,6 +118,15 @@ impl State {
         let waiters = self.waiters.len();
         self.record.edit(|holders| holders.set_waiters(waiters));
     }
+}
+
+/// As [`State::serve`]; the wakes land when the lock is free again.
+#[inline(never)]
+fn serve_all(state: Guard<'_, State>, leaving: Held) {
+    // Dropped where it stands, after the guard.
+    let mut wakes = Wakes::default();
+    let mut state = state;
+    state.serve(leaving, &mut wakes);
 }
 
 impl Permits {
@@ -150,28 +155,24 @@ impl Permits {
     fn give_back(&self, n: usize, held: Held) {
         let mut state = self.state();
         state.free += n;
-        if let Some(woken) = state.hand_on(held) {
-            drop(state);
-            drop(woken);
-        } else {
-            let wakes = state.serve(held);
-            drop(state);
-            drop(wakes);
+        match state.hand_on(held) {
+            Some(woken) => {
+                drop(state);
+                drop(woken);
+            }
+            None => serve_all(state, held),
         }
     }
 
     /// Puts permits in from nowhere; `false` if there would be more than `most`.
     pub(super) fn add(&self, n: usize, most: usize) -> bool {
-        let wakes = {
-            let mut state = self.state();
-            if state.free.checked_add(n).is_none_or(|free| free > most) {
-                return false;
-            }
-            state.record.edit(|holders| holders.doubt());
-            state.free += n;
-            state.serve(Held::NOTHING)
-        };
-        drop(wakes);
+        let mut state = self.state();
+        if state.free.checked_add(n).is_none_or(|free| free > most) {
+            return false;
+        }
+        state.record.edit(|holders| holders.doubt());
+        state.free += n;
+        serve_all(state, Held::NOTHING);
         true
     }
 
@@ -375,10 +376,11 @@ impl<S: Source> Claim<S> {
         self.place = None;
         if state.closed {
             // Nobody is served any more: it is only put back.
-            let wakes = ask.given.map(|held| {
+            let mut wakes = Wakes::default();
+            if let Some(held) = ask.given {
                 state.free += self.need;
-                state.serve(held)
-            });
+                state.serve(held, &mut wakes);
+            }
             drop(state);
             drop(wakes);
             self.leaf.ready();
@@ -409,7 +411,8 @@ impl<S: Source> Claim<S> {
             }
             // Who stood first may have wanted more than who comes next.
             None => {
-                let wakes = state.serve(Held::NOTHING);
+                let mut wakes = Wakes::default();
+                state.serve(Held::NOTHING, &mut wakes);
                 // After that, as in `give_back`: while their number is not what it was, nobody is stuck here.
                 state.note_waiters();
                 drop(state);

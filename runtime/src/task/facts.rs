@@ -404,19 +404,19 @@ impl SharedRecord {
     /// not known.
     #[inline]
     pub(crate) fn edit<T>(&mut self, f: impl FnOnce(&mut Holders<'_>) -> T) -> T {
-        match self {
-            SharedRecord::Private(holders) => f(&mut Holders::Few(holders)),
-            SharedRecord::Public(facts) => facts.many().edit(f),
+        // One call for both: in two it would stand out of line, and what it captures be copied on its way.
+        let (mut holders, writing) = match self {
+            SharedRecord::Private(holders) => (Holders::Few(holders), None),
+            SharedRecord::Public(facts) => {
+                let words = facts.many();
+                (Holders::Many(words), Some(words.0.seq.begin()))
+            }
+        };
+        let out = f(&mut holders);
+        if let Some(writing) = writing {
+            writing.end();
         }
-    }
-
-    /// What snapshots read, if somebody has waited.
-    #[inline]
-    pub(crate) fn words(&self) -> Option<&AllWords> {
-        match self {
-            SharedRecord::Private(_) => None,
-            SharedRecord::Public(facts) => Some(facts.many()),
-        }
+        out
     }
 
     /// Somebody joined the queue: the id under which snapshots find the facts.
@@ -431,16 +431,6 @@ impl SharedRecord {
             SharedRecord::Public(facts) => facts.id,
             SharedRecord::Private(_) => unreachable!("published above"),
         }
-    }
-}
-
-impl AllWords {
-    /// As [`SharedRecord::edit`].
-    #[inline]
-    pub(crate) fn edit<T>(&self, f: impl FnOnce(&mut Holders<'_>) -> T) -> T {
-        let mut out = None;
-        self.0.seq.write(|| out = Some(f(&mut Holders::Many(self))));
-        out.expect("written above")
     }
 }
 

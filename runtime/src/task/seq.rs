@@ -7,6 +7,21 @@ use crate::loom::sync::atomic::{AtomicU64, fence};
 /// How often words that are being written are read again. A model need not wait for them.
 const READS_MAX: usize = if cfg!(loom) { 2 } else { 64 };
 
+/// Words are being written, up to its end.
+#[must_use]
+pub(crate) struct Writing<'a> {
+    seq: &'a Seq,
+    version: u64,
+}
+
+impl Writing<'_> {
+    #[inline]
+    pub(crate) fn end(self) {
+        // Pairs with the acquire in `read`.
+        self.seq.0.store(self.version.wrapping_add(2), Release);
+    }
+}
+
 /// Odd while the words are written.
 #[derive(Debug, Default)]
 pub(crate) struct Seq(AtomicU64);
@@ -15,14 +30,20 @@ impl Seq {
     /// Runs `stores`, which are `Relaxed`. One writer at a time: the caller holds the lock that says so.
     #[inline]
     pub(crate) fn write(&self, stores: impl FnOnce()) {
+        let writing = self.begin();
+        stores();
+        writing.end();
+    }
+
+    /// The same, for stores that are not to be in a closure: what it captures is copied into it.
+    #[inline]
+    pub(crate) fn begin(&self) -> Writing<'_> {
         // One writer: a load and a store are enough.
         let version = self.0.load(Relaxed);
         self.0.store(version.wrapping_add(1), Relaxed);
         // Pairs with the acquire fence in `read`.
         fence(Release);
-        stores();
-        // Pairs with the acquire in `read`.
-        self.0.store(version.wrapping_add(2), Release);
+        Writing { seq: self, version }
     }
 
     /// The version; `None` while words are being written.

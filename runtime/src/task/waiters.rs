@@ -83,7 +83,8 @@ impl<T: Copy> Waiters<T> {
         self.join_as(Asker::of(cx), tag)
     }
 
-    /// The same.
+    /// The same. In line, so that the node is written where it is, word by word.
+    #[inline(always)]
     pub(crate) fn join_as(&mut self, asker: Asker<'_>, tag: T) -> Place {
         let node = Node { before: self.last, next: NIL, tag, waker: Some(asker.register()) };
         let at = match self.spare {
