@@ -2,11 +2,12 @@
 //!
 //! A channel lies in memory of the user's types, which a snapshot must not read. So from the first time that somebody parks
 //! on it, it has a [`Slot`]: a few words in memory that is never freed, only used again, which the channel keeps up to date
-//! under its own lock, and which snapshots find by its id. A slot costs a push and a pop of a free list: a oneshot
-//! that somebody parks on has one, too.
+//! under its own lock, and which snapshots find by its id. A slot costs a push and a pop of a free list.
 //!
 //! - **C1** A slot's words are written by one at a time: its channel, under the channel's lock, or whoever took it from
 //!   the free list. A site word is null or a `&'static Location`.
+//! - **C2** While a task waits on the channel, the slot says who used the other end last: all is told when it parks, and from then on each use
+//!   that does not wake it under the same lock. So a use that nobody waits for, or that wakes who does, is written down in the channel alone.
 
 use std::panic::Location;
 use std::ptr;
@@ -43,15 +44,14 @@ pub(crate) struct LastUser {
 impl LastUser {
     pub(crate) const NOBODY: LastUser = LastUser { task: 0, site: None };
 
-    /// It is the task that this thread is polling, at that place. Places are compared by address: a `false` may err.
+    /// It is that one. Places are compared by address: a `false` may err.
     #[inline]
-    pub(crate) fn is_polled(&self, site: &'static Location<'static>) -> bool {
-        let last = self.site.map_or(ptr::null(), ptr::from_ref);
-        cfg!(leakfree_norecord) || ptr::eq(last, site) && self.task == frame::id()
+    fn is(&self, user: User) -> bool {
+        self.address() == ptr::from_ref(user.site) && self.task == user.task
     }
 
-    fn get(self) -> Option<User> {
-        self.site.map(|site| User { task: self.task, site })
+    fn address(&self) -> *const Location<'static> {
+        self.site.map_or(ptr::null(), ptr::from_ref)
     }
 }
 
@@ -71,7 +71,6 @@ pub(crate) enum End {
 
 /// What a channel keeps of itself, under its own lock.
 #[derive(Debug)]
-#[repr(C)]
 pub(crate) struct ChannelRecord {
     users: [LastUser; 2],
     /// Taken when somebody first parks.
@@ -83,28 +82,35 @@ impl ChannelRecord {
         ChannelRecord { users: [LastUser::NOBODY; 2], slot: None }
     }
 
-    /// An end is used by the task being polled. Who uses it again and again is written down once.
+    /// An end is used by the task being polled, and (C2) nobody waits for that whom the caller does not wake under this same lock.
+    #[inline]
+    pub(crate) fn used_unwatched(&mut self, end: End, site: &'static Location<'static>) {
+        // Two stores: comparing them with what is there takes longer.
+        if !cfg!(leakfree_norecord) {
+            self.users[end as usize] = User::polled(site).into();
+        }
+    }
+
+    /// An end is used by the task being polled.
     #[inline]
     pub(crate) fn used(&mut self, end: End, site: &'static Location<'static>) {
-        if !self.users[end as usize].is_polled(site) {
-            self.used_anew(end, site);
+        self.used_by(end, User::polled(site));
+    }
+
+    /// An end is used by that one. Who uses it again and again is told once.
+    #[inline]
+    pub(crate) fn used_by(&mut self, end: End, user: User) {
+        if !cfg!(leakfree_norecord) && !self.users[end as usize].is(user) {
+            self.used_anew(end, user);
         }
     }
 
     // Out of the way of those who use it again.
-    #[cold]
-    fn used_anew(&mut self, end: End, site: &'static Location<'static>) {
-        self.used_by(end, User::polled(site));
-    }
-
-    /// An end is used by that one.
-    pub(crate) fn used_by(&mut self, end: End, user: User) {
-        if cfg!(leakfree_norecord) {
-            return;
-        }
+    #[inline(never)]
+    fn used_anew(&mut self, end: End, user: User) {
         self.users[end as usize] = user.into();
         if let Some(slot) = self.slot {
-            slot.write(|| slot.users[end as usize].set(user));
+            slot.tell(end, self.users[end as usize]);
         }
     }
 
@@ -132,23 +138,32 @@ impl ChannelRecord {
     /// Somebody parks: the object of the wait. `handles` are the senders and the receivers.
     #[inline]
     pub(crate) fn parked(&mut self, created: &'static Location<'static>, handles: [usize; 2]) -> Object {
-        if !cfg!(leakfree_norecord) && self.slot.is_none() {
-            self.slot = slots::take();
-            if let Some(slot) = self.slot {
-                slot.write(|| {
-                    slot.id.store(slot.id.load(Relaxed).wrapping_add(GENERATION), Relaxed);
-                    slot.created.store(ptr::from_ref(created).cast_mut(), Relaxed);
-                    for end in [End::Sender as usize, End::Receiver as usize] {
-                        slot.handles[end].store(handles[end] as u64, Relaxed);
-                        match self.users[end].get() {
-                            Some(user) => slot.users[end].set(user),
-                            None => slot.users[end].site.store(ptr::null_mut(), Relaxed),
-                        }
-                    }
-                });
+        if cfg!(leakfree_norecord) {
+            return Object::Created(created);
+        }
+        match self.slot {
+            Some(slot) => {
+                slot.tell(End::Sender, self.users[End::Sender as usize]);
+                slot.tell(End::Receiver, self.users[End::Receiver as usize]);
             }
+            None => self.publish(created, handles),
         }
         self.object(created)
+    }
+
+    #[inline(never)]
+    fn publish(&mut self, created: &'static Location<'static>, handles: [usize; 2]) {
+        self.slot = slots::take();
+        if let Some(slot) = self.slot {
+            slot.write(|| {
+                slot.id.store(slot.id.load(Relaxed).wrapping_add(GENERATION), Relaxed);
+                slot.created.store(ptr::from_ref(created).cast_mut(), Relaxed);
+                for end in [End::Sender as usize, End::Receiver as usize] {
+                    slot.handles[end].store(handles[end] as u64, Relaxed);
+                    slot.users[end].set(self.users[end]);
+                }
+            });
+        }
     }
 }
 
@@ -187,9 +202,14 @@ struct UserWords {
 }
 
 impl UserWords {
-    fn set(&self, user: User) {
+    fn set(&self, user: LastUser) {
         self.task.store(user.task, Relaxed);
-        self.site.store(ptr::from_ref(user.site).cast_mut(), Relaxed);
+        self.site.store(user.address().cast_mut(), Relaxed);
+    }
+
+    /// For its writer.
+    fn are(&self, user: LastUser) -> bool {
+        ptr::eq(self.site.load(Relaxed), user.address()) && self.task.load(Relaxed) == user.task
     }
 
     fn get(&self) -> Option<User> {
@@ -218,6 +238,14 @@ impl Slot {
     fn write(&self, stores: impl FnOnce()) {
         // (C1) One writer.
         self.seq.write(stores);
+    }
+
+    /// Who used an end last. What is said already is no change, and makes no new version.
+    fn tell(&self, end: End, user: LastUser) {
+        let words = &self.users[end as usize];
+        if !words.are(user) {
+            self.write(|| words.set(user));
+        }
     }
 
     fn read(&self) -> Option<ChannelCopy> {

@@ -9,10 +9,13 @@ use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
+use crossbeam_utils::CachePadded;
+
 use super::header::Header;
 use super::local::Locals;
 use super::meta::{Record, Since};
 use super::wait::{Entry, Object, WaitReason};
+use super::watched::Words;
 use crate::report::snapshot::TaskKind;
 
 /// How many waits of one poll are recorded. A poll with more is shown with the first ones, and its wait
@@ -37,8 +40,6 @@ pub(crate) struct Frame {
     /// The stamp of the next note: a multiple of [`POLL`], which tells the polls of all threads apart, and so many notes.
     next: Cell<u64>,
     last_poll: Cell<u64>,
-    /// The id of the polled task, for whoever puts it on record; 0 is none.
-    id: Cell<u64>,
     /// The runtime clock of this thread's last turn, in milliseconds, and as a record has the time of a park.
     now_ms: Cell<u64>,
     now: Cell<Since>,
@@ -59,6 +60,8 @@ pub(crate) struct Frame {
     waits: [Cell<Option<Entry>>; WAITS_MAX - 1],
     /// The last caller of a poll function that was found to be the user's own code, for a loop calls from one place.
     users: Cell<*const Location<'static>>,
+    /// The id of the polled task, for whoever puts it on record, and what else others may see. On a line of its own, for they do look.
+    words: CachePadded<Words>,
 }
 
 impl Frame {
@@ -67,7 +70,6 @@ impl Frame {
             header: Cell::new(ptr::null()),
             next: Cell::new(NO_POLL),
             last_poll: Cell::new(0),
-            id: Cell::new(0),
             now_ms: Cell::new(0),
             now: Cell::new(Since::new(0)),
             yielded: Cell::new(false),
@@ -79,6 +81,7 @@ impl Frame {
             locals: Cell::new(0),
             waits: [const { Cell::new(None) }; WAITS_MAX - 1],
             users: Cell::new(ptr::null()),
+            words: CachePadded::new(Words::new()),
         }
     }
 }
@@ -110,7 +113,17 @@ pub(crate) fn header() -> *const Header {
 /// The id of the task that this thread is polling; 0 outside of a poll, and without records.
 #[inline]
 pub(crate) fn id() -> u64 {
-    if cfg!(leakfree_norecord) { 0 } else { with(|frame| frame.id.get()).unwrap_or(0) }
+    if cfg!(leakfree_norecord) { 0 } else { with(|frame| frame.words.id()).unwrap_or(0) }
+}
+
+/// What others may see of this thread. It is there as long as the thread's locals are.
+pub(super) fn words() -> *const Words {
+    with(|frame| &raw const *frame.words).unwrap_or(ptr::null())
+}
+
+#[cfg(test)]
+pub(super) fn words_of_this_thread(f: impl FnOnce(&Words)) {
+    with(|frame| f(&frame.words));
 }
 
 /// Whether this thread may block: it polls no task, or one that is a blocking call.
@@ -458,6 +471,8 @@ pub(crate) struct Entered {
 struct Outer {
     header: *const Header,
     id: u64,
+    /// Of the words, as the id.
+    first: Option<&'static Location<'static>>,
     next: u64,
     waits: [Option<Entry>; WAITS_MAX - 1],
     scope: *const (),
@@ -469,15 +484,15 @@ struct Outer {
     budget: u8,
 }
 
-/// Makes `header` the task that this thread polls.
+/// Makes `header` the task that this thread polls. `first`: where it was spawned, if it is in no list.
 #[inline]
-pub(crate) fn enter(header: NonNull<Header>) -> Entered {
+pub(crate) fn enter(header: NonNull<Header>, first: Option<&'static Location<'static>>) -> Entered {
     with(|frame| {
         let outer = if frame.is_at_rest() { None } else { Some(frame.save()) };
         frame.header.set(header.as_ptr());
         if !cfg!(leakfree_norecord) {
             // SAFETY: (I1) a task that is being polled is alive.
-            frame.id.set(unsafe { header.as_ref() }.record.id().0);
+            frame.words.begin(unsafe { header.as_ref() }.record.id().0, first);
         }
         frame.next.set(next_poll(frame));
         frame.yielded.set(false);
@@ -503,9 +518,12 @@ impl Frame {
 
     #[cold]
     fn save(&self) -> Box<Outer> {
+        let (id, first) = self.words.read().unwrap_or((0, None));
+        self.words.end();
         Box::new(Outer {
             header: self.header.get(),
-            id: self.id.get(),
+            id,
+            first,
             next: self.next.get(),
             waits: std::array::from_fn(|place| self.waits[place].get()),
             scope: self.scope.replace(ptr::null()),
@@ -536,7 +554,7 @@ impl Frame {
     #[cold]
     fn restore(&self, outer: &Outer) {
         self.header.set(outer.header);
-        self.id.set(outer.id);
+        self.words.begin(outer.id, outer.first);
         self.next.set(outer.next);
         self.waits.iter().zip(outer.waits).for_each(|(slot, entry)| slot.set(entry));
         self.scope.set(outer.scope);
@@ -580,7 +598,7 @@ impl Drop for Entered {
         with(|frame| {
             frame.header.set(ptr::null());
             if !cfg!(leakfree_norecord) {
-                frame.id.set(0);
+                frame.words.end();
             }
             frame.next.set(NO_POLL);
             frame.budget.set(UNCONSTRAINED);

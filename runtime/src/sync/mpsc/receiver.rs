@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use super::error::TryRecvError;
 use super::shared::{Shared, Taken};
 use crate::sync::blocking;
-use crate::task::channel_facts::{End, LastUser, User};
+use crate::task::channel_facts::{End, User};
 use crate::task::frame;
 use crate::task::wait::{self, Leaf, Object, WaitReason};
 
@@ -30,14 +30,20 @@ pub struct Receiver<T> {
 struct Batch<T> {
     /// Locked by `len` only, so that a receiver can be shared whatever its values are.
     values: Mutex<VecDeque<T>>,
-    /// Who received last, as the channel's record knows.
-    user: LastUser,
+    /// The task that received last, as the channel's record knows. The place there is that of its last look at the channel itself.
+    user: u64,
 }
 
 impl<T> Batch<T> {
     #[inline]
     fn values(&mut self) -> &mut VecDeque<T> {
         self.values.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The polled task is who received last.
+    #[inline]
+    fn is_users(&self) -> bool {
+        cfg!(leakfree_norecord) || self.user == frame::id()
     }
 
     fn locked(&self) -> MutexGuard<'_, VecDeque<T>> {
@@ -47,7 +53,7 @@ impl<T> Batch<T> {
 
 impl<T> Receiver<T> {
     pub(super) fn new(shared: Arc<Shared<T>>) -> Receiver<T> {
-        Receiver { shared, batch: Batch { values: Mutex::new(VecDeque::new()), user: LastUser::NOBODY } }
+        Receiver { shared, batch: Batch { values: Mutex::new(VecDeque::new()), user: 0 } }
     }
 
     /// The next value, of the batch or of the channel. Without any it registers `cx`, if there is one.
@@ -59,7 +65,7 @@ impl<T> Receiver<T> {
         if self.has_batch(site) {
             return Taken::Some(self.batch.values().pop_front().expect("there is one"));
         }
-        self.batch.user = User::polled(site).into();
+        self.batch.user = frame::id();
         let batch = self.batch.values();
         if batch.capacity() > KEPT {
             *batch = VecDeque::new();
@@ -87,7 +93,7 @@ impl<T> Receiver<T> {
                 return Taken::Some(taken);
             }
         }
-        self.batch.user = User::polled(site).into();
+        self.batch.user = frame::id();
         let more = self.shared.take_values(site, Some(cx).filter(|_| taken == 0), |values| {
             let more = values.len().min(limit - taken);
             buffer.extend(values.drain(..more));
@@ -106,7 +112,7 @@ impl<T> Receiver<T> {
         if self.batch.values().is_empty() {
             return false;
         }
-        if !self.batch.user.is_polled(site) {
+        if !self.batch.is_users() {
             self.changes_hands(User::polled(site));
         }
         true
@@ -114,7 +120,7 @@ impl<T> Receiver<T> {
 
     #[cold]
     fn changes_hands(&mut self, user: User) {
-        self.batch.user = user.into();
+        self.batch.user = user.task;
         self.shared.lock().record.used_by(End::Receiver, user);
     }
 
@@ -397,11 +403,10 @@ impl<T> Future for Recv<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let this = &mut *self;
-        let site = this.leaf.location();
         ready!(this.leaf.proceed(cx));
         // Nothing to take back, nothing to write down: what most values of an unbounded channel take.
         let batch = &mut this.receiver.batch;
-        if !this.leaf.has_waited() && batch.user.is_polled(site) {
+        if !this.leaf.has_waited() && batch.is_users() {
             if let Some(value) = batch.values().pop_front() {
                 this.waits = false;
                 return Poll::Ready(Some(value));

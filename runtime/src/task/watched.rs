@@ -1,0 +1,169 @@
+//! What other threads see of one that polls tasks: which task, and where it was spawned if that is in no list.
+//!
+//! The words lie in the thread's own [`frame`], where the task's id is written at any rate. Others look at them through a [`Window`], which
+//! the thread has open while it is a worker.
+//!
+//! - **V1** The words in a window are those of a thread that has it [`Open`]: it closes the window, under its lock, before its locals go.
+
+use std::panic::Location;
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicPtr, AtomicU64, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::frame;
+
+/// Written by the thread alone.
+#[derive(Debug)]
+pub(super) struct Words {
+    /// The task that it polls; 0 is none.
+    id: AtomicU64,
+    /// Where the task was spawned, before its first park; else null.
+    first: AtomicPtr<Location<'static>>,
+}
+
+impl Words {
+    pub(super) const fn new() -> Words {
+        Words { id: AtomicU64::new(0), first: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    #[inline]
+    pub(super) fn id(&self) -> u64 {
+        self.id.load(Relaxed)
+    }
+
+    /// The thread polls that task from now on, and polled none before.
+    #[inline]
+    pub(super) fn begin(&self, id: u64, first: Option<&'static Location<'static>>) {
+        debug_assert_eq!(self.id(), 0);
+        // Pairs with the acquire fence in `read`: whoever sees the place of this task sees that the one before is not polled any more.
+        fence(Release);
+        self.first.store(first.map_or(ptr::null_mut(), |first| ptr::from_ref(first).cast_mut()), Relaxed);
+        // Release: pairs with the acquire in `read`, so that the place is no older than the id.
+        self.id.store(id, Release);
+    }
+
+    /// It polls none.
+    #[inline]
+    pub(super) fn end(&self) {
+        self.id.store(0, Relaxed);
+    }
+
+    /// The task, if there is one, and where it was spawned, if that is in no list.
+    pub(super) fn read(&self) -> Option<(u64, Option<&'static Location<'static>>)> {
+        let id = self.id.load(Acquire);
+        let first = self.first.load(Relaxed);
+        // Pairs with the release fence in `begin`.
+        fence(Acquire);
+        if id == 0 || self.id.load(Relaxed) != id {
+            return None;
+        }
+        // SAFETY: only ever null or a `&'static Location`.
+        Some((id, unsafe { first.as_ref() }))
+    }
+}
+
+/// Where others look at the words of a thread; closed at first.
+#[derive(Debug)]
+pub(crate) struct Window(Mutex<*const Words>);
+
+// SAFETY: what the pointer leads to is read under the lock only, and (V1) is there then; it is all atomics.
+unsafe impl Send for Window {}
+// SAFETY: as above.
+unsafe impl Sync for Window {}
+
+/// The thread has the window open until this is dropped, or another one opens it.
+#[derive(Debug)]
+pub(crate) struct Open<'a> {
+    window: &'a Window,
+    words: *const Words,
+}
+
+impl Window {
+    pub(crate) fn new() -> Window {
+        Window(Mutex::new(ptr::null()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, *const Words> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Others see the calling thread from now on.
+    #[must_use]
+    pub(crate) fn open(&self) -> Open<'_> {
+        let words = frame::words();
+        *self.lock() = words;
+        Open { window: self, words }
+    }
+
+    /// The task that is polled there, and where it was spawned, if it has not parked yet.
+    pub(crate) fn look(&self) -> Option<(u64, Option<&'static Location<'static>>)> {
+        let words = self.lock();
+        // SAFETY: (V1) there, while the lock is held.
+        unsafe { words.as_ref() }?.read()
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let mut words = self.window.lock();
+        if ptr::eq(*words, self.words) {
+            *words = ptr::null();
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_and_place_are_of_one_poll() {
+        let places = [Location::caller(), Location::caller()];
+        let words = Words::new();
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for id in 1..100_000 {
+                    words.begin(id, (id % 3 > 0).then(|| places[(id % 3 - 1) as usize]));
+                    words.end();
+                }
+                words.begin(100_000, None);
+            });
+            let mut last = 0;
+            while last < 100_000 {
+                let Some((id, first)) = words.read() else { continue };
+                assert!(id >= last);
+                assert_eq!(first.is_none(), id % 3 == 0 || id == 100_000);
+                assert!(first.is_none_or(|first| ptr::eq(first, places[(id % 3 - 1) as usize])));
+                last = id;
+            }
+        });
+    }
+
+    #[test]
+    fn a_window_that_another_thread_opens_stays_open() {
+        let window = Window::new();
+        assert_eq!(window.look(), None);
+        let open = window.open();
+        frame::words_of_this_thread(|words| words.begin(7, None));
+        assert_eq!(std::thread::scope(|threads| threads.spawn(|| window.look()).join().unwrap()), Some((7, None)));
+        std::thread::scope(|threads| {
+            threads
+                .spawn(|| {
+                    let _theirs = window.open();
+                    frame::words_of_this_thread(|words| words.begin(8, None));
+                    assert_eq!(window.look(), Some((8, None)));
+                    frame::words_of_this_thread(Words::end);
+                    assert_eq!(window.look(), None);
+                })
+                .join()
+                .unwrap();
+        });
+        assert_eq!(window.look(), None, "theirs is gone");
+        let again = window.open();
+        drop(open);
+        frame::words_of_this_thread(Words::end);
+        drop(again);
+        assert!(window.lock().is_null());
+    }
+}
