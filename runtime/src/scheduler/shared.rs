@@ -89,13 +89,13 @@ impl Remote {
         if cfg!(leakfree_norecord) {
             self.seen.polls.load(Relaxed)
         } else {
-            self.window.look().map_or(0, |(id, _)| id)
+            self.window.look().map_or(0, |(id, _)| id.0)
         }
     }
 
     fn polled(&self, worker: usize) -> Option<Polled> {
         let (id, first) = self.window.look()?;
-        Some(Polled { worker, id: TaskId(id), turn_ms: self.seen.turn_ms.load(Relaxed), first })
+        Some(Polled { worker, id, turn_ms: self.seen.turn_ms.load(Relaxed), first })
     }
 
     pub(crate) fn new(stealer: Stealer<Runnable>) -> Remote {

@@ -12,7 +12,7 @@
 use std::panic::Location;
 use std::ptr;
 
-use super::frame;
+use super::facts::{Hand, HandWords};
 use super::seq::Seq;
 use super::wait::Object;
 use crate::loom::sync::atomic::Ordering::Relaxed;
@@ -26,42 +26,6 @@ pub(crate) struct User {
     pub(crate) site: &'static Location<'static>,
 }
 
-impl User {
-    /// The task that this thread is polling.
-    #[inline]
-    pub(crate) fn polled(site: &'static Location<'static>) -> User {
-        User { task: frame::id(), site }
-    }
-}
-
-/// Who used an end last, if anybody did, in two words that are quickly compared with the next one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LastUser {
-    task: u64,
-    site: Option<&'static Location<'static>>,
-}
-
-impl LastUser {
-    pub(crate) const NOBODY: LastUser = LastUser { task: 0, site: None };
-
-    /// It is that one. Places are compared by address: a `false` may err.
-    #[inline]
-    fn is(&self, user: User) -> bool {
-        self.address() == ptr::from_ref(user.site) && self.task == user.task
-    }
-
-    fn address(&self) -> *const Location<'static> {
-        self.site.map_or(ptr::null(), ptr::from_ref)
-    }
-}
-
-impl From<User> for LastUser {
-    #[inline]
-    fn from(user: User) -> LastUser {
-        LastUser { task: user.task, site: Some(user.site) }
-    }
-}
-
 /// The two ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
@@ -72,14 +36,14 @@ pub(crate) enum End {
 /// What a channel keeps of itself, under its own lock.
 #[derive(Debug)]
 pub(crate) struct ChannelRecord {
-    users: [LastUser; 2],
+    users: [Hand; 2],
     /// Taken when somebody first parks.
     slot: Option<&'static Slot>,
 }
 
 impl ChannelRecord {
     pub(crate) const fn new() -> ChannelRecord {
-        ChannelRecord { users: [LastUser::NOBODY; 2], slot: None }
+        ChannelRecord { users: [Hand::NOBODY; 2], slot: None }
     }
 
     /// An end is used by the task being polled, and (C2) nobody waits for that whom the caller does not wake under this same lock.
@@ -87,30 +51,26 @@ impl ChannelRecord {
     pub(crate) fn used_unwatched(&mut self, end: End, site: &'static Location<'static>) {
         // Two stores: comparing them with what is there takes longer.
         if !cfg!(leakfree_norecord) {
-            self.users[end as usize] = User::polled(site).into();
+            self.users[end as usize] = Hand::polled(site);
         }
     }
 
     /// An end is used by the task being polled.
     #[inline]
     pub(crate) fn used(&mut self, end: End, site: &'static Location<'static>) {
-        self.used_by(end, User::polled(site));
-    }
-
-    /// An end is used by that one. Who uses it again and again is told once.
-    #[inline]
-    pub(crate) fn used_by(&mut self, end: End, user: User) {
-        if !cfg!(leakfree_norecord) && !self.users[end as usize].is(user) {
-            self.used_anew(end, user);
+        // Who uses it again and again is told once.
+        if !self.users[end as usize].is_alike(Hand::polled(site)) {
+            self.used_anew(end, site);
         }
     }
 
     // Out of the way of those who use it again.
     #[inline(never)]
-    fn used_anew(&mut self, end: End, user: User) {
-        self.users[end as usize] = user.into();
+    fn used_anew(&mut self, end: End, site: &'static Location<'static>) {
+        let user = Hand::polled(site);
+        self.users[end as usize] = user;
         if let Some(slot) = self.slot {
-            slot.tell(end, self.users[end as usize]);
+            slot.tell(end, user);
         }
     }
 
@@ -195,30 +155,6 @@ pub(crate) fn copy(id: u64) -> Option<ChannelCopy> {
     copy.filter(|_| found == id).map(|copy| ChannelCopy { version, ..copy })
 }
 
-#[derive(Debug, Default)]
-struct UserWords {
-    task: AtomicU64,
-    site: AtomicPtr<Location<'static>>,
-}
-
-impl UserWords {
-    fn set(&self, user: LastUser) {
-        self.task.store(user.task, Relaxed);
-        self.site.store(user.address().cast_mut(), Relaxed);
-    }
-
-    /// For its writer.
-    fn are(&self, user: LastUser) -> bool {
-        ptr::eq(self.site.load(Relaxed), user.address()) && self.task.load(Relaxed) == user.task
-    }
-
-    fn get(&self) -> Option<User> {
-        // SAFETY: (C1) null or a `&'static Location`.
-        let site = unsafe { self.site.load(Relaxed).as_ref() }?;
-        Some(User { task: self.task.load(Relaxed), site })
-    }
-}
-
 /// One channel's facts, read by snapshots at any time.
 #[derive(Debug, Default)]
 struct Slot {
@@ -228,7 +164,7 @@ struct Slot {
     /// Null while the slot is free.
     created: AtomicPtr<Location<'static>>,
     handles: [AtomicU64; 2],
-    users: [UserWords; 2],
+    users: [HandWords; 2],
 }
 
 const GENERATION: u64 = 1 << 32;
@@ -241,11 +177,15 @@ impl Slot {
     }
 
     /// Who used an end last. What is said already is no change, and makes no new version.
-    fn tell(&self, end: End, user: LastUser) {
+    fn tell(&self, end: End, user: Hand) {
         let words = &self.users[end as usize];
-        if !words.are(user) {
+        if !words.get().is_alike(user) {
             self.write(|| words.set(user));
         }
+    }
+
+    fn user(&self, end: End) -> Option<User> {
+        self.users[end as usize].get().id_and_site().map(|(task, site)| User { task, site })
     }
 
     fn read(&self) -> Option<ChannelCopy> {
@@ -255,8 +195,8 @@ impl Slot {
             created,
             senders: self.handles[End::Sender as usize].load(Relaxed),
             receivers: self.handles[End::Receiver as usize].load(Relaxed),
-            last_sender: self.users[End::Sender as usize].get(),
-            last_receiver: self.users[End::Receiver as usize].get(),
+            last_sender: self.user(End::Sender),
+            last_receiver: self.user(End::Receiver),
             version: 0,
         })
     }

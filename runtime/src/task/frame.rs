@@ -13,7 +13,7 @@ use crossbeam_utils::CachePadded;
 
 use super::header::Header;
 use super::local::Locals;
-use super::meta::{Record, Since};
+use super::meta::{Record, Since, TaskWord};
 use super::wait::{Entry, Object, WaitReason};
 use super::watched::Words;
 use crate::report::snapshot::TaskKind;
@@ -60,7 +60,7 @@ pub(crate) struct Frame {
     waits: [Cell<Option<Entry>>; WAITS_MAX - 1],
     /// The last caller of a poll function that was found to be the user's own code, for a loop calls from one place.
     users: Cell<*const Location<'static>>,
-    /// The id of the polled task, for whoever puts it on record, and what else others may see. On a line of its own, for they do look.
+    /// The polled task, for whoever puts it on record, and what else others may see. On a line of its own, for they do look.
     words: CachePadded<Words>,
 }
 
@@ -110,10 +110,11 @@ pub(crate) fn header() -> *const Header {
     with(|frame| frame.header.get()).unwrap_or(ptr::null())
 }
 
-/// The id of the task that this thread is polling; 0 outside of a poll, and without records.
+/// The task that this thread is polling; none outside of a poll, and without records.
 #[inline]
-pub(crate) fn id() -> u64 {
-    if cfg!(leakfree_norecord) { 0 } else { with(|frame| frame.words.id()).unwrap_or(0) }
+pub(crate) fn task() -> TaskWord {
+    let none = TaskWord::NONE;
+    if cfg!(leakfree_norecord) { none } else { with(|frame| frame.words.task()).unwrap_or(none) }
 }
 
 /// What others may see of this thread. It is there as long as the thread's locals are.
@@ -470,8 +471,8 @@ pub(crate) struct Entered {
 
 struct Outer {
     header: *const Header,
-    id: u64,
-    /// Of the words, as the id.
+    task: TaskWord,
+    /// Of the words, as the task.
     first: Option<&'static Location<'static>>,
     next: u64,
     waits: [Option<Entry>; WAITS_MAX - 1],
@@ -492,7 +493,7 @@ pub(crate) fn enter(header: NonNull<Header>, first: Option<&'static Location<'st
         frame.header.set(header.as_ptr());
         if !cfg!(leakfree_norecord) {
             // SAFETY: (I1) a task that is being polled is alive.
-            frame.words.begin(unsafe { header.as_ref() }.record.id().0, first);
+            frame.words.begin(unsafe { header.as_ref() }.record.task(), first);
         }
         frame.next.set(next_poll(frame));
         frame.yielded.set(false);
@@ -518,11 +519,11 @@ impl Frame {
 
     #[cold]
     fn save(&self) -> Box<Outer> {
-        let (id, first) = self.words.read().unwrap_or((0, None));
+        let (task, first) = self.words.read().unwrap_or((TaskWord::NONE, None));
         self.words.end();
         Box::new(Outer {
             header: self.header.get(),
-            id,
+            task,
             first,
             next: self.next.get(),
             waits: std::array::from_fn(|place| self.waits[place].get()),
@@ -554,7 +555,7 @@ impl Frame {
     #[cold]
     fn restore(&self, outer: &Outer) {
         self.header.set(outer.header);
-        self.words.begin(outer.id, outer.first);
+        self.words.begin(outer.task, outer.first);
         self.next.set(outer.next);
         self.waits.iter().zip(outer.waits).for_each(|(slot, entry)| slot.set(entry));
         self.scope.set(outer.scope);

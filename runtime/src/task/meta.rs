@@ -3,7 +3,7 @@
 //! `--cfg leakfree_norecord` removes it, so that the price of recording, footprint included, can be measured; with it go the notes
 //! of waits (`frame`), the holders of locks (`facts`) and the users of channels (`channel_facts`). Only benchmarks set it.
 //!
-//! **Who writes.** The runner alone, with plain stores, but for `id`, `spawned_at` and `born`, which never
+//! **Who writes.** The runner alone, with plain stores, but for `task`, `spawned_at` and `born`, which never
 //! change. **Who reads.** A snapshot, at any time: [`Record::read`] is the reader's half of a seqlock whose
 //! version is the poll counter (see there).
 
@@ -29,6 +29,26 @@ impl TaskId {
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A task, or none, in the word that tells it to whoever keeps record of holders and users: `[id: 62 | a bit for them: 1 | 1]`. It is never 0, so a
+/// lock's word can be made of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TaskWord(pub(crate) u64);
+
+impl TaskWord {
+    pub(crate) const NONE: TaskWord = TaskWord(1);
+
+    #[inline]
+    pub(crate) const fn of(id: u64) -> TaskWord {
+        TaskWord(id << 2 | 1)
+    }
+
+    /// 0 is none.
+    #[inline]
+    pub(crate) const fn id(self) -> u64 {
+        self.0 >> 2
     }
 }
 
@@ -88,7 +108,7 @@ mod on {
     /// The recorded words: 56 bytes.
     #[derive(Debug)]
     pub(crate) struct Record {
-        id: u64,
+        task: TaskWord,
         spawned_at: &'static Location<'static>,
         /// In ticks of 8 ms on the runtime's clock: good for 397 days.
         born: u32,
@@ -105,7 +125,7 @@ mod on {
         #[inline]
         pub(crate) fn new(spawned_at: &'static Location<'static>, now_ms: u64, note: u32) -> Record {
             Record {
-                id: next_id().0,
+                task: TaskWord::of(next_id().0),
                 spawned_at,
                 born: (now_ms >> 3) as u32,
                 note: AtomicU32::new(note),
@@ -129,7 +149,13 @@ mod on {
 
         #[inline]
         pub(crate) fn id(&self) -> TaskId {
-            TaskId(self.id)
+            TaskId(self.task.id())
+        }
+
+        /// The same in a word.
+        #[inline]
+        pub(crate) fn task(&self) -> TaskWord {
+            self.task
         }
 
         #[inline]
@@ -265,6 +291,10 @@ mod off {
         #[inline]
         pub(crate) fn id(&self) -> TaskId {
             TaskId(0)
+        }
+        #[inline]
+        pub(crate) fn task(&self) -> TaskWord {
+            TaskWord::NONE
         }
         #[inline]
         pub(crate) fn spawned_at(&self) -> &'static Location<'static> {

@@ -270,7 +270,7 @@ impl Entry {
 
     /// The same wait, polled with the waker of the task itself or with another.
     #[inline]
-    fn polled_by(self, asker: Asker<'_>) -> Entry {
+    pub(super) fn polled_by(self, asker: Asker<'_>) -> Entry {
         Entry { head: self.head | u16::from(asker.is_own()) << OWN.trailing_zeros(), ..self }
     }
 
@@ -356,7 +356,7 @@ impl Leaf {
     #[inline]
     pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
         let made = self.entry.location;
-        self.entry.location = if frame::is_users(location) { location } else { resolve(location, made) };
+        self.entry.location = location_of(location, || made);
     }
 
     /// Takes one operation off the poll's budget; call it first in a poll: `ready!(leaf.proceed(cx))`. When nothing is left the
@@ -364,7 +364,11 @@ impl Leaf {
     #[inline]
     pub(crate) fn proceed(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.spent = frame::spend();
-        if self.spent { Poll::Ready(()) } else { self.out_of_budget(cx) }
+        if self.spent {
+            return Poll::Ready(());
+        }
+        self.out_of_budget(cx);
+        Poll::Pending
     }
 
     /// The same, for leaves whose caller is only known at the poll.
@@ -375,15 +379,15 @@ impl Leaf {
             return Poll::Ready(());
         }
         self.set_location(location);
-        self.out_of_budget(cx)
+        self.out_of_budget(cx);
+        Poll::Pending
     }
 
     #[cold]
-    fn out_of_budget(&mut self, cx: &Context<'_>) -> Poll<()> {
+    pub(super) fn out_of_budget(&mut self, cx: &Context<'_>) {
         let entry = Entry::new(WaitReason::CoopYield, Object::None, self.entry.location);
         self.stamp = frame::note(entry.polled_by(Asker::of(cx)), self.stamp);
         coop_yield(cx);
-        Poll::Pending
     }
 
     /// Records that the task being polled now waits here. Call each time before returning `Pending`.
@@ -449,7 +453,16 @@ fn coop_yield(cx: &Context<'_>) {
     }
 }
 
-/// See [`Leaf::set_location`].
+/// See [`Leaf::set_location`]. `made` says where the leaf was.
+#[inline]
+pub(super) fn location_of(
+    location: &'static Location<'static>,
+    made: impl FnOnce() -> &'static Location<'static>,
+) -> &'static Location<'static> {
+    if frame::is_users(location) { location } else { resolve(location, made()) }
+}
+
+/// The same.
 #[cold]
 fn resolve(
     location: &'static Location<'static>,

@@ -1,6 +1,6 @@
 //! What other threads see of one that polls tasks: which task, and where it was spawned if that is in no list.
 //!
-//! The words lie in the thread's own [`frame`], where the task's id is written at any rate. Others look at them through a [`Window`], which
+//! The words lie in the thread's own [`frame`], where the task is written at any rate. Others look at them through a [`Window`], which
 //! the thread has open while it is a worker.
 //!
 //! - **V1** The words in a window are those of a thread that has it [`Open`]: it closes the window, under its lock, before its locals go.
@@ -12,54 +12,55 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::frame;
+use super::meta::{TaskId, TaskWord};
 
 /// Written by the thread alone.
 #[derive(Debug)]
 pub(super) struct Words {
-    /// The task that it polls; 0 is none.
-    id: AtomicU64,
+    /// A [`TaskWord`]: the task that it polls.
+    task: AtomicU64,
     /// Where the task was spawned, before its first park; else null.
     first: AtomicPtr<Location<'static>>,
 }
 
 impl Words {
     pub(super) const fn new() -> Words {
-        Words { id: AtomicU64::new(0), first: AtomicPtr::new(ptr::null_mut()) }
+        Words { task: AtomicU64::new(TaskWord::NONE.0), first: AtomicPtr::new(ptr::null_mut()) }
     }
 
     #[inline]
-    pub(super) fn id(&self) -> u64 {
-        self.id.load(Relaxed)
+    pub(super) fn task(&self) -> TaskWord {
+        TaskWord(self.task.load(Relaxed))
     }
 
     /// The thread polls that task from now on, and polled none before.
     #[inline]
-    pub(super) fn begin(&self, id: u64, first: Option<&'static Location<'static>>) {
-        debug_assert_eq!(self.id(), 0);
+    pub(super) fn begin(&self, task: TaskWord, first: Option<&'static Location<'static>>) {
+        debug_assert_eq!(self.task(), TaskWord::NONE);
         // Pairs with the acquire fence in `read`: whoever sees the place of this task sees that the one before is not polled any more.
         fence(Release);
         self.first.store(first.map_or(ptr::null_mut(), |first| ptr::from_ref(first).cast_mut()), Relaxed);
-        // Release: pairs with the acquire in `read`, so that the place is no older than the id.
-        self.id.store(id, Release);
+        // Release: pairs with the acquire in `read`, so that the place is no older than the task.
+        self.task.store(task.0, Release);
     }
 
     /// It polls none.
     #[inline]
     pub(super) fn end(&self) {
-        self.id.store(0, Relaxed);
+        self.task.store(TaskWord::NONE.0, Relaxed);
     }
 
     /// The task, if there is one, and where it was spawned, if that is in no list.
-    pub(super) fn read(&self) -> Option<(u64, Option<&'static Location<'static>>)> {
-        let id = self.id.load(Acquire);
+    pub(super) fn read(&self) -> Option<(TaskWord, Option<&'static Location<'static>>)> {
+        let task = self.task.load(Acquire);
         let first = self.first.load(Relaxed);
         // Pairs with the release fence in `begin`.
         fence(Acquire);
-        if id == 0 || self.id.load(Relaxed) != id {
+        if task == TaskWord::NONE.0 || self.task.load(Relaxed) != task {
             return None;
         }
         // SAFETY: only ever null or a `&'static Location`.
-        Some((id, unsafe { first.as_ref() }))
+        Some((TaskWord(task), unsafe { first.as_ref() }))
     }
 }
 
@@ -97,10 +98,10 @@ impl Window {
     }
 
     /// The task that is polled there, and where it was spawned, if it has not parked yet.
-    pub(crate) fn look(&self) -> Option<(u64, Option<&'static Location<'static>>)> {
+    pub(crate) fn look(&self) -> Option<(TaskId, Option<&'static Location<'static>>)> {
         let words = self.lock();
         // SAFETY: (V1) there, while the lock is held.
-        unsafe { words.as_ref() }?.read()
+        unsafe { words.as_ref() }?.read().map(|(task, first)| (TaskId(task.id()), first))
     }
 }
 
@@ -124,14 +125,15 @@ mod tests {
         std::thread::scope(|threads| {
             threads.spawn(|| {
                 for id in 1..100_000 {
-                    words.begin(id, (id % 3 > 0).then(|| places[(id % 3 - 1) as usize]));
+                    words.begin(TaskWord::of(id), (id % 3 > 0).then(|| places[(id % 3 - 1) as usize]));
                     words.end();
                 }
-                words.begin(100_000, None);
+                words.begin(TaskWord::of(100_000), None);
             });
             let mut last = 0;
             while last < 100_000 {
-                let Some((id, first)) = words.read() else { continue };
+                let Some((task, first)) = words.read() else { continue };
+                let id = task.id();
                 assert!(id >= last);
                 assert_eq!(first.is_none(), id % 3 == 0 || id == 100_000);
                 assert!(first.is_none_or(|first| ptr::eq(first, places[(id % 3 - 1) as usize])));
@@ -145,14 +147,14 @@ mod tests {
         let window = Window::new();
         assert_eq!(window.look(), None);
         let open = window.open();
-        frame::words_of_this_thread(|words| words.begin(7, None));
-        assert_eq!(std::thread::scope(|threads| threads.spawn(|| window.look()).join().unwrap()), Some((7, None)));
+        frame::words_of_this_thread(|words| words.begin(TaskWord::of(7), None));
+        assert_eq!(std::thread::scope(|threads| threads.spawn(|| window.look()).join().unwrap()), Some((TaskId(7), None)));
         std::thread::scope(|threads| {
             threads
                 .spawn(|| {
                     let _theirs = window.open();
-                    frame::words_of_this_thread(|words| words.begin(8, None));
-                    assert_eq!(window.look(), Some((8, None)));
+                    frame::words_of_this_thread(|words| words.begin(TaskWord::of(8), None));
+                    assert_eq!(window.look(), Some((TaskId(8), None)));
                     frame::words_of_this_thread(Words::end);
                     assert_eq!(window.look(), None);
                 })

@@ -12,8 +12,9 @@ use std::task::{Context, Poll, ready};
 use super::error::TryRecvError;
 use super::shared::{Shared, Taken};
 use crate::sync::blocking;
-use crate::task::channel_facts::{End, User};
+use crate::task::channel_facts::End;
 use crate::task::frame;
+use crate::task::meta::TaskWord;
 use crate::task::wait::{self, Leaf, Object, WaitReason};
 
 /// Room for so many values is kept for the next ones, of the two that senders and receiver fill and empty in turn.
@@ -31,7 +32,7 @@ struct Batch<T> {
     /// Locked by `len` only, so that a receiver can be shared whatever its values are.
     values: Mutex<VecDeque<T>>,
     /// The task that received last, as the channel's record knows. The place there is that of its last look at the channel itself.
-    user: u64,
+    user: TaskWord,
 }
 
 impl<T> Batch<T> {
@@ -43,7 +44,7 @@ impl<T> Batch<T> {
     /// The polled task is who received last.
     #[inline]
     fn is_users(&self) -> bool {
-        cfg!(leakfree_norecord) || self.user == frame::id()
+        cfg!(leakfree_norecord) || self.user == frame::task()
     }
 
     fn locked(&self) -> MutexGuard<'_, VecDeque<T>> {
@@ -53,7 +54,7 @@ impl<T> Batch<T> {
 
 impl<T> Receiver<T> {
     pub(super) fn new(shared: Arc<Shared<T>>) -> Receiver<T> {
-        Receiver { shared, batch: Batch { values: Mutex::new(VecDeque::new()), user: 0 } }
+        Receiver { shared, batch: Batch { values: Mutex::new(VecDeque::new()), user: TaskWord::NONE } }
     }
 
     /// The next value, of the batch or of the channel. Without any it registers `cx`, if there is one.
@@ -65,7 +66,7 @@ impl<T> Receiver<T> {
         if self.has_batch(site) {
             return Taken::Some(self.batch.values().pop_front().expect("there is one"));
         }
-        self.batch.user = frame::id();
+        self.batch.user = frame::task();
         let batch = self.batch.values();
         if batch.capacity() > KEPT {
             *batch = VecDeque::new();
@@ -93,7 +94,7 @@ impl<T> Receiver<T> {
                 return Taken::Some(taken);
             }
         }
-        self.batch.user = frame::id();
+        self.batch.user = frame::task();
         let more = self.shared.take_values(site, Some(cx).filter(|_| taken == 0), |values| {
             let more = values.len().min(limit - taken);
             buffer.extend(values.drain(..more));
@@ -113,15 +114,15 @@ impl<T> Receiver<T> {
             return false;
         }
         if !self.batch.is_users() {
-            self.changes_hands(User::polled(site));
+            self.changes_hands(site);
         }
         true
     }
 
     #[cold]
-    fn changes_hands(&mut self, user: User) {
-        self.batch.user = user.task;
-        self.shared.lock().record.used_by(End::Receiver, user);
+    fn changes_hands(&mut self, site: &'static Location<'static>) {
+        self.batch.user = frame::task();
+        self.shared.lock().record.used(End::Receiver, site);
     }
 
     #[track_caller]
