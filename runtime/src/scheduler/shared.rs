@@ -99,7 +99,12 @@ impl Remote {
     }
 
     pub(crate) fn new(stealer: Stealer<Runnable>) -> Remote {
-        Remote { stealer, parker: Parker::new(), seen: Arc::default(), window: CachePadded::new(Window::new()) }
+        Remote {
+            stealer,
+            parker: Parker::new(),
+            seen: Arc::default(),
+            window: CachePadded::new(Window::new()),
+        }
     }
 }
 

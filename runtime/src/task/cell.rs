@@ -238,15 +238,12 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) {
     let (header, owner, slot) = unsafe { (&(*cell).header, (*cell).owner, (*cell).slot.get()) };
 
     let mut start = header.state.start_poll();
-    let first = if header.is_linked() {
-        None
-    } else {
+    if !header.is_linked() {
         start.drop |= heed(header, owner.bound());
-        Some(header.record.spawned_at())
-    };
+    }
     // Whatever is noted in this turn is of it.
     header.record.start_poll();
-    let entered = frame::enter(ptr, first);
+    let entered = frame::enter(ptr);
     // SAFETY: (I1) the task outlives its poll.
     let waker = unsafe { waker::borrowed(ptr) };
     let mut cx = Context::from_waker(&waker);

@@ -60,11 +60,7 @@ impl Hand {
     /// The task that this thread is polling.
     #[inline]
     pub(crate) fn polled(site: &'static Location<'static>) -> Hand {
-        if cfg!(leakfree_norecord) {
-            Hand::UNKNOWN
-        } else {
-            Hand { task: frame::task(), site: Some(site) }
-        }
+        if cfg!(leakfree_norecord) { Hand::UNKNOWN } else { Hand { task: frame::task(), site: Some(site) } }
     }
 
     /// From what [`task`](Hand::task) says, and the place.
@@ -89,6 +85,12 @@ impl Hand {
     #[inline]
     pub(crate) fn is_alike(self, other: Hand) -> bool {
         cfg!(leakfree_norecord) || self.task == other.task && self.address() == other.address()
+    }
+
+    /// Of one task, and by the same kind of guard.
+    #[inline]
+    pub(crate) fn is_same_task(self, other: Hand) -> bool {
+        cfg!(leakfree_norecord) || self.task == other.task
     }
 
     /// By an owned guard.

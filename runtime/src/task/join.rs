@@ -15,7 +15,7 @@ use super::meta::TaskId;
 use super::raw::{self, TaskRef};
 use super::reason::{CancelKind, CancelReason};
 use super::state::OnHandleDrop;
-use super::wait::{self, Entry, Leaf, Object, WaitReason};
+use super::wait::{Leaf, Object, WaitReason};
 use super::waker::{self, Asker, PackedWaker};
 use crate::loom::sync::atomic::Ordering::Relaxed;
 
@@ -145,49 +145,40 @@ impl<T> JoinHandle<T> {
     }
 
     /// The task may not be complete, or its joiner's budget is used up. Says whether there is an output now, if there is anything to say.
-    ///
-    /// It does what a leaf does, without one: it would be made in each poll, and that takes as long as the note.
     #[inline(never)]
     fn wait(
         &mut self,
         cx: &mut Context<'_>,
         site: &'static Location<'static>,
     ) -> Poll<Result<(), JoinError>> {
-        if !frame::spend() {
-            return self.out_of_budget(cx, site);
-        }
+        let record = &self.header().record;
+        let (object, spawned_at) = (Object::Task(record.id()), record.spawned_at());
+        let mut leaf = Leaf::resume(WaitReason::Join, object, spawned_at, self.stamp.take());
+        let polled = self.wait_in(cx, &mut leaf, site);
+        self.stamp = if polled.is_pending() { leaf.suspend() } else { None };
+        polled
+    }
+
+    #[inline]
+    fn wait_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        leaf: &mut Leaf,
+        site: &'static Location<'static>,
+    ) -> Poll<Result<(), JoinError>> {
+        ready!(leaf.proceed_at(cx, site));
         if !self.header().state.load().is_complete() {
             if self.header().is_at_or_above_polled() {
-                self.forget_note();
                 return Poll::Ready(Err(JoinError::would_deadlock(self.id())));
             }
             let asker = Asker::of(cx);
             if !self.tell_end_to(cx, asker) {
-                frame::give_back();
-                let record = &self.header().record;
-                let location = wait::location_of(site, || record.spawned_at());
-                let entry = Entry::new(WaitReason::Join, Object::Task(record.id()), location);
-                self.stamp = frame::note(entry.polled_by(asker), self.stamp);
+                leaf.set_location(site);
+                leaf.pending_as(asker);
                 return Poll::Pending;
             }
         }
-        self.forget_note();
         Poll::Ready(Ok(()))
-    }
-
-    #[cold]
-    fn out_of_budget(
-        &mut self,
-        cx: &Context<'_>,
-        site: &'static Location<'static>,
-    ) -> Poll<Result<(), JoinError>> {
-        let record = &self.header().record;
-        let (object, spawned_at) = (Object::Task(record.id()), record.spawned_at());
-        let mut leaf = Leaf::resume(WaitReason::Join, object, spawned_at, self.stamp.take());
-        leaf.set_location(site);
-        leaf.out_of_budget(cx);
-        self.stamp = leaf.suspend();
-        Poll::Pending
     }
 
     /// Takes back a joiner that was left in the slot, if the task is not complete.

@@ -270,7 +270,7 @@ impl Entry {
 
     /// The same wait, polled with the waker of the task itself or with another.
     #[inline]
-    pub(super) fn polled_by(self, asker: Asker<'_>) -> Entry {
+    fn polled_by(self, asker: Asker<'_>) -> Entry {
         Entry { head: self.head | u16::from(asker.is_own()) << OWN.trailing_zeros(), ..self }
     }
 
@@ -356,7 +356,7 @@ impl Leaf {
     #[inline]
     pub(crate) fn set_location(&mut self, location: &'static Location<'static>) {
         let made = self.entry.location;
-        self.entry.location = location_of(location, || made);
+        self.entry.location = if frame::is_users(location) { location } else { resolve(location, made) };
     }
 
     /// Takes one operation off the poll's budget; call it first in a poll: `ready!(leaf.proceed(cx))`. When nothing is left the
@@ -364,11 +364,7 @@ impl Leaf {
     #[inline]
     pub(crate) fn proceed(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.spent = frame::spend();
-        if self.spent {
-            return Poll::Ready(());
-        }
-        self.out_of_budget(cx);
-        Poll::Pending
+        if self.spent { Poll::Ready(()) } else { self.out_of_budget(cx) }
     }
 
     /// The same, for leaves whose caller is only known at the poll.
@@ -379,21 +375,37 @@ impl Leaf {
             return Poll::Ready(());
         }
         self.set_location(location);
-        self.out_of_budget(cx);
-        Poll::Pending
+        self.out_of_budget(cx)
     }
 
     #[cold]
-    pub(super) fn out_of_budget(&mut self, cx: &Context<'_>) {
+    fn out_of_budget(&mut self, cx: &Context<'_>) -> Poll<()> {
         let entry = Entry::new(WaitReason::CoopYield, Object::None, self.entry.location);
         self.stamp = frame::note(entry.polled_by(Asker::of(cx)), self.stamp);
         coop_yield(cx);
+        Poll::Pending
     }
 
     /// Records that the task being polled now waits here. Call each time before returning `Pending`.
     #[inline]
     pub(crate) fn pending(&mut self, cx: &Context<'_>) {
-        self.pending_as(Asker::of(cx));
+        if frame::is_next_note_first() {
+            self.pending_as(Asker::of(cx));
+        } else {
+            self.pending_further(cx);
+        }
+    }
+
+    /// One of several waits, or of very many, of which no more can be noted.
+    #[inline(never)]
+    fn pending_further(&mut self, cx: &Context<'_>) {
+        if self.stamp.is_none() && !frame::has_place() {
+            if std::mem::take(&mut self.spent) {
+                frame::give_back();
+            }
+        } else {
+            self.pending_as(Asker::of(cx));
+        }
     }
 
     /// The same.
@@ -453,16 +465,7 @@ fn coop_yield(cx: &Context<'_>) {
     }
 }
 
-/// See [`Leaf::set_location`]. `made` says where the leaf was.
-#[inline]
-pub(super) fn location_of(
-    location: &'static Location<'static>,
-    made: impl FnOnce() -> &'static Location<'static>,
-) -> &'static Location<'static> {
-    if frame::is_users(location) { location } else { resolve(location, made()) }
-}
-
-/// The same.
+/// See [`Leaf::set_location`].
 #[cold]
 fn resolve(
     location: &'static Location<'static>,

@@ -12,20 +12,20 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::frame;
-use super::meta::{TaskId, TaskWord};
+use super::meta::{Record, TaskId, TaskWord};
 
 /// Written by the thread alone.
 #[derive(Debug)]
 pub(super) struct Words {
     /// A [`TaskWord`]: the task that it polls.
     task: AtomicU64,
-    /// Where the task was spawned, before its first park; else null.
-    first: AtomicPtr<Location<'static>>,
+    /// Where that was spawned.
+    spawned_at: AtomicPtr<Location<'static>>,
 }
 
 impl Words {
     pub(super) const fn new() -> Words {
-        Words { task: AtomicU64::new(TaskWord::NONE.0), first: AtomicPtr::new(ptr::null_mut()) }
+        Words { task: AtomicU64::new(TaskWord::NONE.0), spawned_at: AtomicPtr::new(ptr::null_mut()) }
     }
 
     #[inline]
@@ -35,11 +35,16 @@ impl Words {
 
     /// The thread polls that task from now on, and polled none before.
     #[inline]
-    pub(super) fn begin(&self, task: TaskWord, first: Option<&'static Location<'static>>) {
+    pub(super) fn begin(&self, record: &Record) {
+        self.set(record.task(), record.spawned_at());
+    }
+
+    #[inline]
+    fn set(&self, task: TaskWord, spawned_at: &'static Location<'static>) {
         debug_assert_eq!(self.task(), TaskWord::NONE);
         // Pairs with the acquire fence in `read`: whoever sees the place of this task sees that the one before is not polled any more.
         fence(Release);
-        self.first.store(first.map_or(ptr::null_mut(), |first| ptr::from_ref(first).cast_mut()), Relaxed);
+        self.spawned_at.store(ptr::from_ref(spawned_at).cast_mut(), Relaxed);
         // Release: pairs with the acquire in `read`, so that the place is no older than the task.
         self.task.store(task.0, Release);
     }
@@ -53,14 +58,16 @@ impl Words {
     /// The task, if there is one, and where it was spawned, if that is in no list.
     pub(super) fn read(&self) -> Option<(TaskWord, Option<&'static Location<'static>>)> {
         let task = self.task.load(Acquire);
-        let first = self.first.load(Relaxed);
+        let spawned_at = self.spawned_at.load(Relaxed);
         // Pairs with the release fence in `begin`.
         fence(Acquire);
         if task == TaskWord::NONE.0 || self.task.load(Relaxed) != task {
             return None;
         }
+        let task = TaskWord(task);
         // SAFETY: only ever null or a `&'static Location`.
-        Some((TaskWord(task), unsafe { first.as_ref() }))
+        let spawned_at = unsafe { spawned_at.as_ref() };
+        Some((task, spawned_at.filter(|_| task.is_newborn())))
     }
 }
 
@@ -125,10 +132,11 @@ mod tests {
         std::thread::scope(|threads| {
             threads.spawn(|| {
                 for id in 1..100_000 {
-                    words.begin(TaskWord::of(id), (id % 3 > 0).then(|| places[(id % 3 - 1) as usize]));
+                    let task = TaskWord::of(id);
+                    words.set(if id % 3 == 0 { task } else { task.newborn() }, places[(id % 2) as usize]);
                     words.end();
                 }
-                words.begin(TaskWord::of(100_000), None);
+                words.set(TaskWord::of(100_000), places[0]);
             });
             let mut last = 0;
             while last < 100_000 {
@@ -136,7 +144,7 @@ mod tests {
                 let id = task.id();
                 assert!(id >= last);
                 assert_eq!(first.is_none(), id % 3 == 0 || id == 100_000);
-                assert!(first.is_none_or(|first| ptr::eq(first, places[(id % 3 - 1) as usize])));
+                assert!(first.is_none_or(|first| ptr::eq(first, places[(id % 2) as usize])));
                 last = id;
             }
         });
@@ -147,13 +155,16 @@ mod tests {
         let window = Window::new();
         assert_eq!(window.look(), None);
         let open = window.open();
-        frame::words_of_this_thread(|words| words.begin(TaskWord::of(7), None));
-        assert_eq!(std::thread::scope(|threads| threads.spawn(|| window.look()).join().unwrap()), Some((TaskId(7), None)));
+        frame::words_of_this_thread(|words| words.set(TaskWord::of(7), Location::caller()));
+        assert_eq!(
+            std::thread::scope(|threads| threads.spawn(|| window.look()).join().unwrap()),
+            Some((TaskId(7), None))
+        );
         std::thread::scope(|threads| {
             threads
                 .spawn(|| {
                     let _theirs = window.open();
-                    frame::words_of_this_thread(|words| words.begin(TaskWord::of(8), None));
+                    frame::words_of_this_thread(|words| words.set(TaskWord::of(8), Location::caller()));
                     assert_eq!(window.look(), Some((TaskId(8), None)));
                     frame::words_of_this_thread(Words::end);
                     assert_eq!(window.look(), None);

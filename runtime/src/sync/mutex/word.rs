@@ -178,7 +178,7 @@ mod tests {
     fn who_queues_is_told_the_holder() {
         let here = Location::caller();
         for owned in [false, true] {
-            for id in [1, 77, u64::MAX >> 3] {
+            for id in [1, 77, u64::MAX >> 4] {
                 let holder = Holder::Task { id: TaskId(id), site: here, owned };
                 let word = Word::new();
                 assert!(word.try_take(holder.into()));
