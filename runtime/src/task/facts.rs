@@ -192,7 +192,7 @@ impl HandWords {
     }
 
     pub(super) fn get(&self) -> Hand {
-        // SAFETY: (F1) null or a `&'static Location`.
+        // SAFETY: (F1, and C1 for those of channels) null or a `&'static Location`.
         let site = unsafe { self.site.load(Relaxed).as_ref() };
         Hand { task: TaskWord(self.task.load(Relaxed)), site }
     }

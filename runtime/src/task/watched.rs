@@ -19,7 +19,7 @@ use super::meta::{Record, TaskId, TaskWord};
 pub(super) struct Words {
     /// A [`TaskWord`]: the task that it polls.
     task: AtomicU64,
-    /// Where that was spawned.
+    /// Where it was spawned.
     spawned_at: AtomicPtr<Location<'static>>,
 }
 

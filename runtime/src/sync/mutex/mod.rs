@@ -227,8 +227,9 @@ impl<const OWNED: bool> Turn<OWNED> {
 
     #[inline]
     fn poll(&mut self, raw: &Raw, cx: &Context<'_>) -> Poll<()> {
+        let holder = self.holder();
         ready!(self.leaf.proceed(cx));
-        if self.place.is_none() && raw.word.try_take(self.holder()) {
+        if self.place.is_none() && raw.word.try_take(holder) {
             return Poll::Ready(());
         }
         self.poll_queue(raw, cx)
