@@ -85,7 +85,7 @@ MUTANTS = [
     ("sync/permits.rs", "                state.serve(Held::NOTHING, &mut wakes);\n                // After that", "state.serve(Held::NOTHING, &mut wakes);", "", "sync::who_wants_many_permits_and_leaves_lets_the_next_one_by"),
     ("sync/permits.rs", "            let wakes = state.waiters.grant_all();\n            state.note_waiters();", "state.waiters.grant_all()", "Vec::new()", "sync::a_semaphore_closed_while_permits_are_given_back_leaves_nobody_waiting"),
     ("sync/mutex/mod.rs", "        raw.hand_on();\n    }\n    drop(waker);", "raw.hand_on();", "", "sync::a_lock_is_handed_on_by_a_waiter_that_leaves"),
-    ("sync/mutex/word.rs", "self.word.compare_exchange(FREE, held, Acquire, Relaxed).is_ok()", "Acquire", "Relaxed", "sync::what_is_written_under_a_lock_is_seen_by_the_next"),
+    ("sync/mutex/word.rs", "self.word.compare_exchange(FREE, hand.task(), Acquire, Relaxed).is_ok()", "Acquire", "Relaxed", "sync::what_is_written_under_a_lock_is_seen_by_the_next"),
     ("sync/mutex/word.rs", "self.word.compare_exchange(held, FREE, Release, Relaxed).is_ok()", "Release", "Relaxed", "sync::what_is_written_under_a_lock_is_seen_by_the_next"),
     ("sync/mutex/word.rs", "        self.word.store(FREE, Release);", "Release", "Relaxed", "sync::what_is_written_under_a_lock_is_seen_by_the_next_whether_it_queued_or_not"),
     ("sync/mutex/word.rs", "self.word.compare_exchange(word, word | QUEUED, Acquire, Relaxed).is_ok()", "Acquire", "Relaxed", "sync::what_is_written_under_a_lock_is_seen_by_the_next"),
@@ -100,7 +100,7 @@ MUTANTS = [
     ("sync/notify.rs", "None if state.rounds != self.rounds =>", "state.rounds != self.rounds", "false", "sync::everybody_is_notified_who_asked_before"),
     # ---- channels
     ("sync/mpsc/shared.rs", "        // Granted and not used, or first in line and wanting more than the next: the next may have it.\n        let wakes = state.serve(shared.capacity);", "state.serve(shared.capacity)", "Wakes::default()", "sync::a_sender_that_waits_gets_the_slot_that_a_receiver_frees"),
-    ("sync/mpsc/shared.rs", "if !state.full.is_empty() {\n                let wakes", "!state.full.is_empty()", "false", "sync::a_sender_that_waits_gets_the_slot_that_a_receiver_frees"),
+    ("sync/mpsc/shared.rs", "        if state.sender_waits() {", "state.sender_waits()", "false", "sync::a_sender_that_waits_gets_the_slot_that_a_receiver_frees"),
     ("sync/mpsc/shared.rs", "                state.ended = true;\n                state.record.set_handles(End::Sender, 0);\n                state.receiver.take().map(waker::fire)", "state.receiver.take().map(waker::fire)", "None", "sync::the_last_sender_that_goes_ends_the_receiver"),
     ("sync/mpsc/shared.rs", "        Ok(self.receiver.take().map(waker::fire))", "self.receiver.take().map(waker::fire)", "None", "sync::a_value_wakes_the_receiver_that_waits"),
     ("sync/mpsc/shared.rs", "(self.closed && self.reserved == 0)", "self.reserved == 0", "true", "sync::the_receiver_of_a_closed_channel_waits_for_its_permits"),

@@ -265,3 +265,52 @@ async fn the_last_users_of_a_channel_are_told() {
     drop(tx);
     task.await.unwrap();
 }
+
+/// Uses that do not wake who waits are told while it waits.
+#[leakfree::test(workers = 2)]
+async fn who_uses_a_channel_without_waking_who_waits_is_told() {
+    let channel = |task: &TaskInfo| match &task.waits[0].object {
+        WaitObject::Channel(channel) => **channel,
+        ref object => panic!("{object:?}"),
+    };
+    // A slot is reserved while the receiver waits.
+    let (tx, mut rx) = mpsc::channel::<u8>(4);
+    let receives = leakfree::scope::current().task().name("receives").spawn(async move { rx.recv().await });
+    assert_eq!(channel(&parked("receives").await).last_sender, None);
+    let permit = tx.try_reserve().unwrap();
+    let line = line!() - 1;
+    let user = channel(&parked("receives").await).last_sender.unwrap();
+    assert_eq!(user.site.line, line);
+    permit.send(1);
+    assert_eq!(receives.await.unwrap(), Some(1));
+
+    // Receivers take values while a sender waits for the end, out of what one of them has taken over, too.
+    for unbounded in [false, true] {
+        let (tx, mut rx) = mpsc::channel::<u8>(8);
+        let (tx2, mut rx2) = mpsc::unbounded_channel::<u8>();
+        for n in 0..4 {
+            tx.try_send(n).unwrap();
+            tx2.send(n).unwrap();
+        }
+        let name = if unbounded { "unbounded" } else { "bounded" };
+        let closed = leakfree::scope::current()
+            .task()
+            .name(name)
+            .spawn(async move { if unbounded { tx2.closed().await } else { tx.closed().await } });
+        assert_eq!(channel(&parked(name).await).last_receiver, None);
+        let (first, second) = (rx.recv().await, rx2.recv().await);
+        assert_eq!((first, second), (Some(0), Some(0)));
+        let here = leakfree::task::id().get();
+        let user = channel(&parked(name).await).last_receiver.unwrap();
+        assert_eq!(user.task.map(u64::from), Some(here));
+        let elsewhere = leakfree::spawn(async move {
+            assert_eq!((rx.recv().await, rx2.recv().await), (Some(1), Some(1)));
+            (rx, rx2, leakfree::task::id().get())
+        });
+        let (rx, rx2, there) = elsewhere.await.unwrap();
+        let user = channel(&parked(name).await).last_receiver.unwrap();
+        assert_eq!(user.task.map(u64::from), Some(there));
+        drop((rx, rx2));
+        closed.await.unwrap();
+    }
+}

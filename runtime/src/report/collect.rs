@@ -4,6 +4,7 @@
 //! a reference. Nothing is polled or woken, no worker stops.
 
 use std::num::NonZeroU64;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -301,7 +302,7 @@ fn task_info(
     if let Some((_, copy, found)) = &found {
         polls = copy.polls;
         parked = Some(since(copy.parked_ms));
-        waits = found.iter().map(wait_info).collect();
+        waits = found.iter().enumerate().map(|(place, wait)| wait_info(wait, record.id(), place)).collect();
         settled = before.is_some_and(|before| {
             before.polls != 0
                 && before.polls == copy.polls as u32
@@ -368,11 +369,24 @@ fn task_info(
     })
 }
 
-fn wait_info(wait: &Wait) -> WaitInfo {
+/// A oneshot on which its receiver alone waits: nothing is kept of it, for all that there is to know follows from the wait. Its sender
+/// has not been used, for it is used once, and then the wait is over.
+fn lone_oneshot(created: &'static Location<'static>, wait: &Wait, task: TaskId, place: usize) -> ChannelInfo {
+    // No channel's id, and no other wait's.
+    let id = 1 << 63 | task.0 << 8 | place as u64;
+    let receiver = UserInfo { task: NonZeroU64::new(task.0), site: wait.location.into() };
+    let (created, last_receiver) = (created.into(), Some(receiver));
+    ChannelInfo { id, created, senders: 1, receivers: 1, last_sender: None, last_receiver }
+}
+
+fn wait_info(wait: &Wait, task: TaskId, place: usize) -> WaitInfo {
     WaitInfo {
         reason: wait.reason,
         object: match wait.object {
             Object::None => WaitObject::None,
+            Object::Created(location) if wait.reason == WaitReason::OneshotRecv => {
+                WaitObject::Channel(Box::new(lone_oneshot(location, wait, task, place)))
+            }
             Object::Created(location) => WaitObject::Created(location.into()),
             Object::Task(id) => WaitObject::Task(id.0),
             Object::Scope(id) => WaitObject::Scope(id),

@@ -118,7 +118,8 @@ pub struct LockInfo {
 /// A channel, as it was recorded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ChannelInfo {
-    /// Its id, unique in the process among the channels that are alive.
+    /// Its id, unique in the process among the channels that are alive. (A oneshot may have two: one in the receiver's wait, and one in
+    /// that of a sender in `closed`.)
     pub id: u64,
     /// Where it was created.
     pub created: Site,

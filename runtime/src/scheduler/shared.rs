@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
@@ -24,10 +24,12 @@ use crate::loom::sync::Mutex;
 use crate::loom::sync::atomic::{AtomicBool, AtomicU8};
 use crate::loom::thread;
 use crate::report::snapshot::{Incident, IncidentKind};
+use crate::task::header::Header;
 use crate::task::hooks::Cause;
 use crate::task::meta::TaskId;
 use crate::task::raw::TaskRef;
 use crate::task::runnable::Runnable;
+use crate::task::watched::Window;
 use crate::task::{trace, waker};
 
 /// One worker as the others see it.
@@ -36,6 +38,8 @@ pub(crate) struct Remote {
     pub(crate) parker: Parker,
     /// On a line of its own: who looks for work reads the stealer all the time.
     pub(super) seen: Arc<CachePadded<Seen>>,
+    /// What the worker polls. Its line is written by who looks.
+    pub(super) window: CachePadded<Window>,
 }
 
 /// What a worker says of itself.
@@ -43,15 +47,11 @@ pub(crate) struct Remote {
 pub(crate) struct Seen {
     /// Tasks that completed on this worker; written by it alone.
     finished: AtomicU64,
-    /// `[the task that it polls, 0 if none: 63 | it is not in the tree: 1]`, and when its turn began; written by it alone, for reports.
-    running: AtomicU64,
+    /// When its turn began; written by it alone, for reports.
     turn_ms: AtomicU64,
-    /// Where the task was spawned that it polls, or polled last, before its first park.
-    first: AtomicPtr<Location<'static>>,
+    /// Without records what tells its polls apart, for searchers: there are no windows then.
+    polls: AtomicU64,
 }
-
-/// In `running`: the task is in its first poll.
-const FIRST: u64 = 1;
 
 /// What a worker does, as another thread sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,39 +65,12 @@ pub(crate) struct Polled {
 }
 
 impl Seen {
-    /// The worker polls that task now; 0 is none.
+    /// The worker polls that task now; null is none.
     #[inline]
-    pub(crate) fn set_running(&self, task: u64) {
-        self.running.store(task << 1, Relaxed);
-    }
-
-    /// The worker polls that task now, which is in no list: what is known of it is here.
-    #[inline]
-    pub(crate) fn set_first(&self, task: TaskId, spawned_at: &'static Location<'static>) {
+    pub(crate) fn set_polls(&self, task: *const Header) {
         if cfg!(leakfree_norecord) {
-            return;
+            self.polls.store(task.addr() as u64, Relaxed);
         }
-        self.running.store(0, Relaxed);
-        // Pairs with the acquire fence in `polled`: whoever sees the place of this task sees that the one before is not polled
-        // any more.
-        fence(Release);
-        self.first.store(std::ptr::from_ref(spawned_at).cast_mut(), Relaxed);
-        // Release: pairs with the acquire in `polled`, so that the place is no older than the id.
-        self.running.store(task.0 << 1 | FIRST, Release);
-    }
-
-    fn polled(&self, worker: usize) -> Option<Polled> {
-        let seen = self;
-        let running = seen.running.load(Acquire);
-        let first = seen.first.load(Relaxed);
-        fence(Acquire);
-        if running == 0 || seen.running.load(Relaxed) != running {
-            return None;
-        }
-        let (id, turn_ms) = (TaskId(running >> 1), seen.turn_ms.load(Relaxed));
-        // SAFETY: only ever null or a `&'static Location`.
-        let first = unsafe { first.as_ref() }.filter(|_| running & FIRST != 0);
-        Some(Polled { worker, id, turn_ms, first })
     }
 
     pub(crate) fn set_turn(&self, now_ms: u64) {
@@ -112,8 +85,27 @@ impl Seen {
 }
 
 impl Remote {
+    /// The task that the worker polls, in a number; 0 is none.
+    fn polls(&self) -> u64 {
+        if cfg!(leakfree_norecord) {
+            self.seen.polls.load(Relaxed)
+        } else {
+            self.window.look().map_or(0, |(id, _)| id.0)
+        }
+    }
+
+    fn polled(&self, worker: usize) -> Option<Polled> {
+        let (id, first) = self.window.look()?;
+        Some(Polled { worker, id, turn_ms: self.seen.turn_ms.load(Relaxed), first })
+    }
+
     pub(crate) fn new(stealer: Stealer) -> Remote {
-        Remote { stealer, parker: Parker::new(), seen: Arc::default() }
+        Remote {
+            stealer,
+            parker: Parker::new(),
+            seen: Arc::default(),
+            window: CachePadded::new(Window::new()),
+        }
     }
 }
 
@@ -308,7 +300,7 @@ impl Shared {
     /// A worker whose queue holds something, and the task that it polls.
     pub(crate) fn backlogged(&self) -> Option<(usize, u64)> {
         let worker = self.remotes.iter().position(|remote| !remote.stealer.is_empty())?;
-        let task = self.remotes[worker].seen.running.load(Relaxed);
+        let task = self.remotes[worker].polls();
         Some((worker, task)).filter(|_| task != 0)
     }
 
@@ -370,7 +362,7 @@ impl Shared {
 
     /// Which worker polls which task now.
     pub(crate) fn running(&self) -> Vec<Polled> {
-        self.remotes.iter().enumerate().filter_map(|(worker, remote)| remote.seen.polled(worker)).collect()
+        self.remotes.iter().enumerate().filter_map(|(worker, remote)| remote.polled(worker)).collect()
     }
 
     // ---- unwakeable edges -------------------------------------------------------------------

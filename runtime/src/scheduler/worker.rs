@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::ptr;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -147,6 +148,7 @@ impl Worker {
     /// Runs until the scheduler is shut down, or this thread has handed the worker's role over.
     pub(crate) fn run(self: &Arc<Self>) {
         let _entered = context::enter(&self.shared, Some(self), true);
+        let _seen = self.shared.remotes[self.index].window.open();
         self.read_clock();
         loop {
             if self.turn.get() == 0 && !self.end_turn() {
@@ -185,15 +187,7 @@ impl Worker {
             self.begin_turn(&task);
         }
         self.turn.set(self.turn.get().saturating_sub(1));
-        let header = task.header();
-        if cfg!(leakfree_norecord) {
-            // There are no ids; `linger` is to tell one poll from the next.
-            self.seen.set_running(std::ptr::from_ref(header).addr() as u64);
-        } else if header.is_linked() {
-            self.seen.set_running(header.record.id().0);
-        } else {
-            self.seen.set_first(header.record.id(), header.record.spawned_at());
-        }
+        self.seen.set_polls(task.header());
         let again = task.poll();
         if context::has_handed_over() {
             // (W1) The queue is not ours any more.
@@ -312,7 +306,7 @@ impl Worker {
     #[cold]
     fn end_turn(&self) -> bool {
         self.turn.set(TURN);
-        self.seen.set_running(0);
+        self.seen.set_polls(ptr::null());
         if !self.goes_on() {
             return false;
         }
@@ -396,7 +390,7 @@ impl Worker {
     fn find_work(&self) -> bool {
         let mut searching = None;
         let mut lingered = false;
-        self.seen.set_running(0);
+        self.seen.set_polls(ptr::null());
         loop {
             match self.look(&mut searching) {
                 Look::Work => return true,
@@ -517,7 +511,7 @@ impl Worker {
 
     /// Says that this worker sleeps. It watches, if it is to wake up after that long.
     fn lie_down(&self, searching: Option<Searching>) -> Option<Duration> {
-        self.seen.set_running(0);
+        self.seen.set_polls(ptr::null());
         match self.shared.idle.sleep(self.index, searching) {
             Sleep::Watch => Some(WATCH_MIN),
             Sleep::Deep => None,
@@ -626,6 +620,7 @@ impl Worker {
     ) -> (Option<Place>, super::sim::Event, Option<u64>) {
         use super::sim::Event;
         let _entered = context::enter(&self.shared, Some(self), true);
+        let _seen = self.shared.remotes[self.index].window.open();
         let parker = &self.shared.remotes[self.index].parker;
         match place {
             Place::Awake => {
@@ -643,7 +638,7 @@ impl Worker {
                     self.shared.driver.let_go();
                     None
                 } else {
-                    self.seen.set_running(0);
+                    self.seen.set_polls(ptr::null());
                     Some(Place::Awake)
                 };
                 (place, Event::Poll, Some(id))

@@ -64,10 +64,9 @@ impl<T> State<T> {
         }
     }
 
-    /// The sender has done what it could.
+    /// The sender has done what it could. Whoever waits for that is woken by it, so snapshots need not be told.
     fn end_sender(&mut self) -> Option<Woken> {
         self.sent = true;
-        self.record.set_handles(End::Sender, 0);
         self.receiver.take().map(waker::fire)
     }
 }
@@ -109,12 +108,10 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// The value, if the receiver is gone or has closed the channel.
-    #[track_caller]
     pub fn send(mut self, value: T) -> Result<(), T> {
         let shared = self.shared.take().expect("present until it is sent or dropped");
         let woken = {
             let mut state = shared.lock();
-            state.record.used(End::Sender, Location::caller());
             if state.closed {
                 state.sent = true;
                 return Err(value);
@@ -271,9 +268,6 @@ impl<T> Receiver<T> {
         let (woken, receiver, value) = {
             let mut state = self.shared.lock();
             state.closed = true;
-            if take {
-                state.record.set_handles(End::Receiver, 0);
-            }
             let value = if take { state.value.take() } else { None };
             (state.sender.take().map(waker::fire), state.receiver.take(), value)
         };
@@ -305,8 +299,14 @@ impl<T> Future for Receiver<T> {
                 return Poll::Ready(Err(RecvError(())));
             }
             this.leaf.set_location(Location::caller());
-            state.record.used(End::Receiver, this.leaf.location());
-            this.leaf.set_object(state.record.parked(this.shared.created, [1, 1]));
+            let location = this.leaf.location();
+            if state.record.is_published() {
+                state.record.used(End::Receiver, location);
+                this.leaf.set_object(state.record.object(this.shared.created));
+            } else {
+                // There is nothing to tell of it: one sender, which has not been used, for it is used once and then wakes us.
+                state.record.used_unwatched(End::Receiver, location);
+            }
             let asker = Asker::of(cx);
             (register(&mut state.receiver, cx, asker), asker)
         };

@@ -388,7 +388,7 @@ impl<S: Source> Claim<S> {
         }
         let held = ask.given.expect("woken with permits unless closed");
         let holder = Self::holder(site);
-        if held != Held::NOTHING && !holder.is_alike(ask.holder) {
+        if held != Held::NOTHING && !holder.is_same_task(ask.holder) {
             state.record.edit(|holders| holders.rename(held, holder));
         }
         drop(state);

@@ -2,16 +2,17 @@
 //!
 //! A channel lies in memory of the user's types, which a snapshot must not read. So from the first time that somebody parks
 //! on it, it has a [`Slot`]: a few words in memory that is never freed, only used again, which the channel keeps up to date
-//! under its own lock, and which snapshots find by its id. A slot costs a push and a pop of a free list: a oneshot
-//! that somebody parks on has one, too.
+//! under its own lock, and which snapshots find by its id. A slot costs a push and a pop of a free list.
 //!
 //! - **C1** A slot's words are written by one at a time: its channel, under the channel's lock, or whoever took it from
 //!   the free list. A site word is null or a `&'static Location`.
+//! - **C2** While a task waits on the channel, the slot says who used the other end last: all is told when it parks, and from then on each use
+//!   that does not wake it under the same lock. So a use that nobody waits for, or that wakes who does, is written down in the channel alone.
 
 use std::panic::Location;
 use std::ptr;
 
-use super::frame;
+use super::facts::{Hand, HandWords};
 use super::seq::Seq;
 use super::wait::Object;
 use crate::loom::sync::atomic::Ordering::Relaxed;
@@ -25,43 +26,6 @@ pub(crate) struct User {
     pub(crate) site: &'static Location<'static>,
 }
 
-impl User {
-    /// The task that this thread is polling.
-    #[inline]
-    pub(crate) fn polled(site: &'static Location<'static>) -> User {
-        User { task: frame::id(), site }
-    }
-}
-
-/// Who used an end last, if anybody did, in two words that are quickly compared with the next one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LastUser {
-    task: u64,
-    site: Option<&'static Location<'static>>,
-}
-
-impl LastUser {
-    pub(crate) const NOBODY: LastUser = LastUser { task: 0, site: None };
-
-    /// It is the task that this thread is polling, at that place. Places are compared by address: a `false` may err.
-    #[inline]
-    pub(crate) fn is_polled(&self, site: &'static Location<'static>) -> bool {
-        let last = self.site.map_or(ptr::null(), ptr::from_ref);
-        cfg!(leakfree_norecord) || ptr::eq(last, site) && self.task == frame::id()
-    }
-
-    fn get(self) -> Option<User> {
-        self.site.map(|site| User { task: self.task, site })
-    }
-}
-
-impl From<User> for LastUser {
-    #[inline]
-    fn from(user: User) -> LastUser {
-        LastUser { task: user.task, site: Some(user.site) }
-    }
-}
-
 /// The two ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum End {
@@ -71,40 +35,42 @@ pub(crate) enum End {
 
 /// What a channel keeps of itself, under its own lock.
 #[derive(Debug)]
-#[repr(C)]
 pub(crate) struct ChannelRecord {
-    users: [LastUser; 2],
+    users: [Hand; 2],
     /// Taken when somebody first parks.
     slot: Option<&'static Slot>,
 }
 
 impl ChannelRecord {
     pub(crate) const fn new() -> ChannelRecord {
-        ChannelRecord { users: [LastUser::NOBODY; 2], slot: None }
+        ChannelRecord { users: [Hand::NOBODY; 2], slot: None }
     }
 
-    /// An end is used by the task being polled. Who uses it again and again is written down once.
+    /// An end is used by the task being polled, and (C2) nobody waits for that whom the caller does not wake under this same lock.
+    #[inline]
+    pub(crate) fn used_unwatched(&mut self, end: End, site: &'static Location<'static>) {
+        // Two stores: comparing them with what is there takes longer.
+        if !cfg!(leakfree_norecord) {
+            self.users[end as usize] = Hand::polled(site);
+        }
+    }
+
+    /// An end is used by the task being polled.
     #[inline]
     pub(crate) fn used(&mut self, end: End, site: &'static Location<'static>) {
-        if !self.users[end as usize].is_polled(site) {
+        // Who uses it again and again is told once.
+        if !self.users[end as usize].is_alike(Hand::polled(site)) {
             self.used_anew(end, site);
         }
     }
 
     // Out of the way of those who use it again.
-    #[cold]
+    #[inline(never)]
     fn used_anew(&mut self, end: End, site: &'static Location<'static>) {
-        self.used_by(end, User::polled(site));
-    }
-
-    /// An end is used by that one.
-    pub(crate) fn used_by(&mut self, end: End, user: User) {
-        if cfg!(leakfree_norecord) {
-            return;
-        }
-        self.users[end as usize] = user.into();
+        let user = Hand::polled(site);
+        self.users[end as usize] = user;
         if let Some(slot) = self.slot {
-            slot.write(|| slot.users[end as usize].set(user));
+            slot.tell(end, user);
         }
     }
 
@@ -132,23 +98,32 @@ impl ChannelRecord {
     /// Somebody parks: the object of the wait. `handles` are the senders and the receivers.
     #[inline]
     pub(crate) fn parked(&mut self, created: &'static Location<'static>, handles: [usize; 2]) -> Object {
-        if !cfg!(leakfree_norecord) && self.slot.is_none() {
-            self.slot = slots::take();
-            if let Some(slot) = self.slot {
-                slot.write(|| {
-                    slot.id.store(slot.id.load(Relaxed).wrapping_add(GENERATION), Relaxed);
-                    slot.created.store(ptr::from_ref(created).cast_mut(), Relaxed);
-                    for end in [End::Sender as usize, End::Receiver as usize] {
-                        slot.handles[end].store(handles[end] as u64, Relaxed);
-                        match self.users[end].get() {
-                            Some(user) => slot.users[end].set(user),
-                            None => slot.users[end].site.store(ptr::null_mut(), Relaxed),
-                        }
-                    }
-                });
+        if cfg!(leakfree_norecord) {
+            return Object::Created(created);
+        }
+        match self.slot {
+            Some(slot) => {
+                slot.tell(End::Sender, self.users[End::Sender as usize]);
+                slot.tell(End::Receiver, self.users[End::Receiver as usize]);
             }
+            None => self.publish(created, handles),
         }
         self.object(created)
+    }
+
+    #[inline(never)]
+    fn publish(&mut self, created: &'static Location<'static>, handles: [usize; 2]) {
+        self.slot = slots::take();
+        if let Some(slot) = self.slot {
+            slot.write(|| {
+                slot.id.store(slot.id.load(Relaxed).wrapping_add(GENERATION), Relaxed);
+                slot.created.store(ptr::from_ref(created).cast_mut(), Relaxed);
+                for end in [End::Sender as usize, End::Receiver as usize] {
+                    slot.handles[end].store(handles[end] as u64, Relaxed);
+                    slot.users[end].set(self.users[end]);
+                }
+            });
+        }
     }
 }
 
@@ -180,25 +155,6 @@ pub(crate) fn copy(id: u64) -> Option<ChannelCopy> {
     copy.filter(|_| found == id).map(|copy| ChannelCopy { version, ..copy })
 }
 
-#[derive(Debug, Default)]
-struct UserWords {
-    task: AtomicU64,
-    site: AtomicPtr<Location<'static>>,
-}
-
-impl UserWords {
-    fn set(&self, user: User) {
-        self.task.store(user.task, Relaxed);
-        self.site.store(ptr::from_ref(user.site).cast_mut(), Relaxed);
-    }
-
-    fn get(&self) -> Option<User> {
-        // SAFETY: (C1) null or a `&'static Location`.
-        let site = unsafe { self.site.load(Relaxed).as_ref() }?;
-        Some(User { task: self.task.load(Relaxed), site })
-    }
-}
-
 /// One channel's facts, read by snapshots at any time.
 #[derive(Debug, Default)]
 struct Slot {
@@ -208,7 +164,7 @@ struct Slot {
     /// Null while the slot is free.
     created: AtomicPtr<Location<'static>>,
     handles: [AtomicU64; 2],
-    users: [UserWords; 2],
+    users: [HandWords; 2],
 }
 
 const GENERATION: u64 = 1 << 32;
@@ -220,6 +176,18 @@ impl Slot {
         self.seq.write(stores);
     }
 
+    /// Who used an end last. What is said already is no change, and makes no new version.
+    fn tell(&self, end: End, user: Hand) {
+        let words = &self.users[end as usize];
+        if !words.get().is_alike(user) {
+            self.write(|| words.set(user));
+        }
+    }
+
+    fn user(&self, end: End) -> Option<User> {
+        self.users[end as usize].get().id_and_site().map(|(task, site)| User { task, site })
+    }
+
     fn read(&self) -> Option<ChannelCopy> {
         // SAFETY: (C1) null or a `&'static Location`.
         let created = unsafe { self.created.load(Relaxed).as_ref() }?;
@@ -227,8 +195,8 @@ impl Slot {
             created,
             senders: self.handles[End::Sender as usize].load(Relaxed),
             receivers: self.handles[End::Receiver as usize].load(Relaxed),
-            last_sender: self.users[End::Sender as usize].get(),
-            last_receiver: self.users[End::Receiver as usize].get(),
+            last_sender: self.user(End::Sender),
+            last_receiver: self.user(End::Receiver),
             version: 0,
         })
     }

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicU64 as CountOfAll;
 use slab::Slab;
 
 use super::frame;
-use super::meta::TaskId;
+use super::meta::{TaskId, TaskWord};
 use super::seq::Seq;
 use super::waker::Asker;
 use crate::loom::sync::PoisonError;
@@ -43,46 +43,42 @@ pub(crate) enum Holder {
 /// Who takes a lock, or is given it, or that nobody has it, in the two words that records keep: quickly made, compared and stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hand {
-    /// `[id of the task, 0 if it is not known: 62 | by an owned guard: 1]`
-    task: u64,
+    /// The task, or none if it is not known; its spare bit: by an owned guard.
+    task: TaskWord,
     /// Where it was taken. None if nobody has it.
     site: Option<&'static Location<'static>>,
 }
 
-const OWNED: u64 = 1;
+const OWNED: u64 = 2;
 
 impl Hand {
     /// Nobody has it.
-    pub(crate) const NOBODY: Hand = Hand { task: 0, site: None };
+    pub(crate) const NOBODY: Hand = Hand { task: TaskWord::NONE, site: None };
     /// Somebody outside a task, or who could not be told.
-    pub(crate) const UNKNOWN: Hand = Hand { task: 0, site: Some(Location::caller()) };
+    pub(crate) const UNKNOWN: Hand = Hand { task: TaskWord::NONE, site: Some(Location::caller()) };
 
     /// The task that this thread is polling.
     #[inline]
     pub(crate) fn polled(site: &'static Location<'static>) -> Hand {
-        if cfg!(leakfree_norecord) {
-            Hand::UNKNOWN
-        } else {
-            Hand { task: frame::id() << 1, site: Some(site) }
-        }
+        if cfg!(leakfree_norecord) { Hand::UNKNOWN } else { Hand { task: frame::task(), site: Some(site) } }
     }
 
     /// From what [`task`](Hand::task) says, and the place.
     pub(crate) fn of(task: u64, site: &'static Location<'static>) -> Hand {
-        Hand { task, site: Some(site) }
+        Hand { task: TaskWord(task), site: Some(site) }
     }
 
-    /// Who, in 63 bits.
+    /// Who, in the lower 63 bits; not 0.
     #[inline]
     pub(crate) fn task(self) -> u64 {
-        self.task
+        self.task.0
     }
 
     /// The task that this thread is polling, if it is who asks.
     #[inline]
     pub(crate) fn asks(asker: Asker<'_>, site: &'static Location<'static>) -> Hand {
         let hand = Hand::polled(site);
-        if asker.is_own() { hand } else { Hand { task: 0, ..hand } }
+        if asker.is_own() { hand } else { Hand { task: TaskWord::NONE, ..hand } }
     }
 
     /// Of one task and one place, compared by address: a `false` may err.
@@ -91,10 +87,16 @@ impl Hand {
         cfg!(leakfree_norecord) || self.task == other.task && self.address() == other.address()
     }
 
+    /// Of one task, and by the same kind of guard.
+    #[inline]
+    pub(crate) fn is_same_task(self, other: Hand) -> bool {
+        cfg!(leakfree_norecord) || self.task == other.task
+    }
+
     /// By an owned guard.
     #[inline]
     pub(crate) fn owned(self) -> Hand {
-        if cfg!(leakfree_norecord) { self } else { Hand { task: self.task | OWNED, ..self } }
+        if cfg!(leakfree_norecord) { self } else { Hand { task: TaskWord(self.task.0 | OWNED), ..self } }
     }
 
     /// Where; null if nobody has it.
@@ -103,12 +105,17 @@ impl Hand {
         self.site.map_or(ptr::null(), ptr::from_ref)
     }
 
+    /// The task's id, 0 for none, and where; `None` if nobody has it.
+    pub(crate) fn id_and_site(self) -> Option<(u64, &'static Location<'static>)> {
+        self.site.map(|site| (self.task.id(), site))
+    }
+
     /// In words that say more; `None` if nobody has it.
     pub(crate) fn holder(self) -> Option<Holder> {
         let site = self.site?;
-        Some(match self.task >> 1 {
+        Some(match self.task.id() {
             0 => Holder::Unknown,
-            id => Holder::Task { id: TaskId(id), site, owned: self.task & OWNED != 0 },
+            id => Holder::Task { id: TaskId(id), site, owned: self.task.0 & OWNED != 0 },
         })
     }
 }
@@ -118,7 +125,7 @@ impl From<Holder> for Hand {
         match holder {
             Holder::Unknown => Hand::UNKNOWN,
             Holder::Task { id, site, owned } => {
-                let hand = Hand { task: id.0 << 1, site: Some(site) };
+                let hand = Hand { task: TaskWord::of(id.0), site: Some(site) };
                 if owned { hand.owned() } else { hand }
             }
         }
@@ -171,7 +178,7 @@ impl LockRecord {
 
 /// Who has a lock, in words: a [`Hand`].
 #[derive(Debug, Default)]
-struct HandWords {
+pub(super) struct HandWords {
     task: AtomicU64,
     /// (F1) Null or a `&'static Location`.
     site: AtomicPtr<Location<'static>>,
@@ -179,15 +186,15 @@ struct HandWords {
 
 impl HandWords {
     #[inline]
-    fn set(&self, hand: Hand) {
-        self.task.store(hand.task, Relaxed);
+    pub(super) fn set(&self, hand: Hand) {
+        self.task.store(hand.task.0, Relaxed);
         self.site.store(hand.address().cast_mut(), Relaxed);
     }
 
-    fn get(&self) -> Hand {
-        // SAFETY: (F1) null or a `&'static Location`.
+    pub(super) fn get(&self) -> Hand {
+        // SAFETY: (F1, and C1 for those of channels) null or a `&'static Location`.
         let site = unsafe { self.site.load(Relaxed).as_ref() };
-        Hand { task: self.task.load(Relaxed), site }
+        Hand { task: TaskWord(self.task.load(Relaxed)), site }
     }
 }
 

@@ -9,20 +9,21 @@ use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
+use crossbeam_utils::CachePadded;
+
 use super::header::Header;
 use super::local::Locals;
-use super::meta::{Record, Since};
+use super::meta::{Record, Since, TaskWord};
 use super::wait::{Entry, Object, WaitReason};
+use super::watched::Words;
 use crate::report::snapshot::TaskKind;
 
 /// How many waits of one poll are recorded. A poll with more is shown with the first ones, and its wait
 /// set counts as incomplete.
 const WAITS_MAX: usize = 16;
 
-/// Poll numbers leave room for the place of a wait, and for saying that all places are taken.
-const POLL: u64 = 2 * WAITS_MAX as u64;
-/// Of no poll, with all places taken.
-const NO_POLL: u64 = u64::MAX - POLL + 1 + WAITS_MAX as u64;
+/// Poll numbers leave room for the place of a wait.
+const POLL: u64 = WAITS_MAX as u64;
 /// A thread takes poll numbers in ranges of two to the power of this, of [`POLL`] numbers a poll: days of polls. After 65,536 ranges they
 /// begin anew.
 const RANGE: u32 = 48;
@@ -34,19 +35,13 @@ const UNCONSTRAINED: u8 = u8::MAX;
 
 pub(crate) struct Frame {
     header: Cell<*const Header>,
-    /// The stamp of the next note: a multiple of [`POLL`], which tells the polls of all threads apart, and so many notes.
-    next: Cell<u64>,
+    /// The stamp of the poll's first note: a multiple of [`POLL`], which tells the polls of all threads apart.
+    poll: Cell<u64>,
     last_poll: Cell<u64>,
-    /// The id of the polled task, for whoever puts it on record; 0 is none.
-    id: Cell<u64>,
     /// The runtime clock of this thread's last turn, in milliseconds, and as a record has the time of a park.
     now_ms: Cell<u64>,
     now: Cell<Since>,
-    yielded: Cell<bool>,
-    /// The registration that is counted for the poll is taken: see `state`.
-    registered: Cell<bool>,
-    /// Operations left in this poll.
-    budget: Cell<u8>,
+    own: Own,
     /// The innermost scope whose body is being polled; owned and read by `scope`.
     scope: Cell<*const ()>,
     /// A shield is being polled inside of that body.
@@ -59,26 +54,53 @@ pub(crate) struct Frame {
     waits: [Cell<Option<Entry>>; WAITS_MAX - 1],
     /// The last caller of a poll function that was found to be the user's own code, for a loop calls from one place.
     users: Cell<*const Location<'static>>,
+    /// The polled task, for whoever puts it on record, and what else others may see. On a line of its own, for they do look.
+    words: CachePadded<Words>,
+}
+
+/// What each poll has of its own; side by side, so that they begin anew in one store.
+#[repr(C, align(4))]
+struct Own {
+    yielded: Cell<bool>,
+    /// The registration that is counted for the poll is taken: see `state`.
+    registered: Cell<bool>,
+    /// Operations left.
+    budget: Cell<u8>,
+    /// Places of notes that are taken, or were. Outside of a poll they all are.
+    places: Cell<u8>,
+}
+
+impl Own {
+    #[inline]
+    fn set(&self, yielded: bool, registered: bool, budget: u8, places: usize) {
+        self.yielded.set(yielded);
+        self.registered.set(registered);
+        self.budget.set(budget);
+        self.places.set(places as u8);
+    }
 }
 
 impl Frame {
     const fn new() -> Frame {
         Frame {
             header: Cell::new(ptr::null()),
-            next: Cell::new(NO_POLL),
+            poll: Cell::new(0),
             last_poll: Cell::new(0),
-            id: Cell::new(0),
             now_ms: Cell::new(0),
             now: Cell::new(Since::new(0)),
-            yielded: Cell::new(false),
-            registered: Cell::new(false),
-            budget: Cell::new(UNCONSTRAINED),
+            own: Own {
+                yielded: Cell::new(false),
+                registered: Cell::new(false),
+                budget: Cell::new(UNCONSTRAINED),
+                places: Cell::new(WAITS_MAX as u8),
+            },
             scope: Cell::new(ptr::null()),
             shielded: Cell::new(false),
             arm: Cell::new(None),
             locals: Cell::new(0),
             waits: [const { Cell::new(None) }; WAITS_MAX - 1],
             users: Cell::new(ptr::null()),
+            words: CachePadded::new(Words::new()),
         }
     }
 }
@@ -107,10 +129,21 @@ pub(crate) fn header() -> *const Header {
     with(|frame| frame.header.get()).unwrap_or(ptr::null())
 }
 
-/// The id of the task that this thread is polling; 0 outside of a poll, and without records.
+/// The task that this thread is polling; none outside of a poll, and without records.
 #[inline]
-pub(crate) fn id() -> u64 {
-    if cfg!(leakfree_norecord) { 0 } else { with(|frame| frame.id.get()).unwrap_or(0) }
+pub(crate) fn task() -> TaskWord {
+    let none = TaskWord::NONE;
+    if cfg!(leakfree_norecord) { none } else { with(|frame| frame.words.task()).unwrap_or(none) }
+}
+
+/// What others may see of this thread. It is there as long as the thread's locals are.
+pub(super) fn words() -> *const Words {
+    with(|frame| &raw const *frame.words).unwrap_or(ptr::null())
+}
+
+#[cfg(test)]
+pub(super) fn words_of_this_thread(f: impl FnOnce(&Words)) {
+    with(|frame| f(&frame.words));
 }
 
 /// Whether this thread may block: it polls no task, or one that is a blocking call.
@@ -139,30 +172,30 @@ pub(crate) fn set_now_ms(now_ms: u64) {
 
 /// The current poll yields: its task goes to the back of the run queue when it returns `Pending`.
 pub(crate) fn set_yielded() {
-    with(|frame| frame.yielded.set(true));
+    with(|frame| frame.own.yielded.set(true));
 }
 
 /// Takes the registration that is counted for the current poll. False if it is taken.
 #[inline]
 pub(crate) fn take_registration() -> bool {
-    with(|frame| !frame.registered.replace(true)).unwrap_or(false)
+    with(|frame| !frame.own.registered.replace(true)).unwrap_or(false)
 }
 
 /// A registration was given up by the current poll's task: it is the poll's again. False if the poll has one.
 #[inline]
 pub(crate) fn give_registration_back() -> bool {
-    with(|frame| frame.registered.replace(false)).unwrap_or(false)
+    with(|frame| frame.own.registered.replace(false)).unwrap_or(false)
 }
 
 /// Takes one operation off the poll's budget. False if nothing is left.
 #[inline]
 pub(crate) fn spend() -> bool {
     with(|frame| {
-        let left = frame.budget.get();
+        let left = frame.own.budget.get();
         if left == 0 {
             return spent();
         }
-        frame.budget.set(left - u8::from(left != UNCONSTRAINED));
+        frame.own.budget.set(left - u8::from(left != UNCONSTRAINED));
         true
     })
     .unwrap_or(true)
@@ -178,30 +211,30 @@ fn spent() -> bool {
 #[inline]
 pub(crate) fn give_back() {
     with(|frame| {
-        let left = frame.budget.get();
+        let left = frame.own.budget.get();
         if left < BUDGET {
-            frame.budget.set(left + 1);
+            frame.own.budget.set(left + 1);
         }
     });
 }
 
 /// Whether an operation may go on that is ready.
 pub(crate) fn has_budget() -> bool {
-    with(|frame| frame.budget.get() > 0).unwrap_or(true)
+    with(|frame| frame.own.budget.get() > 0).unwrap_or(true)
 }
 
 /// The budget begins anew.
 pub(crate) fn refill() {
-    with(|frame| frame.budget.set(BUDGET));
+    with(|frame| frame.own.budget.set(BUDGET));
 }
 
 /// Lifts the bound, and returns the budget for [`set_budget`].
 pub(crate) fn lift_budget() -> u8 {
-    with(|frame| frame.budget.replace(UNCONSTRAINED)).unwrap_or(UNCONSTRAINED)
+    with(|frame| frame.own.budget.replace(UNCONSTRAINED)).unwrap_or(UNCONSTRAINED)
 }
 
 pub(crate) fn set_budget(budget: u8) {
-    with(|frame| frame.budget.set(budget));
+    with(|frame| frame.own.budget.set(budget));
 }
 
 pub(crate) fn scope() -> *const () {
@@ -309,17 +342,12 @@ impl Stamp {
     /// No poll's: for whoever keeps something else to remember in the place of a stamp.
     pub(crate) const NONE: Stamp = Stamp(NonZero::<u64>::MIN);
 
-    /// The place, if it is of the poll of `next`.
+    /// The place, if it is of that poll.
     #[inline]
-    fn place(self, next: u64) -> Option<usize> {
-        (self.0.get() / POLL == next / POLL).then(|| place(self.0.get()))
+    fn place(self, poll: u64) -> Option<usize> {
+        let place = self.0.get() ^ poll;
+        (place < POLL).then_some(place as usize)
     }
-}
-
-/// The place in a stamp, or in what the next one will be.
-#[inline]
-fn place(stamp: u64) -> usize {
-    (stamp % POLL) as usize
 }
 
 /// The first note of a poll lies in its task's record already, the others here.
@@ -327,7 +355,7 @@ impl Frame {
     /// Places of the current poll that are taken, or were. Outside of a poll they all are.
     #[inline]
     fn places(&self) -> usize {
-        place(self.next.get())
+        self.own.places.get().into()
     }
 
     #[inline]
@@ -344,36 +372,6 @@ impl Frame {
                 Some(entry) => record.park(self.now.get(), entry),
                 None => record.park_unknown(self.now.get()),
             }
-        }
-    }
-
-    /// Not the first note of the poll, or of the leaf, or of no poll.
-    #[inline(never)]
-    fn note_another(
-        &self,
-        head: u16,
-        object: u64,
-        location: &'static Location<'static>,
-        again: Option<Stamp>,
-    ) -> Option<Stamp> {
-        let next = self.next.get();
-        let stamp = match again.filter(|stamp| stamp.place(next).is_some()) {
-            Some(stamp) => stamp,
-            None if place(next) >= WAITS_MAX => return None,
-            None => {
-                self.next.set(next + 1);
-                Stamp(NonZero::new(next)?)
-            }
-        };
-        self.set_entry(place(stamp.0.get()), Some(Entry { head, object, location }));
-        Some(stamp)
-    }
-
-    #[inline(never)]
-    fn take_back(&self, place: usize) {
-        self.set_entry(place, None);
-        if place + 1 == self.places() {
-            self.next.set(self.next.get() - 1);
         }
     }
 
@@ -396,16 +394,41 @@ pub(crate) fn note(entry: Entry, again: Option<Stamp>) -> Option<Stamp> {
         return None;
     }
     with(|frame| {
-        let next = frame.next.get();
-        if place(next) > 0 {
+        if frame.places() > 0 {
             let Entry { head, object, location } = entry;
-            return frame.note_another(head, object, location, again);
+            return note_another(head, object, location, again);
         }
         // SAFETY: (I1) a task is being polled, for outside of polls there is no free place.
         let header = unsafe { &*frame.header.get() };
-        frame.next.set(next + 1);
+        frame.own.places.set(1);
         header.record.park(frame.now.get(), entry);
-        NonZero::new(next).map(Stamp)
+        NonZero::new(frame.poll.get()).map(Stamp)
+    })?
+}
+
+/// Not the first note of the poll, or of the leaf, or of no poll.
+#[inline(never)]
+fn note_another(
+    head: u16,
+    object: u64,
+    location: &'static Location<'static>,
+    again: Option<Stamp>,
+) -> Option<Stamp> {
+    with(|frame| {
+        let (poll, places) = (frame.poll.get(), frame.places());
+        if frame.header.get().is_null() {
+            return None;
+        }
+        let stamp = match again.filter(|stamp| stamp.place(poll).is_some()) {
+            Some(stamp) => stamp,
+            None if places >= WAITS_MAX => return None,
+            None => {
+                frame.own.places.set(places as u8 + 1);
+                Stamp(NonZero::new(poll + places as u64)?)
+            }
+        };
+        frame.set_entry(stamp.place(poll)?, Some(Entry { head, object, location }));
+        Some(stamp)
     })?
 }
 
@@ -418,6 +441,18 @@ pub(crate) fn note_once(entry: Entry) {
             note(entry, None);
         }
     });
+}
+
+/// Whether the next note is the first one of this poll; without records any is as good.
+#[inline]
+pub(crate) fn is_next_note_first() -> bool {
+    cfg!(leakfree_norecord) || with(|frame| frame.places() == 0).unwrap_or(true)
+}
+
+/// Whether one more wait of this poll can be noted.
+#[inline]
+pub(crate) fn has_place() -> bool {
+    with(|frame| frame.places() < WAITS_MAX).unwrap_or(false)
 }
 
 /// Whether the current poll has noted any wait.
@@ -443,8 +478,22 @@ pub(crate) fn take_back_once(reason: WaitReason, object: Object) {
 #[inline]
 pub(crate) fn take_back(stamp: Stamp) {
     with(|frame| {
-        if let Some(place) = stamp.place(frame.next.get()) {
-            frame.take_back(place);
+        if let Some(place) = stamp.place(frame.poll.get()) {
+            take_back_at(place);
+        }
+    });
+}
+
+/// The poll may be over: then there is no place to be given back.
+#[inline(never)]
+fn take_back_at(place: usize) {
+    with(|frame| {
+        if frame.header.get().is_null() {
+            return;
+        }
+        frame.set_entry(place, None);
+        if place + 1 == frame.places() {
+            frame.own.places.set(place as u8);
         }
     });
 }
@@ -457,8 +506,7 @@ pub(crate) struct Entered {
 
 struct Outer {
     header: *const Header,
-    id: u64,
-    next: u64,
+    poll: u64,
     waits: [Option<Entry>; WAITS_MAX - 1],
     scope: *const (),
     shielded: bool,
@@ -467,6 +515,7 @@ struct Outer {
     yielded: bool,
     registered: bool,
     budget: u8,
+    places: usize,
 }
 
 /// Makes `header` the task that this thread polls.
@@ -477,12 +526,10 @@ pub(crate) fn enter(header: NonNull<Header>) -> Entered {
         frame.header.set(header.as_ptr());
         if !cfg!(leakfree_norecord) {
             // SAFETY: (I1) a task that is being polled is alive.
-            frame.id.set(unsafe { header.as_ref() }.record.id().0);
+            frame.words.begin(unsafe { &header.as_ref().record });
         }
-        frame.next.set(next_poll(frame));
-        frame.yielded.set(false);
-        frame.registered.set(false);
-        frame.budget.set(BUDGET);
+        frame.poll.set(next_poll(frame));
+        frame.own.set(false, false, BUDGET, 0);
         Entered { outer }
     })
     .expect("a thread polls no task while its locals are destroyed")
@@ -497,30 +544,34 @@ impl Frame {
         let arm = self.arm.get().map_or(ptr::null(), ptr::from_ref);
         let at_rest =
             self.header.get().addr() | self.scope.get().addr() | arm.addr() | self.locals.get() == 0;
-        debug_assert!(!at_rest || !self.shielded.get() && self.next.get() == NO_POLL);
+        debug_assert!(!at_rest || !self.shielded.get() && self.places() == WAITS_MAX);
         at_rest
     }
 
     #[cold]
     fn save(&self) -> Box<Outer> {
+        self.words.end();
         Box::new(Outer {
             header: self.header.get(),
-            id: self.id.get(),
-            next: self.next.get(),
+            poll: self.poll.get(),
             waits: std::array::from_fn(|place| self.waits[place].get()),
             scope: self.scope.replace(ptr::null()),
             shielded: self.shielded.replace(false),
             arm: self.arm.replace(None),
             locals: self.locals.replace(0),
-            yielded: self.yielded.get(),
-            registered: self.registered.get(),
-            budget: self.budget.get(),
+            yielded: self.own.yielded.get(),
+            registered: self.own.registered.get(),
+            budget: self.own.budget.get(),
+            places: self.places(),
         })
     }
 
-    /// There may be less: some may have been taken back.
-    #[cold]
-    fn park_in_several(&self, header: &Header) {
+    /// In no wait that is known, or in several. There may be less: some may have been taken back.
+    #[inline(never)]
+    fn park_otherwise(&self, header: &Header) {
+        if self.places() == 0 {
+            return header.record.park_unknown(self.now.get());
+        }
         let entries: Vec<Entry> = self.entries().map(|(_, entry)| entry).collect();
         match entries.first() {
             None => header.record.park_unknown(self.now.get()),
@@ -536,16 +587,16 @@ impl Frame {
     #[cold]
     fn restore(&self, outer: &Outer) {
         self.header.set(outer.header);
-        self.id.set(outer.id);
-        self.next.set(outer.next);
+        if let Some(record) = self.record().filter(|_| !cfg!(leakfree_norecord)) {
+            self.words.begin(record);
+        }
+        self.poll.set(outer.poll);
         self.waits.iter().zip(outer.waits).for_each(|(slot, entry)| slot.set(entry));
         self.scope.set(outer.scope);
         self.shielded.set(outer.shielded);
         self.arm.set(outer.arm);
         self.locals.set(outer.locals);
-        self.yielded.set(outer.yielded);
-        self.registered.set(outer.registered);
-        self.budget.set(outer.budget);
+        self.own.set(outer.yielded, outer.registered, outer.budget, outer.places);
     }
 }
 
@@ -553,13 +604,13 @@ impl Entered {
     /// The poll asked to go to the back of the run queue.
     #[inline]
     pub(crate) fn yielded(&self) -> bool {
-        with(|frame| frame.yielded.get()).unwrap_or(false)
+        with(|frame| frame.own.yielded.get()).unwrap_or(false)
     }
 
     /// The poll took the registration that was counted for it.
     #[inline]
     pub(crate) fn registered(&self) -> bool {
-        with(|frame| frame.registered.get()).unwrap_or(false)
+        with(|frame| frame.own.registered.get()).unwrap_or(false)
     }
 
     /// It is inside of no other poll, and has left one wait at the most.
@@ -571,11 +622,11 @@ impl Entered {
     /// Writes the park down, with the waits that the poll left.
     #[inline]
     pub(crate) fn park(&self, header: &Header) {
-        with(|frame| match frame.places() {
-            0 => header.record.park_unknown(frame.now.get()),
-            // It is in the record.
-            1 => {}
-            _ => frame.park_in_several(header),
+        with(|frame| {
+            // One is in the record.
+            if !cfg!(leakfree_norecord) && frame.places() != 1 {
+                frame.park_otherwise(header);
+            }
         });
     }
 }
@@ -586,10 +637,9 @@ impl Drop for Entered {
         with(|frame| {
             frame.header.set(ptr::null());
             if !cfg!(leakfree_norecord) {
-                frame.id.set(0);
+                frame.words.end();
             }
-            frame.next.set(NO_POLL);
-            frame.budget.set(UNCONSTRAINED);
+            frame.own.set(false, false, UNCONSTRAINED, WAITS_MAX);
             if let Some(outer) = &self.outer {
                 frame.restore(outer);
             }

@@ -152,6 +152,7 @@ impl Header {
     /// Notes the list that the task is linked in. Runner only.
     pub(crate) fn set_linked(&self, list: u16) {
         self.record.set_note(self.record.note() | 1 << 8 | u32::from(list) << 16);
+        self.record.set_linked();
     }
 
     pub(crate) fn list(&self) -> u16 {

@@ -3,8 +3,8 @@
 //! `--cfg leakfree_norecord` removes it, so that the price of recording, footprint included, can be measured; with it go the notes
 //! of waits (`frame`), the holders of locks (`facts`) and the users of channels (`channel_facts`). Only benchmarks set it.
 //!
-//! **Who writes.** The runner alone, with plain stores, but for `id`, `spawned_at` and `born`, which never
-//! change. **Who reads.** A snapshot, at any time: [`Record::read`] is the reader's half of a seqlock whose
+//! **Who writes.** The runner alone, with plain stores, but for `spawned_at` and `born`, which never
+//! change, as the id in `task` does not. **Who reads.** A snapshot, at any time: [`Record::read`] is the reader's half of a seqlock whose
 //! version is the poll counter (see there).
 
 use std::cell::Cell;
@@ -32,22 +32,58 @@ impl fmt::Display for TaskId {
     }
 }
 
+/// A task, or none, in the word that tells it to whoever keeps record of holders and users: `[id: 61 | it is in no list: 1 | a bit for
+/// them: 1 | 1]`. It is never 0, so a lock's word can be made of it. Whoever compares two may be told that one and the same task differs, once: when
+/// it has come into a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TaskWord(pub(crate) u64);
+
+impl TaskWord {
+    pub(crate) const NONE: TaskWord = TaskWord(1);
+    const NEWBORN: u64 = 4;
+
+    #[inline]
+    pub(crate) const fn of(id: u64) -> TaskWord {
+        TaskWord(id << 3 | 1)
+    }
+
+    /// 0 is none.
+    #[inline]
+    pub(crate) const fn id(self) -> u64 {
+        self.0 >> 3
+    }
+
+    /// The same, before it is in a list.
+    #[cfg_attr(leakfree_norecord, allow(dead_code))]
+    pub(crate) const fn newborn(self) -> TaskWord {
+        TaskWord(self.0 | TaskWord::NEWBORN)
+    }
+
+    pub(crate) const fn is_newborn(self) -> bool {
+        self.0 & TaskWord::NEWBORN != 0
+    }
+}
+
 /// Ids are handed to threads in blocks, so that a spawn costs a local increment.
 const ID_BLOCK: u64 = 1024;
 
+/// A new task, in no list.
 #[inline]
-pub(crate) fn next_id() -> TaskId {
+#[cfg_attr(leakfree_norecord, allow(dead_code))]
+fn next_task() -> TaskWord {
     static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
+    /// From one word to the next.
+    const STEP: u64 = TaskWord::of(1).0 - TaskWord::of(0).0;
     thread_local! {
-        static NEXT: Cell<u64> = const { Cell::new(0) };
+        static LAST: Cell<u64> = const { Cell::new(0) };
     }
-    NEXT.with(|next| {
-        let mut id = next.get();
-        if id % ID_BLOCK == 0 {
-            id = NEXT_BLOCK.fetch_add(ID_BLOCK, Relaxed);
+    LAST.with(|last| {
+        let mut task = last.get();
+        if task & (ID_BLOCK - 1) * STEP == 0 {
+            task = TaskWord::of(NEXT_BLOCK.fetch_add(ID_BLOCK, Relaxed)).newborn().0;
         }
-        next.set(id + 1);
-        TaskId(id + 1)
+        last.set(task + STEP);
+        TaskWord(task + STEP)
     })
 }
 
@@ -88,7 +124,8 @@ mod on {
     /// The recorded words: 56 bytes.
     #[derive(Debug)]
     pub(crate) struct Record {
-        id: u64,
+        /// A [`TaskWord`].
+        task: AtomicU64,
         spawned_at: &'static Location<'static>,
         /// In ticks of 8 ms on the runtime's clock: good for 397 days.
         born: u32,
@@ -105,7 +142,7 @@ mod on {
         #[inline]
         pub(crate) fn new(spawned_at: &'static Location<'static>, now_ms: u64, note: u32) -> Record {
             Record {
-                id: next_id().0,
+                task: AtomicU64::new(next_task().0),
                 spawned_at,
                 born: (now_ms >> 3) as u32,
                 note: AtomicU32::new(note),
@@ -129,7 +166,19 @@ mod on {
 
         #[inline]
         pub(crate) fn id(&self) -> TaskId {
-            TaskId(self.id)
+            TaskId(self.task().id())
+        }
+
+        /// The same in a word.
+        #[inline]
+        pub(crate) fn task(&self) -> TaskWord {
+            TaskWord(self.task.load(Relaxed))
+        }
+
+        /// The task is in a list now. Runner only.
+        #[inline]
+        pub(crate) fn set_linked(&self) {
+            self.task.store(self.task.load(Relaxed) & !TaskWord::NEWBORN, Relaxed);
         }
 
         #[inline]
@@ -248,7 +297,6 @@ mod off {
     impl Record {
         #[inline]
         pub(crate) fn new(_: &'static Location<'static>, _: u64, note: u32) -> Record {
-            let _ = next_id;
             Record(AtomicU32::new(note))
         }
         /// The runner's note; see `Header`.
@@ -266,6 +314,11 @@ mod off {
         pub(crate) fn id(&self) -> TaskId {
             TaskId(0)
         }
+        #[inline]
+        pub(crate) fn task(&self) -> TaskWord {
+            TaskWord::NONE
+        }
+        pub(crate) fn set_linked(&self) {}
         #[inline]
         pub(crate) fn spawned_at(&self) -> &'static Location<'static> {
             Location::caller()

@@ -65,6 +65,7 @@ pub(crate) mod trace;
 pub(crate) mod wait;
 pub(crate) mod waiters;
 pub(crate) mod waker;
+pub(crate) mod watched;
 pub(crate) mod yield_now;
 
 pub use self::coop::{ConsumeBudget, Unconstrained, consume_budget, unconstrained};

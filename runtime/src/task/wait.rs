@@ -388,7 +388,23 @@ impl Leaf {
     /// Records that the task being polled now waits here. Call each time before returning `Pending`.
     #[inline]
     pub(crate) fn pending(&mut self, cx: &Context<'_>) {
-        self.pending_as(Asker::of(cx));
+        if frame::is_next_note_first() {
+            self.pending_as(Asker::of(cx));
+        } else {
+            self.pending_further(cx);
+        }
+    }
+
+    /// One of several waits, or of very many, of which no more can be noted.
+    #[inline(never)]
+    fn pending_further(&mut self, cx: &Context<'_>) {
+        if self.stamp.is_none() && !frame::has_place() {
+            if std::mem::take(&mut self.spent) {
+                frame::give_back();
+            }
+        } else {
+            self.pending_as(Asker::of(cx));
+        }
     }
 
     /// The same.

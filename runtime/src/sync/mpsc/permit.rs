@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use super::error::SendError;
 use super::sender::Sender;
 use super::shared::{Shared, SlotWait};
+use crate::task::channel_facts::End;
 use crate::task::wait::WaitReason;
 
 /// Room for one value; dropping it gives the room back.
@@ -150,6 +151,7 @@ impl<'a, T> ReserveMany<'a, T> {
         }
         self.wait.poll(self.shared, cx).map(|slots| match slots {
             Ok(mut state) => {
+                state.record.used(End::Sender, self.wait.location());
                 state.reserved += self.n;
                 Ok(())
             }
@@ -209,6 +211,7 @@ impl<T> Future for ReserveOwned<T> {
         let reserved = match this.wait.poll(&sender.shared, cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(mut state)) => {
+                state.record.used(End::Sender, this.wait.location());
                 state.reserved += 1;
                 true
             }

@@ -12,8 +12,9 @@ use std::task::{Context, Poll, ready};
 use super::error::TryRecvError;
 use super::shared::{Shared, Taken};
 use crate::sync::blocking;
-use crate::task::channel_facts::{End, LastUser, User};
+use crate::task::channel_facts::End;
 use crate::task::frame;
+use crate::task::meta::TaskWord;
 use crate::task::wait::{self, Leaf, Object, WaitReason};
 
 /// Room for so many values is kept for the next ones, of the two that senders and receiver fill and empty in turn.
@@ -30,14 +31,20 @@ pub struct Receiver<T> {
 struct Batch<T> {
     /// Locked by `len` only, so that a receiver can be shared whatever its values are.
     values: Mutex<VecDeque<T>>,
-    /// Who received last, as the channel's record knows.
-    user: LastUser,
+    /// The task that received last, as the channel's record knows. The place there is that of its last look at the channel itself.
+    user: TaskWord,
 }
 
 impl<T> Batch<T> {
     #[inline]
     fn values(&mut self) -> &mut VecDeque<T> {
         self.values.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The polled task is who received last.
+    #[inline]
+    fn is_users(&self) -> bool {
+        cfg!(leakfree_norecord) || self.user == frame::task()
     }
 
     fn locked(&self) -> MutexGuard<'_, VecDeque<T>> {
@@ -47,7 +54,7 @@ impl<T> Batch<T> {
 
 impl<T> Receiver<T> {
     pub(super) fn new(shared: Arc<Shared<T>>) -> Receiver<T> {
-        Receiver { shared, batch: Batch { values: Mutex::new(VecDeque::new()), user: LastUser::NOBODY } }
+        Receiver { shared, batch: Batch { values: Mutex::new(VecDeque::new()), user: TaskWord::NONE } }
     }
 
     /// The next value, of the batch or of the channel. Without any it registers `cx`, if there is one.
@@ -59,7 +66,7 @@ impl<T> Receiver<T> {
         if self.has_batch(site) {
             return Taken::Some(self.batch.values().pop_front().expect("there is one"));
         }
-        self.batch.user = User::polled(site).into();
+        self.batch.user = frame::task();
         let batch = self.batch.values();
         if batch.capacity() > KEPT {
             *batch = VecDeque::new();
@@ -87,7 +94,7 @@ impl<T> Receiver<T> {
                 return Taken::Some(taken);
             }
         }
-        self.batch.user = User::polled(site).into();
+        self.batch.user = frame::task();
         let more = self.shared.take_values(site, Some(cx).filter(|_| taken == 0), |values| {
             let more = values.len().min(limit - taken);
             buffer.extend(values.drain(..more));
@@ -106,16 +113,16 @@ impl<T> Receiver<T> {
         if self.batch.values().is_empty() {
             return false;
         }
-        if !self.batch.user.is_polled(site) {
-            self.changes_hands(User::polled(site));
+        if !self.batch.is_users() {
+            self.changes_hands(site);
         }
         true
     }
 
     #[cold]
-    fn changes_hands(&mut self, user: User) {
-        self.batch.user = user.into();
-        self.shared.lock().record.used_by(End::Receiver, user);
+    fn changes_hands(&mut self, site: &'static Location<'static>) {
+        self.batch.user = frame::task();
+        self.shared.lock().record.used(End::Receiver, site);
     }
 
     #[track_caller]
@@ -397,11 +404,10 @@ impl<T> Future for Recv<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let this = &mut *self;
-        let site = this.leaf.location();
         ready!(this.leaf.proceed(cx));
         // Nothing to take back, nothing to write down: what most values of an unbounded channel take.
         let batch = &mut this.receiver.batch;
-        if !this.leaf.has_waited() && batch.user.is_polled(site) {
+        if !this.leaf.has_waited() && batch.is_users() {
             if let Some(value) = batch.values().pop_front() {
                 this.waits = false;
                 return Poll::Ready(Some(value));

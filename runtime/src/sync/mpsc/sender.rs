@@ -26,7 +26,7 @@ impl<T> Shared<T> {
             if state.closed {
                 return Err(SendError(value));
             }
-            state.record.used(End::Sender, site);
+            state.record.used_unwatched(End::Sender, site);
             state.push(value).map_err(SendError)?
         };
         drop(woken);
@@ -35,8 +35,11 @@ impl<T> Shared<T> {
 
     /// Sends if there is room for one more, and nobody waits for it.
     fn try_send(&self, value: T, site: &'static Location<'static>) -> Result<(), TrySendError<T>> {
-        let woken = match self.try_slots(1, site) {
-            Ok(mut state) => state.push(value).map_err(TrySendError::Closed)?,
+        let woken = match self.try_slots(1) {
+            Ok(mut state) => {
+                state.record.used_unwatched(End::Sender, site);
+                state.push(value).map_err(TrySendError::Closed)?
+            }
             Err(NoSlots::Full) => return Err(TrySendError::Full(value)),
             Err(NoSlots::Closed) => return Err(TrySendError::Closed(value)),
         };
@@ -296,8 +299,9 @@ impl<T> Sender<T> {
     }
 
     fn try_reserve_at(&self, n: usize, site: &'static Location<'static>) -> Result<(), TrySendError<()>> {
-        match self.shared.try_slots(n, site) {
+        match self.shared.try_slots(n) {
             Ok(mut state) => {
+                state.record.used(End::Sender, site);
                 state.reserved += n;
                 Ok(())
             }
@@ -362,7 +366,10 @@ impl<T> Future for Send<'_, T> {
         };
         let value = this.value.take().expect("looked at above");
         let sent = match slot {
-            Ok(mut state) => state.push(value),
+            Ok(mut state) => {
+                state.record.used_unwatched(End::Sender, this.wait.location());
+                state.push(value)
+            }
             Err(()) => Err(value),
         };
         Poll::Ready(sent.map(drop).map_err(SendError))

@@ -63,6 +63,12 @@ impl<T> State<T> {
         if self.full.is_empty() { self.free(capacity) } else { 0 }
     }
 
+    /// Whether somebody waits at the senders' end.
+    #[inline]
+    fn sender_waits(&self) -> bool {
+        !self.full.is_empty() || !self.closed_waiters.is_empty()
+    }
+
     /// Grants free slots to those who are first in line.
     fn serve(&mut self, capacity: usize) -> Wakes {
         let mut wakes = Wakes::default();
@@ -190,20 +196,15 @@ impl<T> Shared<T> {
 
     // ---- senders --------------------------------------------------------------------------------
 
-    /// Takes `need` slots at once, if they can be had without waiting. The caller uses them before it lets go of the lock.
-    pub(super) fn try_slots(
-        &self,
-        need: usize,
-        site: &'static Location<'static>,
-    ) -> Result<Guard<'_, State<T>>, NoSlots> {
-        let mut state = self.lock();
+    /// Takes `need` slots at once, if they can be had without waiting. The caller uses them before it lets go of the lock, and says who it is.
+    pub(super) fn try_slots(&self, need: usize) -> Result<Guard<'_, State<T>>, NoSlots> {
+        let state = self.lock();
         if state.closed {
             return Err(NoSlots::Closed);
         }
         if state.available(self.capacity) < need {
             return Err(NoSlots::Full);
         }
-        state.record.used(End::Sender, site);
         Ok(state)
     }
 
@@ -251,14 +252,19 @@ impl<T> Shared<T> {
         take: impl FnOnce(&mut VecDeque<T>) -> R,
     ) -> Taken<R> {
         let mut state = self.lock();
-        state.record.used(End::Receiver, site);
+        if state.sender_waits() {
+            state.record.used(End::Receiver, site);
+        } else {
+            state.record.used_unwatched(End::Receiver, site);
+            if !state.values.is_empty() {
+                return Taken::Some(take(&mut state.values));
+            }
+        }
         if !state.values.is_empty() {
             let taken = take(&mut state.values);
-            if !state.full.is_empty() {
-                let wakes = state.serve(self.capacity);
-                drop(state);
-                drop(wakes);
-            }
+            let wakes = state.serve(self.capacity);
+            drop(state);
+            drop(wakes);
             return Taken::Some(taken);
         }
         if state.is_over() {
@@ -336,7 +342,7 @@ impl SlotWait {
         SlotWait { need, place: None, leaf: Leaf::new(reason, Object::Created(shared.created)) }
     }
 
-    /// The slots, for the caller to use before it lets go of the lock; `Err` if the channel is closed.
+    /// The slots, for the caller to use before it lets go of the lock, and to say that it did; `Err` if the channel is closed.
     pub(super) fn poll<'s, T>(
         &mut self,
         shared: &'s Shared<T>,
@@ -373,8 +379,13 @@ impl SlotWait {
                 }
             },
         }
-        state.record.used(End::Sender, self.leaf.location());
         Poll::Ready(Ok(state))
+    }
+
+    /// Where the user waits.
+    #[inline]
+    pub(super) fn location(&self) -> &'static Location<'static> {
+        self.leaf.location()
     }
 
     pub(super) fn leave<T>(&mut self, shared: &Shared<T>) {

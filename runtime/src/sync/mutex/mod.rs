@@ -237,14 +237,13 @@ impl<const OWNED: bool> Turn<OWNED> {
 
     #[inline(never)]
     fn poll_queue(&mut self, raw: &Raw, cx: &Context<'_>) -> Poll<()> {
-        let holder = self.holder();
         #[cfg(not(loom))]
-        if self.place.is_none() && raw.word.try_take_soon(holder) {
+        if self.place.is_none() && raw.word.try_take_soon(self.holder()) {
             return Poll::Ready(());
         }
         let mut queue = raw.queue();
         let old = match self.place {
-            None if raw.take_from(&mut queue, holder) => return Poll::Ready(()),
+            None if raw.take_from(&mut queue, self.holder()) => return Poll::Ready(()),
             None => {
                 let asker = Asker::of(cx);
                 self.place = Some(queue.waiters.join_as(asker, self.waiter(asker)));
@@ -257,7 +256,9 @@ impl<const OWNED: bool> Turn<OWNED> {
             }
             Some(place) => match queue.waiters.leave_granted(place) {
                 Some(named) => {
-                    if !named.is_alike(holder) {
+                    let holder = self.holder();
+                    // At the same place: that of the leaf.
+                    if !named.is_same_task(holder) {
                         let waiters = queue.waiters.len();
                         queue.record.set(holder, waiters);
                     }

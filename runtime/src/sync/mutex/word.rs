@@ -29,9 +29,6 @@ use crate::util::lock::NAP;
 const FREE: u64 = 0;
 /// The queue's record says who has the lock.
 const QUEUED: u64 = 1 << 63;
-/// Below the task of a [`Hand`].
-const HELD: u64 = 1;
-
 /// The lock is free, or has just been taken, or is just let go.
 const NOWHERE: u64 = 0;
 /// Its holder is about to ask the queue, to whom it goes.
@@ -80,9 +77,8 @@ impl Word {
     /// Step 1. Takes the lock, if it is free.
     #[inline]
     pub(crate) fn try_take(&self, hand: Hand) -> bool {
-        let held = hand.task() << 1 | HELD;
         // Acquire: pairs with the release in `try_free` and `free`. What was written under the lock is seen.
-        let taken = self.word.compare_exchange(FREE, held, Acquire, Relaxed).is_ok();
+        let taken = self.word.compare_exchange(FREE, hand.task(), Acquire, Relaxed).is_ok();
         if taken {
             self.set_place(hand.address().expose_provenance() as u64);
         }
@@ -157,7 +153,7 @@ impl Word {
                 place => {
                     // SAFETY: (M2) it is neither of the two others.
                     let site = unsafe { &*ptr::with_exposed_provenance::<Location<'static>>(place as usize) };
-                    return Hand::of(word >> 1, site);
+                    return Hand::of(word, site);
                 }
             }
         }
@@ -182,7 +178,7 @@ mod tests {
     fn who_queues_is_told_the_holder() {
         let here = Location::caller();
         for owned in [false, true] {
-            for id in [1, 77, u64::MAX >> 3] {
+            for id in [1, 77, u64::MAX >> 4] {
                 let holder = Holder::Task { id: TaskId(id), site: here, owned };
                 let word = Word::new();
                 assert!(word.try_take(holder.into()));
