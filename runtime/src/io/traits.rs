@@ -7,6 +7,11 @@ use std::task::{Context, Poll};
 
 /// Something to read from.
 pub(crate) trait PollRead {
+    /// Whether `poll_read_uninit` writes nothing but what it has read.
+    #[cfg(any(feature = "hyper", feature = "tokio-io"))]
+    #[cfg_attr(not(feature = "tokio-io"), allow(dead_code))]
+    const READS_UNINIT: bool = false;
+
     #[track_caller]
     fn poll_read_slice(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
 
@@ -122,6 +127,13 @@ macro_rules! impl_async_read {
                 cx: &mut std::task::Context<'_>,
                 buf: &mut tokio::io::ReadBuf<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
+                if !<Self as $crate::io::traits::PollRead>::READS_UNINIT {
+                    // It knows how much has been filled with zeros before.
+                    let most = buf.remaining().min($crate::io::traits::READ_MAX);
+                    let free = buf.initialize_unfilled_to(most);
+                    let polled = $crate::io::traits::PollRead::poll_read_slice(self.get_mut(), cx, free);
+                    return polled.map_ok(|n| buf.advance(n));
+                }
                 // SAFETY: nothing that is not initialised is written there.
                 let free = unsafe { buf.unfilled_mut() };
                 let start = free.as_ptr();

@@ -519,6 +519,9 @@ macro_rules! stream {
 
     (@ read $type:ty) => {
         impl PollRead for $type {
+            #[cfg(any(feature = "hyper", feature = "tokio-io"))]
+            const READS_UNINIT: bool = true;
+
             #[track_caller]
             fn poll_read_slice(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
                 (*self).as_ref().poll_read_one(cx, buf)

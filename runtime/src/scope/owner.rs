@@ -201,8 +201,8 @@ impl OnThread {
     /// # Safety
     /// (S1) A child was counted in for it in `home`'s scope.
     pub(super) unsafe fn new(home: &Arc<Home>) -> OnThread {
-        let _ = Arc::into_raw(Arc::clone(home));
-        OnThread(NonNull::from(&**home))
+        let home = Arc::into_raw(Arc::clone(home));
+        OnThread(NonNull::new(home.cast_mut()).expect("an `Arc` is not null"))
     }
 
     fn home(&self) -> &Home {
