@@ -79,7 +79,7 @@ fn next_task() -> TaskWord {
     }
     LAST.with(|last| {
         let mut task = last.get();
-        if task & (ID_BLOCK - 1) * STEP == 0 {
+        if task & ((ID_BLOCK - 1) * STEP) == 0 {
             task = TaskWord::of(NEXT_BLOCK.fetch_add(ID_BLOCK, Relaxed)).newborn().0;
         }
         last.set(task + STEP);
