@@ -2,13 +2,18 @@
 
 #![cfg(loom)]
 
-use leakfree::model::Ring;
+use leakfree::model::{Ring, RingThief};
 use leakfree_loom_tests::model;
 use loom::thread;
 
 /// All that is left in a queue, in its order.
 fn rest(ring: &Ring) -> Vec<usize> {
     std::iter::from_fn(|| ring.pop()).collect()
+}
+
+/// A thread that steals once, and takes what it got.
+fn steals(theirs: Ring, from: RingThief) -> thread::JoinHandle<Vec<usize>> {
+    thread::spawn(move || theirs.steal(&from).into_iter().chain(rest(&theirs)).collect())
 }
 
 /// Each of the numbers up to `n` is there once.
@@ -25,12 +30,7 @@ fn assert_in_order(taken: &[usize]) {
 fn the_owner_takes_what_a_thief_does_not() {
     model(|| {
         let [own, theirs] = Ring::several(2, 2).try_into().ok().unwrap();
-        let thief = own.thief();
-        let other = thread::spawn(move || {
-            let mut taken: Vec<_> = theirs.steal(&thief).into_iter().collect();
-            taken.extend(rest(&theirs));
-            taken
-        });
+        let other = steals(theirs, own.thief());
         own.push(1);
         own.push(2);
         let taken = rest(&own);
@@ -47,12 +47,7 @@ fn a_queue_that_grows_is_stolen_from_meanwhile() {
         let [own, theirs] = Ring::several(2, 4).try_into().ok().unwrap();
         own.push(1);
         own.push(2);
-        let thief = own.thief();
-        let other = thread::spawn(move || {
-            let mut taken: Vec<_> = theirs.steal(&thief).into_iter().collect();
-            taken.extend(rest(&theirs));
-            taken
-        });
+        let other = steals(theirs, own.thief());
         // There is room for two.
         own.push(3);
         own.push(4);
@@ -91,14 +86,7 @@ fn a_slot_that_is_filled_anew_is_not_taken_for_what_was_in_it() {
 fn two_thieves_and_the_owner_take_each_once() {
     model(|| {
         let [own, one, two] = Ring::several(3, 3).try_into().ok().unwrap();
-        let others = [one, two].map(|theirs| {
-            let thief = own.thief();
-            thread::spawn(move || {
-                let mut taken: Vec<_> = theirs.steal(&thief).into_iter().collect();
-                taken.extend(rest(&theirs));
-                taken
-            })
-        });
+        let others = [one, two].map(|theirs| steals(theirs, own.thief()));
         own.push(1);
         own.push(2);
         own.push(3);
@@ -117,16 +105,12 @@ fn what_was_stolen_is_stolen_on() {
         for n in 1..=4 {
             own.push(n);
         }
-        let (from_own, from_one) = (own.thief(), one.thief());
+        let from_own = own.thief();
+        let second = steals(two, one.thief());
         let first = thread::spawn(move || {
             let mut taken: Vec<_> = one.steal(&from_own).into_iter().collect();
             assert_eq!(taken, [1]);
             taken.extend(one.pop());
-            taken
-        });
-        let second = thread::spawn(move || {
-            let mut taken: Vec<_> = two.steal(&from_one).into_iter().collect();
-            taken.extend(rest(&two));
             taken
         });
         let mut taken = first.join().unwrap();
@@ -146,12 +130,7 @@ fn a_full_queue_makes_room_for_what_is_stolen_into_it() {
         }
         theirs.push(5);
         theirs.push(6);
-        let from_theirs = theirs.thief();
-        let other = thread::spawn(move || {
-            let mut taken: Vec<_> = third.steal(&from_theirs).into_iter().collect();
-            taken.extend(rest(&third));
-            taken
-        });
+        let other = steals(third, theirs.thief());
         assert_eq!(theirs.steal(&own.thief()), Some(1));
         let mut taken = vec![1];
         taken.extend(rest(&theirs));
