@@ -108,7 +108,7 @@ impl Injector {
         drop(self.tail.lock());
     }
 
-    /// Takes the first task, and moves half of those that follow into `to`: others find some, too.
+    /// Takes the first task, and moves more into `to`, up to half of what was there: others find some, too.
     pub(crate) fn take(&self, to: &Worker) -> Option<Runnable> {
         if self.seems_empty() {
             return None;

@@ -1,4 +1,4 @@
-//! A lock for a few dozen instructions: what primitives and scopes keep their state under. It is taken with one locked instruction and given
+//! A lock for a few dozen instructions: what primitives, scopes, the timers and the injector's ends keep their state under. It is taken with one locked instruction and given
 //! back with a plain store.
 //!
 //! A mutex takes another locked instruction to be given back, for it must find out whether somebody sleeps. Here nobody does. Who finds the lock
