@@ -35,7 +35,7 @@ use crate::task::facts::{self, Hand, Holder, LockRecord, SharedRecord};
 use crate::task::header::Header;
 use crate::task::hooks::{Bound, Branch, Cause, Outcome, Owner, OwnerLink};
 use crate::task::join::JoinHandle;
-use crate::task::meta::{Record, Since, TaskId};
+use crate::task::meta::{Record, TaskId, Time};
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::runnable::Runnable;
@@ -75,7 +75,7 @@ impl Bed {
         let spawn = Spawn {
             kind: TaskKind::Async,
             spawned_at: Location::caller(),
-            now_ms: 0,
+            now: Time::new(0),
             name: None,
             locals: None,
         };
@@ -660,7 +660,7 @@ pub struct LoneRecord {
 impl LoneRecord {
     /// Parked after its first poll, whose wait says 0.
     pub fn parked() -> LoneRecord {
-        let lone = LoneRecord { record: Record::new(places()[0], 0, 0), idle: AtomicUsize::new(0) };
+        let lone = LoneRecord { record: Record::new(places()[0], Time::new(0), 0), idle: AtomicUsize::new(0) };
         lone.poll(0);
         lone
     }
@@ -668,7 +668,7 @@ impl LoneRecord {
     pub fn poll(&self, n: usize) {
         self.idle.swap(0, AcqRel);
         self.record.start_poll();
-        self.record.park(Since::new(0), entry(n));
+        self.record.park(Time::new(0), entry(n));
         self.idle.store(1, Release);
     }
     /// What a snapshot reads: polls, and the number that the wait says.

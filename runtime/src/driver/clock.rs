@@ -82,7 +82,7 @@ impl Clock {
         }
     }
 
-    /// Now, to a few milliseconds, for a fraction of the price: for what is recorded in ticks anyway.
+    /// Now, to a few milliseconds, for a fraction of the price: for a record that may err by as much.
     pub(crate) fn rough_now(&self) -> Duration {
         match &self.paused {
             None => rough().saturating_sub(self.rough_start),

@@ -49,6 +49,7 @@ use crate::task::frame;
 use crate::task::hooks::{Bound, Cause, Owner};
 use crate::task::join::JoinHandle;
 use crate::task::local;
+use crate::task::meta::Time;
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::runnable::Runnable;
@@ -193,14 +194,14 @@ impl<E> Scope<E> {
         worker: Option<usize>,
     ) -> JoinHandle<F::Output> {
         // In parts, and put together again for either: what is lent to a function that is called must lie in memory.
-        let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
+        let Spawn { kind, spawned_at, now, name, locals } = spawn;
         if self.inner.bound() != Bound::Open || !self.inner.enter_on(worker) {
-            let spawn = Spawn { kind, spawned_at, now_ms, name, locals };
+            let spawn = Spawn { kind, spawned_at, now, name, locals };
             return self.refuse(spawn, future, granted);
         }
         // Nothing panics from here on but a subscriber of `tracing`.
         let counted = cfg!(feature = "tracing").then(|| CountedIn { scope: &self.inner, granted });
-        let spawn = Spawn { kind, spawned_at, now_ms, name, locals };
+        let spawn = Spawn { kind, spawned_at, now, name, locals };
         let owner = owner(&self.inner);
         // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
         let (task, handle) = unsafe { cell::new(spawn, owner, future) };
@@ -238,13 +239,12 @@ impl<E> Scope<E> {
         name: Option<Arc<str>>,
         worker: Option<usize>,
     ) -> Spawn {
-        let now_ms = if worker.is_some() {
-            frame::now_ms()
+        let now = if worker.is_some() {
+            frame::now()
         } else {
-            // It is kept in ticks of 8 ms.
-            self.inner.shared.driver.clock().rough_now().as_millis() as u64
+            Time::new(self.inner.shared.driver.clock().rough_now().as_millis() as u64)
         };
-        Spawn { kind, spawned_at, now_ms, name, locals: local::to_inherit() }
+        Spawn { kind, spawned_at, now, name, locals: local::to_inherit() }
     }
 
     pub(crate) fn spawn_task<F>(

@@ -17,6 +17,7 @@ use super::header::{Header, LastWaker, Stage};
 use super::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
 use super::join::{JoinError, JoinHandle, panic_message};
 use super::local::Locals;
+use super::meta::Time;
 use super::raw::{self, Vtable};
 use super::reason::{CancelKind, CancelReason};
 use super::runnable::Runnable;
@@ -75,7 +76,7 @@ impl<F> Drop for OnItsWay<'_, F> {
 pub(crate) struct Spawn {
     pub(crate) kind: TaskKind,
     pub(crate) spawned_at: &'static Location<'static>,
-    pub(crate) now_ms: u64,
+    pub(crate) now: Time,
     pub(crate) name: Option<Arc<str>>,
     /// See `local`.
     pub(crate) locals: Option<Arc<Locals>>,
@@ -104,13 +105,13 @@ pub(crate) unsafe fn new<F: Future, O: Owner>(
 #[inline(always)]
 unsafe fn make<F: Future, O: Owner>(spawn: Spawn, owner: O, future: OnItsWay<'_, F>) -> NonNull<Header> {
     let cell = block::alloc(Layout::new::<Cell<Traced<F>, O>>()).cast::<Cell<Traced<F>, O>>();
-    let Spawn { kind, spawned_at, now_ms, name, locals } = spawn;
+    let Spawn { kind, spawned_at, now, name, locals } = spawn;
     let vtable = const { &vtable::<Traced<F>, O>() };
     let header = cell.cast::<Header>();
     // SAFETY: fresh memory of the right layout, whose fields are written one after the other, in place. Should `traced` panic,
     // which calls the user's subscriber, there is no more than the header, and nobody knows of it.
     unsafe {
-        header.write(Header::new(vtable, kind, spawned_at, now_ms));
+        header.write(Header::new(vtable, kind, spawned_at, now));
         let half_made = cfg!(feature = "tracing")
             .then(|| HalfMade { header, layout: Layout::new::<Cell<Traced<F>, O>>() });
         if name.is_some() || locals.is_some() {
@@ -423,9 +424,7 @@ fn park<O: Owner>(
     if !header.is_linked() || !entered.is_plain() {
         return park_slowly(ptr, owner, start, entered);
     }
-    entered.park(header);
-    let registered = entered.registered();
-    drop(entered);
+    let registered = entered.park_plainly(header);
     trace::parks(header);
     match header.state.end_poll(start, registered) {
         OnPollEnd::Idle => None,

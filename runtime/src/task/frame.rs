@@ -4,6 +4,7 @@
 //! there, so that a `block_on` inside a blocking call nests.
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::num::NonZero;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
@@ -13,7 +14,7 @@ use crossbeam_utils::CachePadded;
 
 use super::header::Header;
 use super::local::Locals;
-use super::meta::{Record, Since, TaskWord};
+use super::meta::{Record, TaskWord, Time};
 use super::wait::{Entry, Object, WaitReason};
 use super::watched::Words;
 use crate::report::snapshot::TaskKind;
@@ -22,11 +23,11 @@ use crate::report::snapshot::TaskKind;
 /// set counts as incomplete.
 const WAITS_MAX: usize = 16;
 
-/// Poll numbers leave room for the place of a wait.
-const POLL: u64 = WAITS_MAX as u64;
-/// A thread takes poll numbers in ranges of two to the power of this, of [`POLL`] numbers a poll: days of polls. After 65,536 ranges they
-/// begin anew.
-const RANGE: u32 = 48;
+/// A poll's number: `[count: 44 | the thread's range: 16 | 4 for the place of a wait]`. A count lasts for days of polls; past its half a thread
+/// takes another range. After 65,536 ranges they begin anew.
+const POLL: u64 = RANGE << 16;
+const RANGE: u64 = WAITS_MAX as u64;
+const HALF: u64 = 1 << 63;
 
 /// How many operations of ours may be ready at once in one poll, before the task has to let others run.
 const BUDGET: u8 = 128;
@@ -35,12 +36,16 @@ const UNCONSTRAINED: u8 = u8::MAX;
 
 pub(crate) struct Frame {
     header: Cell<*const Header>,
-    /// The stamp of the poll's first note: a multiple of [`POLL`], which tells the polls of all threads apart.
+    /// The number of the current poll or, outside of any, the last one: the stamp of its first note. It tells the polls of all threads apart.
     poll: Cell<u64>,
-    last_poll: Cell<u64>,
-    /// The runtime clock of this thread's last turn, in milliseconds, and as a record has the time of a park.
-    now_ms: Cell<u64>,
-    now: Cell<Since>,
+    /// The number of the last poll inside of another; 0 if it needs a range.
+    inner_poll: Cell<u64>,
+    /// The next poll needs a range: 1, else 0.
+    no_range: Cell<usize>,
+    /// What the current poll is inside of, or null.
+    outer: Cell<*mut Outer>,
+    /// The runtime clock of this thread's last turn.
+    now: Cell<Time>,
     own: Own,
     /// The innermost scope whose body is being polled; owned and read by `scope`.
     scope: Cell<*const ()>,
@@ -85,9 +90,10 @@ impl Frame {
         Frame {
             header: Cell::new(ptr::null()),
             poll: Cell::new(0),
-            last_poll: Cell::new(0),
-            now_ms: Cell::new(0),
-            now: Cell::new(Since::new(0)),
+            inner_poll: Cell::new(0),
+            no_range: Cell::new(1),
+            outer: Cell::new(ptr::null_mut()),
+            now: Cell::new(Time::new(0)),
             own: Own {
                 yielded: Cell::new(false),
                 registered: Cell::new(false),
@@ -159,14 +165,21 @@ pub(crate) fn spawned_at() -> Option<&'static Location<'static>> {
 }
 
 #[inline]
+pub(crate) fn now() -> Time {
+    with(|frame| frame.now.get()).unwrap_or(Time::new(0))
+}
+
+#[inline]
 pub(crate) fn now_ms() -> u64 {
-    with(|frame| frame.now_ms.get()).unwrap_or(0)
+    now().ms()
 }
 
 pub(crate) fn set_now_ms(now_ms: u64) {
     with(|frame| {
-        frame.now_ms.set(now_ms);
-        frame.now.set(Since::new(now_ms));
+        frame.now.set(Time::new(now_ms));
+        if frame.poll.get() >= HALF {
+            frame.no_range.set(1);
+        }
     });
 }
 
@@ -346,7 +359,7 @@ impl Stamp {
     #[inline]
     fn place(self, poll: u64) -> Option<usize> {
         let place = self.0.get() ^ poll;
-        (place < POLL).then_some(place as usize)
+        (place < RANGE).then_some(place as usize)
     }
 }
 
@@ -409,7 +422,7 @@ pub(crate) fn note(entry: Entry, again: Option<Stamp>) -> Option<Stamp> {
 /// Not the first note of the poll, or of the leaf, or of no poll.
 #[inline(never)]
 fn note_another(
-    head: u16,
+    head: u32,
     object: u64,
     location: &'static Location<'static>,
     again: Option<Stamp>,
@@ -498,13 +511,12 @@ fn take_back_at(place: usize) {
     });
 }
 
-/// A task in this thread's frame; dropping it puts back what was there before.
-pub(crate) struct Entered {
-    /// Of the poll that this one is inside of: a task in a `block_on` in a blocking call. A worker has none.
-    outer: Option<Box<Outer>>,
-}
+/// A task in this thread's frame; dropping it puts back what was there before. It is of this thread.
+pub(crate) struct Entered(PhantomData<*const ()>);
 
+/// A poll that another one is inside of: a task in a `block_on` in a blocking call. A worker has none.
 struct Outer {
+    outer: *mut Outer,
     header: *const Header,
     poll: u64,
     waits: [Option<Entry>; WAITS_MAX - 1],
@@ -522,15 +534,17 @@ struct Outer {
 #[inline]
 pub(crate) fn enter(header: NonNull<Header>) -> Entered {
     with(|frame| {
-        let outer = if frame.is_at_rest() { None } else { Some(frame.save()) };
+        if !frame.is_at_rest() {
+            frame.come_to_rest();
+        }
         frame.header.set(header.as_ptr());
         if !cfg!(leakfree_norecord) {
             // SAFETY: (I1) a task that is being polled is alive.
             frame.words.begin(unsafe { &header.as_ref().record });
+            frame.poll.set(frame.poll.get().wrapping_add(POLL));
         }
-        frame.poll.set(next_poll(frame));
         frame.own.set(false, false, BUDGET, 0);
-        Entered { outer }
+        Entered(PhantomData)
     })
     .expect("a thread polls no task while its locals are destroyed")
 }
@@ -542,16 +556,30 @@ impl Frame {
     fn is_at_rest(&self) -> bool {
         // One jump for all.
         let arm = self.arm.get().map_or(ptr::null(), ptr::from_ref);
-        let at_rest =
-            self.header.get().addr() | self.scope.get().addr() | arm.addr() | self.locals.get() == 0;
+        let at_rest = self.header.get().addr() | self.scope.get().addr() | arm.addr() | self.locals.get();
+        let at_rest = at_rest | self.no_range.get() == 0;
         debug_assert!(!at_rest || !self.shielded.get() && self.places() == WAITS_MAX);
+        debug_assert!(!at_rest || self.outer.get().is_null());
         at_rest
     }
 
     #[cold]
-    fn save(&self) -> Box<Outer> {
+    #[inline(never)]
+    fn come_to_rest(&self) {
+        // Not in a poll: that one's number has to stay.
+        if self.header.get().is_null() && self.no_range.replace(0) == 1 {
+            self.poll.set(new_range());
+            if self.is_at_rest() {
+                return;
+            }
+        }
+        self.save();
+    }
+
+    fn save(&self) {
         self.words.end();
-        Box::new(Outer {
+        let outer = Outer {
+            outer: self.outer.get(),
             header: self.header.get(),
             poll: self.poll.get(),
             waits: std::array::from_fn(|place| self.waits[place].get()),
@@ -563,15 +591,18 @@ impl Frame {
             registered: self.own.registered.get(),
             budget: self.own.budget.get(),
             places: self.places(),
-        })
+        };
+        self.outer.set(Box::into_raw(Box::new(outer)));
+        let last = self.inner_poll.get();
+        let last = if last == 0 || last >= HALF { new_range() } else { last };
+        // That poll's number will be the next one.
+        self.poll.set(last);
+        self.inner_poll.set(last + POLL);
     }
 
-    /// In no wait that is known, or in several. There may be less: some may have been taken back.
+    /// There may be less: some may have been taken back.
     #[inline(never)]
-    fn park_otherwise(&self, header: &Header) {
-        if self.places() == 0 {
-            return header.record.park_unknown(self.now.get());
-        }
+    fn park_in_several(&self, header: &Header) {
         let entries: Vec<Entry> = self.entries().map(|(_, entry)| entry).collect();
         match entries.first() {
             None => header.record.park_unknown(self.now.get()),
@@ -584,8 +615,22 @@ impl Frame {
         }
     }
 
+    /// The thread polls no task.
+    #[inline]
+    fn clear(&self) {
+        self.header.set(ptr::null());
+        if !cfg!(leakfree_norecord) {
+            self.words.end();
+        }
+        self.own.set(false, false, UNCONSTRAINED, WAITS_MAX);
+    }
+
     #[cold]
-    fn restore(&self, outer: &Outer) {
+    #[inline(never)]
+    fn restore(&self) {
+        // SAFETY: not null, as the caller says; it came from a box, and is not found here again.
+        let outer = unsafe { Box::from_raw(self.outer.get()) };
+        self.outer.set(outer.outer);
         self.header.set(outer.header);
         if let Some(record) = self.record().filter(|_| !cfg!(leakfree_norecord)) {
             self.words.begin(record);
@@ -616,16 +661,38 @@ impl Entered {
     /// It is inside of no other poll, and has left one wait at the most.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.outer.is_none() && with(|frame| frame.places() <= 1).unwrap_or(false)
+        // One jump for both.
+        with(|frame| frame.outer.get().addr() | frame.places() & !1 == 0).unwrap_or(false)
+    }
+
+    /// The end of a plain poll that parks: as [`park`](Entered::park), [`registered`](Entered::registered) and a drop.
+    #[inline]
+    pub(crate) fn park_plainly(self, header: &Header) -> bool {
+        debug_assert!(self.is_plain());
+        std::mem::forget(self);
+        with(|frame| {
+            if !cfg!(leakfree_norecord) && frame.places() == 0 {
+                header.record.park_unknown(frame.now.get());
+            }
+            let registered = frame.own.registered.get();
+            frame.clear();
+            registered
+        })
+        .unwrap_or(false)
     }
 
     /// Writes the park down, with the waits that the poll left.
     #[inline]
     pub(crate) fn park(&self, header: &Header) {
         with(|frame| {
-            // One is in the record.
-            if !cfg!(leakfree_norecord) && frame.places() != 1 {
-                frame.park_otherwise(header);
+            if cfg!(leakfree_norecord) {
+                return;
+            }
+            match frame.places() {
+                0 => header.record.park_unknown(frame.now.get()),
+                // It is in the record.
+                1 => (),
+                _ => frame.park_in_several(header),
             }
         });
     }
@@ -635,27 +702,17 @@ impl Drop for Entered {
     #[inline]
     fn drop(&mut self) {
         with(|frame| {
-            frame.header.set(ptr::null());
-            if !cfg!(leakfree_norecord) {
-                frame.words.end();
-            }
-            frame.own.set(false, false, UNCONSTRAINED, WAITS_MAX);
-            if let Some(outer) = &self.outer {
-                frame.restore(outer);
+            frame.clear();
+            if !frame.outer.get().is_null() {
+                frame.restore();
             }
         });
     }
 }
 
-#[inline]
-fn next_poll(frame: &Frame) -> u64 {
+/// The number before the first one of a new range.
+fn new_range() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-    static RANGES: AtomicU64 = AtomicU64::new(1);
-    let mut last = frame.last_poll.get();
-    if last % (1 << RANGE) == 0 {
-        last = RANGES.fetch_add(1, Relaxed) << RANGE;
-    }
-    let poll = last.wrapping_add(POLL);
-    frame.last_poll.set(poll);
-    poll
+    static RANGES: AtomicU64 = AtomicU64::new(0);
+    RANGES.fetch_add(1, Relaxed) % (POLL / RANGE) * RANGE
 }

@@ -9,7 +9,7 @@ use super::backtrace::Stacks;
 use super::frame;
 use super::hooks::Branch;
 use super::local::Locals;
-use super::meta::Record;
+use super::meta::{Record, Time};
 use super::raw::{TaskRef, Vtable};
 use super::reason::CancelReason;
 use super::state::State;
@@ -67,15 +67,18 @@ pub(crate) enum LastWaker {
 
 /// The runner's own note on where the task is in its life, packed with its kind and list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
 pub(crate) enum Stage {
     /// The future is there.
-    Future = 0,
+    Future,
     /// The future is gone and the output stored; tasks below have not left yet.
-    Ending = 1,
+    Ending,
 }
 
-const HAS_LOCALS: u32 = 1 << 9;
+const KIND: u32 = 0b11;
+const ENDING: u32 = 1 << 2;
+const LINKED: u32 = 1 << 3;
+const HAS_LOCALS: u32 = 1 << 4;
+const LIST: u32 = 8;
 
 pub(crate) struct Header {
     pub(crate) state: State,
@@ -85,7 +88,7 @@ pub(crate) struct Header {
     /// A packed waker, or null. Owned as `state`'s `JOINER` flag says; written by the join handle alone.
     pub(crate) joiner: AtomicPtr<u8>,
     extra: AtomicPtr<Mutex<Extra>>,
-    /// The record, and the runner's note in it: `[list: 16 | 6 | has locals: 1 | linked: 1 | stage: 4 | kind: 4]`.
+    /// The record, and the runner's note in it: `[list: 16 | 3 | has locals: 1 | linked: 1 | ending: 1 | kind: 2]`.
     pub(crate) record: Record,
 }
 
@@ -97,7 +100,7 @@ impl Header {
         vtable: &'static Vtable,
         kind: TaskKind,
         spawned_at: &'static Location<'static>,
-        now_ms: u64,
+        now: Time,
     ) -> Header {
         Header {
             state: State::new(),
@@ -105,7 +108,7 @@ impl Header {
             links: Links::new(),
             joiner: AtomicPtr::new(ptr::null_mut()),
             extra: AtomicPtr::new(ptr::null_mut()),
-            record: Record::new(spawned_at, now_ms, kind as u32),
+            record: Record::new(spawned_at, now, kind as u32),
         }
     }
 
@@ -113,7 +116,7 @@ impl Header {
     #[cold]
     pub(super) fn dress(&self, name: Option<Arc<str>>, locals: Option<Arc<Locals>>) {
         if locals.is_some() {
-            self.record.set_note(self.record.note() | HAS_LOCALS);
+            self.record.add_note(HAS_LOCALS);
         }
         let mut extra = self.extra();
         (extra.name, extra.locals) = (name, locals);
@@ -121,7 +124,7 @@ impl Header {
 
     #[inline]
     pub(crate) fn kind(&self) -> TaskKind {
-        match self.record.note() & 0xf {
+        match self.record.note() & KIND {
             0 => TaskKind::Async,
             1 => TaskKind::Main,
             _ => TaskKind::Blocking,
@@ -130,12 +133,12 @@ impl Header {
 
     #[inline]
     pub(crate) fn stage(&self) -> Stage {
-        if self.record.note() >> 4 & 0xf == 0 { Stage::Future } else { Stage::Ending }
+        if self.record.note() & ENDING == 0 { Stage::Future } else { Stage::Ending }
     }
 
     #[inline]
     pub(crate) fn set_ending(&self) {
-        self.record.set_note(self.record.note() | 1 << 4);
+        self.record.add_note(ENDING);
     }
 
     /// It inherited task-local values; see `local`.
@@ -146,17 +149,17 @@ impl Header {
 
     #[inline]
     pub(crate) fn is_linked(&self) -> bool {
-        self.record.note() & 1 << 8 != 0
+        self.record.note() & LINKED != 0
     }
 
     /// Notes the list that the task is linked in. Runner only.
     pub(crate) fn set_linked(&self, list: u16) {
-        self.record.set_note(self.record.note() | 1 << 8 | u32::from(list) << 16);
+        self.record.add_note(LINKED | u32::from(list) << LIST);
         self.record.set_linked();
     }
 
     pub(crate) fn list(&self) -> u16 {
-        (self.record.note() >> 16) as u16
+        (self.record.note() >> LIST) as u16
     }
 
     /// Whether the task that this thread is polling is this one or below it.

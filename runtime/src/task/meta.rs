@@ -87,15 +87,25 @@ fn next_task() -> TaskWord {
     })
 }
 
-/// When a park began, as a record has it, with one wait.
+/// A time on the runtime's clock as records have it: `[ms: 40 | room for what goes with it: 24]`, good for 34 years.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Since(#[cfg_attr(leakfree_norecord, allow(dead_code))] u64);
+pub(crate) struct Time(u64);
 
-impl Since {
-    pub(crate) const fn new(now_ms: u64) -> Since {
-        Since(now_ms << 24 | 1 << 16)
+impl Time {
+    #[inline]
+    pub(crate) const fn new(ms: u64) -> Time {
+        Time(ms << 24)
+    }
+
+    #[inline]
+    pub(crate) const fn ms(self) -> u64 {
+        self.0 >> 24
     }
 }
+
+/// The runner's note goes with the time of the spawn.
+#[cfg_attr(leakfree_norecord, allow(dead_code))]
+const NOTE: u32 = (1 << 24) - 1;
 
 /// What a snapshot reads of a record.
 #[derive(Clone, Debug)]
@@ -114,12 +124,10 @@ pub(crate) use on::Record;
 #[cfg(not(leakfree_norecord))]
 mod on {
     use crate::loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-    use crate::loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
+    use crate::loom::sync::atomic::{AtomicPtr, AtomicU64, fence};
 
+    use super::super::wait::{HEAD, ONE};
     use super::*;
-
-    /// The number of waits in `parked`.
-    const WAITS: u64 = 0xff << 16;
 
     /// The recorded words: 56 bytes.
     #[derive(Debug)]
@@ -127,11 +135,10 @@ mod on {
         /// A [`TaskWord`].
         task: AtomicU64,
         spawned_at: &'static Location<'static>,
-        /// In ticks of 8 ms on the runtime's clock: good for 397 days.
-        born: u32,
-        note: AtomicU32,
+        /// The [`Time`] of the spawn, and the runner's note.
+        born: AtomicU64,
         polls: AtomicU64,
-        /// `[parked since, ms: 40 | waits: 8 | own: 1 | object's tag: 7 | reason: 8]`
+        /// The [`Time`] of the last park, with `[waits: 8 | own: 1 | object's tag: 7 | reason: 8]`.
         parked: AtomicU64,
         /// As in the [`Entry`] whose head `parked` ends with.
         object: AtomicU64,
@@ -140,12 +147,11 @@ mod on {
 
     impl Record {
         #[inline]
-        pub(crate) fn new(spawned_at: &'static Location<'static>, now_ms: u64, note: u32) -> Record {
+        pub(crate) fn new(spawned_at: &'static Location<'static>, now: Time, note: u32) -> Record {
             Record {
                 task: AtomicU64::new(next_task().0),
                 spawned_at,
-                born: (now_ms >> 3) as u32,
-                note: AtomicU32::new(note),
+                born: AtomicU64::new(now.0 | u64::from(note)),
                 polls: AtomicU64::new(0),
                 parked: AtomicU64::new(0),
                 object: AtomicU64::new(0),
@@ -156,12 +162,14 @@ mod on {
         /// The runner's note; see `Header`.
         #[inline]
         pub(crate) fn note(&self) -> u32 {
-            self.note.load(Relaxed)
+            self.born.load(Relaxed) as u32 & NOTE
         }
 
+        /// Adds to the note; what is in it stays. Runner only.
         #[inline]
-        pub(crate) fn set_note(&self, note: u32) {
-            self.note.store(note, Relaxed);
+        pub(crate) fn add_note(&self, note: u32) {
+            debug_assert_eq!(note & !NOTE, 0);
+            self.born.store(self.born.load(Relaxed) | u64::from(note), Relaxed);
         }
 
         #[inline]
@@ -187,7 +195,7 @@ mod on {
         }
 
         pub(crate) fn born_ms(&self) -> u64 {
-            u64::from(self.born) << 3
+            Time(self.born.load(Relaxed)).ms()
         }
 
         #[inline]
@@ -209,20 +217,20 @@ mod on {
 
         /// The current poll waits: if it leaves no other wait than this, the park is written down with it. Runner only.
         #[inline]
-        pub(crate) fn park(&self, now: Since, wait: Entry) {
+        pub(crate) fn park(&self, now: Time, wait: Entry) {
             self.store(now.0 | u64::from(wait.head), wait);
         }
 
         /// A poll ended `Pending` without a wait that is known. Runner only.
         #[inline]
-        pub(crate) fn park_unknown(&self, now: Since) {
-            self.parked.store(now.0 & !WAITS, Relaxed);
+        pub(crate) fn park_unknown(&self, now: Time) {
+            self.parked.store(now.0, Relaxed);
         }
 
         /// A poll ended `Pending` with so many waits, of which this is the first. Runner only.
-        pub(crate) fn park_in_several(&self, now: Since, first: Entry, waits: usize) {
-            let n = waits.min(255) as u64;
-            self.store(now.0 & !WAITS | n << 16 | u64::from(first.head), first);
+        pub(crate) fn park_in_several(&self, now: Time, first: Entry, waits: usize) {
+            let n = waits.min(255) as u32;
+            self.store(now.0 | u64::from(n * ONE | first.head & HEAD), first);
         }
 
         #[inline]
@@ -234,11 +242,11 @@ mod on {
 
         /// What the current poll has noted here. Runner only.
         pub(crate) fn noted(&self) -> Option<Entry> {
-            let head = self.parked.load(Relaxed) as u16;
+            let head = self.parked.load(Relaxed) as u32 & HEAD;
             let object = self.object.load(Relaxed);
             // SAFETY: (I6) null or a `&'static Location`; one writer, and it is us.
             let location = unsafe { self.location.load(Relaxed).as_ref() }?;
-            (head != 0).then_some(Entry { head, object, location })
+            (head != 0).then_some(Entry { head: ONE | head, object, location })
         }
 
         /// The words of the last park, in one piece, or `None` if a poll began meanwhile. `idle` is asked
@@ -265,14 +273,14 @@ mod on {
             // SAFETY: (I6) null or a `&'static Location`.
             let first = unsafe { location.as_ref() }.and_then(|location| {
                 // SAFETY: (I6) the three were stored from one entry: the check above says that they are of one and the same park.
-                unsafe { Entry { head: word as u16, object, location }.unpack() }
+                unsafe { Entry { head: word as u32, object, location }.unpack() }
             });
-            Some(RecordCopy { parked_ms: word >> 24, polls, first, waits: (word >> 16 & 0xff) as usize })
+            Some(RecordCopy { parked_ms: Time(word).ms(), polls, first, waits: (word as u32 / ONE & 0xff) as usize })
         }
 
         /// When the task last began to wait, if it has. Runner only.
         pub(crate) fn last_parked_ms(&self) -> Option<u64> {
-            Some(self.parked.load(Relaxed)).filter(|parked| *parked != 0).map(|parked| parked >> 24)
+            Some(self.parked.load(Relaxed)).filter(|parked| *parked != 0).map(|parked| Time(parked).ms())
         }
 
         /// Where the task last began to wait, in this poll or before, for the report on another task. Runner only.
@@ -296,7 +304,7 @@ mod off {
 
     impl Record {
         #[inline]
-        pub(crate) fn new(_: &'static Location<'static>, _: u64, note: u32) -> Record {
+        pub(crate) fn new(_: &'static Location<'static>, _: Time, note: u32) -> Record {
             Record(AtomicU32::new(note))
         }
         /// The runner's note; see `Header`.
@@ -305,9 +313,10 @@ mod off {
             self.0.load(Relaxed)
         }
 
+        /// Adds to the note; what is in it stays. Runner only.
         #[inline]
-        pub(crate) fn set_note(&self, note: u32) {
-            self.0.store(note, Relaxed);
+        pub(crate) fn add_note(&self, note: u32) {
+            self.0.store(self.note() | note, Relaxed);
         }
 
         #[inline]
@@ -331,12 +340,12 @@ mod off {
             0
         }
         pub(crate) fn start_poll(&self) {}
-        pub(crate) fn park(&self, _: Since, _: Entry) {}
+        pub(crate) fn park(&self, _: Time, _: Entry) {}
         pub(crate) fn noted(&self) -> Option<Entry> {
             None
         }
-        pub(crate) fn park_unknown(&self, _: Since) {}
-        pub(crate) fn park_in_several(&self, _: Since, _: Entry, _: usize) {}
+        pub(crate) fn park_unknown(&self, _: Time) {}
+        pub(crate) fn park_in_several(&self, _: Time, _: Entry, _: usize) {}
         pub(crate) fn read(&self, mut idle: impl FnMut() -> bool) -> Option<RecordCopy> {
             idle().then_some(RecordCopy { parked_ms: 0, polls: 0, first: None, waits: 0 })
         }

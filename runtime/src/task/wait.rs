@@ -204,7 +204,7 @@ pub(crate) enum Object {
 impl Object {
     /// Which kind it is, in seven bits, and its identity.
     #[inline]
-    fn pack(self) -> (u16, u64) {
+    fn pack(self) -> (u32, u64) {
         match self {
             Object::None => (0, 0),
             Object::Created(location) => (1, ptr::from_ref(location).expose_provenance() as u64),
@@ -218,7 +218,7 @@ impl Object {
 
     /// # Safety
     /// Both came from one `pack`.
-    unsafe fn unpack(tag: u16, word: u64) -> Object {
+    unsafe fn unpack(tag: u32, word: u64) -> Object {
         match tag {
             // SAFETY: with this tag the word is a `&'static Location`, exposed by `pack`.
             1 => Object::Created(unsafe { &*ptr::with_exposed_provenance(word as usize) }),
@@ -246,32 +246,36 @@ pub(crate) struct Wait {
 /// A wait as a leaf has it ready and a record keeps it: to note one takes three stores.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
-    /// `[own: 1 | object's tag: 7 | reason: 8]`
-    pub(crate) head: u16,
+    /// `[1, for it is one wait: 8 | own: 1 | object's tag: 7 | reason: 8]`
+    pub(crate) head: u32,
     /// Identity of the object: what it is says the tag.
     pub(crate) object: u64,
     pub(crate) location: &'static Location<'static>,
 }
 
-const OWN: u16 = 1 << 15;
+/// One wait.
+pub(super) const ONE: u32 = 1 << 16;
+/// What tells one from another.
+pub(super) const HEAD: u32 = ONE - 1;
+const OWN: u32 = 1 << 15;
 
 impl Entry {
     #[inline]
     pub(crate) fn new(reason: WaitReason, object: Object, location: &'static Location<'static>) -> Entry {
         let (tag, object) = object.pack();
-        Entry { head: tag << 8 | u16::from(reason.number()), object, location }
+        Entry { head: ONE | tag << 8 | u32::from(reason.number()), object, location }
     }
 
     #[inline]
     fn set_object(&mut self, object: Object) {
         let (tag, object) = object.pack();
-        (self.head, self.object) = (tag << 8 | self.head & 0xff, object);
+        (self.head, self.object) = (ONE | tag << 8 | self.head & 0xff, object);
     }
 
     /// The same wait, polled with the waker of the task itself or with another.
     #[inline]
     pub(super) fn polled_by(self, asker: Asker<'_>) -> Entry {
-        Entry { head: self.head | u16::from(asker.is_own()) << OWN.trailing_zeros(), ..self }
+        Entry { head: self.head | u32::from(asker.is_own()) << OWN.trailing_zeros(), ..self }
     }
 
     /// For the same reason on the same object. Objects that are places are compared by address: a `false` may err.
@@ -284,7 +288,7 @@ impl Entry {
     pub(crate) unsafe fn unpack(self) -> Option<Wait> {
         let reason = WaitReason::from_number(self.head as u8)?;
         // SAFETY: passed on.
-        let object = unsafe { Object::unpack((self.head & !OWN) >> 8, self.object) };
+        let object = unsafe { Object::unpack((self.head & HEAD & !OWN) >> 8, self.object) };
         Some(Wait { reason, object, location: self.location, own: self.head & OWN != 0 })
     }
 }
