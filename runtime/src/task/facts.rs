@@ -11,7 +11,6 @@
 //!   site word is null or a `&'static Location`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::panic::Location;
 use std::ptr;
 use std::sync::Arc;
@@ -137,7 +136,7 @@ impl From<Holder> for Hand {
 pub(crate) struct LockRecord {
     holder: Hand,
     /// Made when somebody first waits.
-    facts: Option<Arc<Facts>>,
+    facts: Option<Arc<Facts<OneHolder>>>,
 }
 
 impl LockRecord {
@@ -150,28 +149,34 @@ impl LockRecord {
     pub(crate) fn set(&mut self, holder: Hand, waiters: usize) {
         self.holder = holder;
         if let Some(facts) = &self.facts {
-            facts.one().set(holder, waiters);
+            facts.state.set(holder, waiters);
         }
     }
 
     /// Somebody joined the queue: the id under which snapshots find the facts.
     #[inline]
     pub(crate) fn contended(&mut self, created: &'static Location<'static>, waiters: usize) -> u64 {
-        let holder = self.holder;
-        let facts = self.facts.get_or_insert_with(|| {
-            let one = OneHolder::default();
-            one.set(holder, waiters);
-            Facts::publish(created, State::One(one))
-        });
-        facts.one().set_waiters(waiters);
-        facts.id
+        match &self.facts {
+            Some(facts) => {
+                facts.state.set_waiters(waiters);
+                facts.id
+            }
+            None => self.publish(created, waiters),
+        }
+    }
+
+    #[cold]
+    fn publish(&mut self, created: &'static Location<'static>, waiters: usize) -> u64 {
+        let one = OneHolder::default();
+        one.set(self.holder, waiters);
+        self.facts.insert(Facts::publish(created, one, Published::One)).id
     }
 
     /// Somebody left the queue. The lock is in the same hands, so this is no new version: whoever waits for one
     /// holder alone is not concerned.
     pub(crate) fn set_waiters(&mut self, waiters: usize) {
         if let Some(facts) = &self.facts {
-            facts.one().set_waiters(waiters);
+            facts.state.set_waiters(waiters);
         }
     }
 }
@@ -308,6 +313,7 @@ pub(crate) enum Holders<'a> {
 }
 
 /// The words of [`ManyHolders`], which are being written.
+#[derive(Debug)]
 pub(crate) struct AllWords(ManyHolders);
 
 impl Holders<'_> {
@@ -399,7 +405,7 @@ impl Holders<'_> {
 pub(crate) enum SharedRecord {
     /// Nobody has ever waited.
     Private(FewHolders),
-    Public(Arc<Facts>),
+    Public(Arc<Facts<AllWords>>),
 }
 
 impl SharedRecord {
@@ -415,7 +421,7 @@ impl SharedRecord {
         let (mut holders, writing) = match self {
             SharedRecord::Private(holders) => (Holders::Few(holders), None),
             SharedRecord::Public(facts) => {
-                let words = facts.many();
+                let words = &facts.state;
                 (Holders::Many(words), Some(words.0.seq.begin()))
             }
         };
@@ -430,8 +436,8 @@ impl SharedRecord {
     #[inline]
     pub(crate) fn contended(&mut self, created: &'static Location<'static>, waiters: usize) -> u64 {
         if let SharedRecord::Private(few) = self {
-            let many = Box::new(AllWords(ManyHolders::new(few)));
-            *self = SharedRecord::Public(Facts::publish(created, State::Many(many)));
+            let many = AllWords(ManyHolders::new(few));
+            *self = SharedRecord::Public(Facts::publish(created, many, Published::Many));
         }
         self.edit(|holders| holders.set_waiters(waiters));
         match self {
@@ -450,15 +456,17 @@ impl Drop for SharedRecord {
 }
 
 /// One contended lock's facts.
-pub(crate) struct Facts {
+#[derive(Debug)]
+pub(crate) struct Facts<S> {
     id: u64,
     created: &'static Location<'static>,
-    state: State,
+    state: S,
 }
 
-enum State {
-    One(OneHolder),
-    Many(Box<AllWords>),
+#[derive(Clone, Debug)]
+enum Published {
+    One(Arc<Facts<OneHolder>>),
+    Many(Arc<Facts<AllWords>>),
 }
 
 /// A copy for a snapshot.
@@ -473,23 +481,27 @@ pub(crate) struct FactsCopy {
     pub(crate) shared: bool,
 }
 
-type Shard = std::sync::Mutex<BTreeMap<u64, Arc<Facts>>>;
+type Shard = std::sync::Mutex<BTreeMap<u64, Published>>;
 
 /// Contended locks by id, in shards.
 static TABLE: [Shard; 16] = [const { Shard::new(BTreeMap::new()) }; 16];
 
-fn shard(id: u64) -> std::sync::MutexGuard<'static, BTreeMap<u64, Arc<Facts>>> {
+fn shard(id: u64) -> std::sync::MutexGuard<'static, BTreeMap<u64, Published>> {
     // Nothing panics under these locks.
     TABLE[id as usize % TABLE.len()].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Facts {
+impl<S> Facts<S> {
     #[cold]
-    fn publish(created: &'static Location<'static>, state: State) -> Arc<Facts> {
+    fn publish(
+        created: &'static Location<'static>,
+        state: S,
+        published: fn(Arc<Facts<S>>) -> Published,
+    ) -> Arc<Facts<S>> {
         static NEXT: CountOfAll = CountOfAll::new(1);
         let id = NEXT.fetch_add(1, Relaxed);
         let facts = Arc::new(Facts { id, created, state });
-        shard(id).insert(id, Arc::clone(&facts));
+        shard(id).insert(id, published(Arc::clone(&facts)));
         facts
     }
 
@@ -498,50 +510,33 @@ impl Facts {
         let out = shard(self.id).remove(&self.id);
         drop(out);
     }
-
-    #[inline]
-    fn one(&self) -> &OneHolder {
-        match &self.state {
-            State::One(one) => one,
-            State::Many(_) => unreachable!("published by a lock with one holder"),
-        }
-    }
-
-    #[inline]
-    fn many(&self) -> &AllWords {
-        match &self.state {
-            State::Many(many) => many,
-            State::One(_) => unreachable!("published by a lock with several holders"),
-        }
-    }
 }
 
-fn find(id: u64) -> Option<Arc<Facts>> {
+fn find(id: u64) -> Option<Published> {
     shard(id).get(&id).cloned()
 }
 
 /// The facts of that lock; `None` if it is gone.
 pub(crate) fn copy(id: u64) -> Option<FactsCopy> {
-    let facts = find(id)?;
     // One that changes hands all the time is in somebody's.
     let unknown = || (vec![Holder::Unknown], 0);
-    let ((holders, waiters), shared) = match &facts.state {
-        State::One(one) => {
-            let read = one.read().map(|(holder, waiters)| (holder.into_iter().collect(), waiters));
-            (read.unwrap_or_else(unknown), false)
+    let (created, (holders, waiters), shared) = match find(id)? {
+        Published::One(facts) => {
+            let read = facts.state.read().map(|(holder, waiters)| (holder.into_iter().collect(), waiters));
+            (facts.created, read.unwrap_or_else(unknown), false)
         }
-        State::Many(many) => (many.0.read().unwrap_or_else(unknown), true),
+        Published::Many(facts) => (facts.created, facts.state.0.read().unwrap_or_else(unknown), true),
     };
-    Some(FactsCopy { created: facts.created, holders, waiters, shared })
+    Some(FactsCopy { created, holders, waiters, shared })
 }
 
 /// Counts how often the lock has changed hands, and, if it is shared, its queue; `None` if it is gone.
 pub(crate) fn version(id: u64) -> Option<u64> {
     find(id).map(|facts| {
-        let version = match &facts.state {
+        let version = match facts {
             // Two for each write.
-            State::One(one) => one.seq.version().map(|version| version / 2),
-            State::Many(many) => many.0.seq.version(),
+            Published::One(facts) => facts.state.seq.version().map(|version| version / 2),
+            Published::Many(facts) => facts.state.0.seq.version(),
         };
         // No version twice: the lock is in motion.
         version.unwrap_or_else(unsettled)
@@ -555,12 +550,6 @@ pub(crate) const UNSETTLED: u64 = 1 << 31;
 fn unsettled() -> u64 {
     static NEXT: CountOfAll = CountOfAll::new(UNSETTLED);
     NEXT.fetch_add(1, Relaxed)
-}
-
-impl fmt::Debug for Facts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Facts").field("id", &self.id).field("created", &self.created).finish_non_exhaustive()
-    }
 }
 
 #[cfg(all(test, not(loom)))]
