@@ -19,22 +19,24 @@ const VARIABLE: &str = "LEAKFREE_BACKTRACE";
 /// Stacks kept of one poll.
 const STACKS_MAX: usize = 4;
 
-/// Whether stacks are taken: 0 is not known yet, 1 no, 2 yes.
-static MODE: AtomicU8 = AtomicU8::new(0);
+/// Whether stacks are taken.
+static MODE: AtomicU8 = AtomicU8::new(UNKNOWN);
+const UNKNOWN: u8 = 0;
+const OFF: u8 = 1;
+const ON: u8 = 2;
 
 #[inline]
 fn is_on() -> bool {
-    match MODE.load(Relaxed) {
-        0 => read_variable(),
-        mode => mode == 2,
-    }
+    MODE.load(Relaxed) != OFF && find_out()
 }
 
 #[cold]
-fn read_variable() -> bool {
-    let on = std::env::var_os(VARIABLE).is_some_and(|value| !value.is_empty() && value != "0");
-    MODE.store(if on { 2 } else { 1 }, Relaxed);
-    on
+fn find_out() -> bool {
+    if MODE.load(Relaxed) == UNKNOWN {
+        let on = std::env::var_os(VARIABLE).is_some_and(|value| !value.is_empty() && value != "0");
+        MODE.store(if on { ON } else { OFF }, Relaxed);
+    }
+    MODE.load(Relaxed) == ON
 }
 
 /// The stacks of the last poll that registered a waker.

@@ -406,17 +406,18 @@ pub(crate) fn note(entry: Entry, again: Option<Stamp>) -> Option<Stamp> {
     if cfg!(leakfree_norecord) {
         return None;
     }
-    with(|frame| {
-        if frame.places() > 0 {
-            let Entry { head, object, location } = entry;
-            return note_another(head, object, location, again);
-        }
-        // SAFETY: (I1) a task is being polled, for outside of polls there is no free place.
-        let header = unsafe { &*frame.header.get() };
+    // In small closures: in one it would often be a call of its own.
+    if !is_next_note_first() {
+        let Entry { head, object, location } = entry;
+        return note_another(head, object, location, again);
+    }
+    let (header, now, poll) = with(|frame| {
         frame.own.places.set(1);
-        header.record.park(frame.now.get(), entry);
-        NonZero::new(frame.poll.get()).map(Stamp)
-    })?
+        (frame.header.get(), frame.now.get(), frame.poll.get())
+    })?;
+    // SAFETY: (I1) a task is being polled, for outside of polls there is no free place.
+    unsafe { &*header }.record.park(now, entry);
+    NonZero::new(poll).map(Stamp)
 }
 
 /// Not the first note of the poll, or of the leaf, or of no poll.
