@@ -660,7 +660,8 @@ pub struct LoneRecord {
 impl LoneRecord {
     /// Parked after its first poll, whose wait says 0.
     pub fn parked() -> LoneRecord {
-        let lone = LoneRecord { record: Record::new(places()[0], Time::new(0), 0), idle: AtomicUsize::new(0) };
+        let lone =
+            LoneRecord { record: Record::new(places()[0], Time::new(0), 0), idle: AtomicUsize::new(0) };
         lone.poll(0);
         lone
     }

@@ -717,3 +717,52 @@ fn new_range() -> u64 {
     static RANGES: AtomicU64 = AtomicU64::new(0);
     RANGES.fetch_add(1, Relaxed) % (POLL / RANGE) * RANGE
 }
+
+#[cfg(all(test, not(loom), not(leakfree_norecord)))]
+mod tests {
+    use super::*;
+    use crate::runtime::Builder;
+    use crate::task;
+
+    fn number() -> u64 {
+        with(|frame| frame.poll.get()).unwrap()
+    }
+
+    fn range(number: u64) -> u64 {
+        number % POLL
+    }
+
+    #[test]
+    fn a_poll_inside_of_another_has_a_number_of_its_own() {
+        let runtime = Builder::new().workers(1).build().unwrap();
+        let inner = runtime.handle();
+        runtime.block_on(async {
+            let polls = task::spawn_blocking(move || {
+                let outer = number();
+                let inside: Vec<u64> = (0..3).map(|_| inner.block_on(async { number() })).collect();
+                assert_eq!(number(), outer, "its own, again");
+                [inside, vec![outer]].concat()
+            });
+            let mut polls = polls.await.unwrap();
+            polls.sort_unstable();
+            polls.dedup();
+            assert_eq!(polls.len(), 4);
+        });
+    }
+
+    #[test]
+    fn a_thread_that_has_used_its_range_up_takes_another() {
+        let runtime = Builder::new().workers(1).build().unwrap();
+        runtime.block_on(async {
+            let first = number();
+            task::yield_now().await;
+            assert_eq!(number(), first + POLL);
+            with(|frame| frame.poll.set(HALF - POLL + range(first)));
+            task::yield_now().await;
+            assert_eq!(number(), HALF + range(first));
+            task::yield_now().await;
+            assert_ne!(range(number()), range(first), "the turn between has seen it");
+            assert!(number() < HALF);
+        });
+    }
+}

@@ -275,7 +275,12 @@ mod on {
                 // SAFETY: (I6) the three were stored from one entry: the check above says that they are of one and the same park.
                 unsafe { Entry { head: word as u32, object, location }.unpack() }
             });
-            Some(RecordCopy { parked_ms: Time(word).ms(), polls, first, waits: (word as u32 / ONE & 0xff) as usize })
+            Some(RecordCopy {
+                parked_ms: Time(word).ms(),
+                polls,
+                first,
+                waits: (word as u32 / ONE & 0xff) as usize,
+            })
         }
 
         /// When the task last began to wait, if it has. Runner only.
