@@ -240,7 +240,9 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let (header, owner, slot) = unsafe { (&(*cell).header, (*cell).owner, (*cell).slot.get()) };
 
     let mut start = header.state.start_poll();
+    let entered = frame::enter(ptr);
     if !header.is_linked() {
+        entered.show_place(&header.record);
         let bound = owner.bound();
         if bound != Bound::Open {
             start.drop |= heed(header, bound);
@@ -248,7 +250,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     }
     // Whatever is noted in this turn is of it.
     header.record.start_poll();
-    let entered = frame::enter(ptr);
+    entered.show(&header.record);
     // SAFETY: (I1) the task outlives its poll.
     let waker = unsafe { waker::borrowed(ptr) };
     let mut cx = Context::from_waker(&waker);

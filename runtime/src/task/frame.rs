@@ -531,7 +531,7 @@ struct Outer {
     places: usize,
 }
 
-/// Makes `header` the task that this thread polls.
+/// Makes `header` the task that this thread polls. Next comes [`Entered::show`].
 #[inline]
 pub(crate) fn enter(header: NonNull<Header>) -> Entered {
     with(|frame| {
@@ -540,8 +540,6 @@ pub(crate) fn enter(header: NonNull<Header>) -> Entered {
         }
         frame.header.set(header.as_ptr());
         if !cfg!(leakfree_norecord) {
-            // SAFETY: (I1) a task that is being polled is alive.
-            frame.words.begin(unsafe { &header.as_ref().record });
             frame.poll.set(frame.poll.get().wrapping_add(POLL));
         }
         frame.own.set(false, false, BUDGET, 0);
@@ -634,6 +632,7 @@ impl Frame {
         self.outer.set(outer.outer);
         self.header.set(outer.header);
         if let Some(record) = self.record().filter(|_| !cfg!(leakfree_norecord)) {
+            self.words.set_place(record.spawned_at());
             self.words.begin(record);
         }
         self.poll.set(outer.poll);
@@ -647,6 +646,22 @@ impl Frame {
 }
 
 impl Entered {
+    /// For a task that is in no list, before [`show`](Entered::show).
+    #[inline]
+    pub(crate) fn show_place(&self, record: &Record) {
+        if !cfg!(leakfree_norecord) {
+            with(|frame| frame.words.set_place(record.spawned_at()));
+        }
+    }
+
+    /// Others may see which task this is.
+    #[inline]
+    pub(crate) fn show(&self, record: &Record) {
+        if !cfg!(leakfree_norecord) {
+            with(|frame| frame.words.begin(record));
+        }
+    }
+
     /// The poll asked to go to the back of the run queue.
     #[inline]
     pub(crate) fn yielded(&self) -> bool {

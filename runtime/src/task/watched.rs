@@ -19,7 +19,7 @@ use super::meta::{Record, TaskId, TaskWord};
 pub(super) struct Words {
     /// A [`TaskWord`]: the task that it polls.
     task: AtomicU64,
-    /// Where it was spawned.
+    /// Where it was spawned, if it is in no list; else where another one was.
     spawned_at: AtomicPtr<Location<'static>>,
 }
 
@@ -33,18 +33,24 @@ impl Words {
         TaskWord(self.task.load(Relaxed))
     }
 
-    /// The thread polls that task from now on, and polled none before.
+    /// The thread polls that task from now on, and polled none before. If it is in no list, its place is set.
     #[inline]
     pub(super) fn begin(&self, record: &Record) {
-        self.set(record.task(), record.spawned_at());
+        self.set_task(record.task());
     }
 
+    /// Where the next task was spawned. None is polled.
     #[inline]
-    fn set(&self, task: TaskWord, spawned_at: &'static Location<'static>) {
+    pub(super) fn set_place(&self, spawned_at: &'static Location<'static>) {
         debug_assert_eq!(self.task(), TaskWord::NONE);
         // Pairs with the acquire fence in `read`: whoever sees the place of this task sees that the one before is not polled any more.
         fence(Release);
         self.spawned_at.store(ptr::from_ref(spawned_at).cast_mut(), Relaxed);
+    }
+
+    #[inline]
+    fn set_task(&self, task: TaskWord) {
+        debug_assert_eq!(self.task(), TaskWord::NONE);
         // Release: pairs with the acquire in `read`, so that the place is no older than the task.
         self.task.store(task.0, Release);
     }
@@ -59,7 +65,7 @@ impl Words {
     pub(super) fn read(&self) -> Option<(TaskWord, Option<&'static Location<'static>>)> {
         let task = self.task.load(Acquire);
         let spawned_at = self.spawned_at.load(Relaxed);
-        // Pairs with the release fence in `begin`.
+        // Pairs with the release fence in `set_place`.
         fence(Acquire);
         if task == TaskWord::NONE.0 || self.task.load(Relaxed) != task {
             return None;
@@ -133,10 +139,15 @@ mod tests {
             threads.spawn(|| {
                 for id in 1..100_000 {
                     let task = TaskWord::of(id);
-                    words.set(if id % 3 == 0 { task } else { task.newborn() }, places[(id % 2) as usize]);
+                    if id % 3 == 0 {
+                        words.set_task(task);
+                    } else {
+                        words.set_place(places[(id % 2) as usize]);
+                        words.set_task(task.newborn());
+                    }
                     words.end();
                 }
-                words.set(TaskWord::of(100_000), places[0]);
+                words.set_task(TaskWord::of(100_000));
             });
             let mut last = 0;
             while last < 100_000 {
@@ -155,7 +166,7 @@ mod tests {
         let window = Window::new();
         assert_eq!(window.look(), None);
         let open = window.open();
-        frame::words_of_this_thread(|words| words.set(TaskWord::of(7), Location::caller()));
+        frame::words_of_this_thread(|words| words.set_task(TaskWord::of(7)));
         assert_eq!(
             std::thread::scope(|threads| threads.spawn(|| window.look()).join().unwrap()),
             Some((TaskId(7), None))
@@ -164,7 +175,7 @@ mod tests {
             threads
                 .spawn(|| {
                     let _theirs = window.open();
-                    frame::words_of_this_thread(|words| words.set(TaskWord::of(8), Location::caller()));
+                    frame::words_of_this_thread(|words| words.set_task(TaskWord::of(8)));
                     assert_eq!(window.look(), Some((TaskId(8), None)));
                     frame::words_of_this_thread(Words::end);
                     assert_eq!(window.look(), None);
