@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use leakfree::model::{Bed, ChannelRecords, LockRecords, LockWord, LoneRecord, note_wait};
+use leakfree::model::{Bed, ChannelRecords, LockRecords, LockWord, LoneRecord, PolledWords, note_wait};
 use leakfree_loom_tests::model;
 use loom::sync::Arc;
 use loom::thread;
@@ -82,6 +82,25 @@ fn the_poll_counter_alone_tells_two_parks_apart() {
         }
         polls.join().unwrap();
         assert_eq!(record.read(), Some((2, 1)));
+    });
+}
+
+#[test]
+fn a_polled_task_is_shown_with_its_own_place() {
+    model(|| {
+        let words = Arc::new(PolledWords::new());
+        words.poll(0, false);
+        let theirs = words.clone();
+        let polls = thread::spawn(move || {
+            theirs.poll(1, false);
+            theirs.poll(7, true);
+            theirs.poll(2, false);
+        });
+        if let Some((task, place)) = words.read() {
+            assert!(task == 7 && place.is_none() || place == Some(task), "{task} at {place:?}");
+        }
+        polls.join().unwrap();
+        assert_eq!(words.read(), None);
     });
 }
 

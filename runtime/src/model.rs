@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{AcqRel, Acquire, Release, SeqCst};
+use loom::sync::atomic::{AtomicU64, AtomicUsize};
 use loom::sync::{Condvar, Mutex};
 
 use crate::driver::Driver;
@@ -35,11 +35,12 @@ use crate::task::facts::{self, Hand, Holder, LockRecord, SharedRecord};
 use crate::task::header::Header;
 use crate::task::hooks::{Bound, Branch, Cause, Outcome, Owner, OwnerLink};
 use crate::task::join::JoinHandle;
-use crate::task::meta::{Record, TaskId, Time};
+use crate::task::meta::{Record, TaskId, TaskWord, Time};
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::runnable::Runnable;
 use crate::task::wait::{Entry, Object, WaitReason};
+use crate::task::watched::Words;
 
 use crate::scheduler::idle::{Idle as RealIdle, Searching};
 use crate::scheduler::injector::Injector as RealInjector;
@@ -680,6 +681,35 @@ impl LoneRecord {
         assert_eq!(wait.reason, REASONS[n as usize], "reason and object are of one wait");
         assert!(std::ptr::eq(wait.location, places()[n as usize]), "location and object are of one wait");
         Some((copy.polls, n as usize))
+    }
+}
+
+/// What others see of a thread that polls: a task that is in a list is polled next, then one that is not, then another such.
+pub struct PolledWords(Words<AtomicU64>);
+
+impl PolledWords {
+    pub fn new() -> PolledWords {
+        PolledWords(Words::of(AtomicU64::new(TaskWord::NONE.0), AtomicU64::new(0)))
+    }
+
+    /// Polls task `n`. It is in a list, or it was spawned at the place of that number.
+    pub fn poll(&self, n: usize, listed: bool) {
+        let task = TaskWord::of(n as u64 + 1);
+        if listed {
+            self.0.set_task(task);
+        } else {
+            self.0.set_place(places()[n]);
+            self.0.set_task(task.newborn());
+        }
+        self.0.end();
+    }
+
+    /// The task that is polled, and the place that is shown with it.
+    pub fn read(&self) -> Option<(usize, Option<usize>)> {
+        let (task, place) = self.0.read()?;
+        let place = place
+            .map(|place| places().iter().position(|other| std::ptr::eq(*other, place)).expect("one of them"));
+        Some((task.id() as usize - 1, place))
     }
 }
 

@@ -7,25 +7,40 @@
 
 use std::panic::Location;
 use std::ptr;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU64, fence};
+use std::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::frame;
 use super::meta::{Record, TaskId, TaskWord};
 
+/// An atomic word. That of a frame is std's under loom, too: every poll writes to it, and all models would try its orders.
+pub(crate) trait Word {
+    fn load(&self, order: Ordering) -> u64;
+    fn store(&self, value: u64, order: Ordering);
+    fn fence(order: Ordering);
+}
+
 /// Written by the thread alone.
 #[derive(Debug)]
-pub(super) struct Words {
+pub(crate) struct Words<W = AtomicU64> {
     /// A [`TaskWord`]: the task that it polls.
-    task: AtomicU64,
-    /// Where it was spawned, if it is in no list; else where another one was.
-    spawned_at: AtomicPtr<Location<'static>>,
+    task: W,
+    /// Where it was spawned, if it is in no list; else where another one was. The address, or 0.
+    spawned_at: W,
 }
 
 impl Words {
     pub(super) const fn new() -> Words {
-        Words { task: AtomicU64::new(TaskWord::NONE.0), spawned_at: AtomicPtr::new(ptr::null_mut()) }
+        Words { task: AtomicU64::new(TaskWord::NONE.0), spawned_at: AtomicU64::new(0) }
+    }
+}
+
+impl<W: Word> Words<W> {
+    /// Of no frame, for a model.
+    #[cfg(loom)]
+    pub(crate) fn of(task: W, spawned_at: W) -> Words<W> {
+        Words { task, spawned_at }
     }
 
     #[inline]
@@ -41,15 +56,15 @@ impl Words {
 
     /// Where the next task was spawned. None is polled.
     #[inline]
-    pub(super) fn set_place(&self, spawned_at: &'static Location<'static>) {
+    pub(crate) fn set_place(&self, spawned_at: &'static Location<'static>) {
         debug_assert_eq!(self.task(), TaskWord::NONE);
         // Pairs with the acquire fence in `read`: whoever sees the place of this task sees that the one before is not polled any more.
-        fence(Release);
-        self.spawned_at.store(ptr::from_ref(spawned_at).cast_mut(), Relaxed);
+        W::fence(Release);
+        self.spawned_at.store(ptr::from_ref(spawned_at).expose_provenance() as u64, Relaxed);
     }
 
     #[inline]
-    fn set_task(&self, task: TaskWord) {
+    pub(crate) fn set_task(&self, task: TaskWord) {
         debug_assert_eq!(self.task(), TaskWord::NONE);
         // Release: pairs with the acquire in `read`, so that the place is no older than the task.
         self.task.store(task.0, Release);
@@ -57,23 +72,56 @@ impl Words {
 
     /// It polls none.
     #[inline]
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.task.store(TaskWord::NONE.0, Relaxed);
     }
 
     /// The task, if there is one, and where it was spawned, if that is in no list.
-    pub(super) fn read(&self) -> Option<(TaskWord, Option<&'static Location<'static>>)> {
+    pub(crate) fn read(&self) -> Option<(TaskWord, Option<&'static Location<'static>>)> {
         let task = self.task.load(Acquire);
         let spawned_at = self.spawned_at.load(Relaxed);
         // Pairs with the release fence in `set_place`.
-        fence(Acquire);
+        W::fence(Acquire);
         if task == TaskWord::NONE.0 || self.task.load(Relaxed) != task {
             return None;
         }
         let task = TaskWord(task);
-        // SAFETY: only ever null or a `&'static Location`.
-        let spawned_at = unsafe { spawned_at.as_ref() };
+        // SAFETY: only ever null or a `&'static Location`, exposed by `set_place`.
+        let spawned_at =
+            unsafe { ptr::with_exposed_provenance::<Location<'static>>(spawned_at as usize).as_ref() };
         Some((task, spawned_at.filter(|_| task.is_newborn())))
+    }
+}
+
+impl Word for AtomicU64 {
+    #[inline]
+    fn load(&self, order: Ordering) -> u64 {
+        AtomicU64::load(self, order)
+    }
+
+    #[inline]
+    fn store(&self, value: u64, order: Ordering) {
+        AtomicU64::store(self, value, order);
+    }
+
+    #[inline]
+    fn fence(order: Ordering) {
+        fence(order);
+    }
+}
+
+#[cfg(loom)]
+impl Word for crate::loom::sync::atomic::AtomicU64 {
+    fn load(&self, order: Ordering) -> u64 {
+        Self::load(self, order)
+    }
+
+    fn store(&self, value: u64, order: Ordering) {
+        Self::store(self, value, order);
+    }
+
+    fn fence(order: Ordering) {
+        crate::loom::sync::atomic::fence(order);
     }
 }
 
