@@ -3,8 +3,7 @@
 //! `--cfg leakfree_norecord` removes it, so that the price of recording, footprint included, can be measured; with it go the notes
 //! of waits (`frame`), the holders of locks (`facts`) and the users of channels (`channel_facts`). Only benchmarks set it.
 //!
-//! **Who writes.** The runner alone, with plain stores, but for `spawned_at` and `born`, which never
-//! change, as the id in `task` does not. **Who reads.** A snapshot, at any time: [`Record::read`] is the reader's half of a seqlock whose
+//! **Who writes.** The runner alone, with plain stores. `spawned_at` never changes, nor do the id in `task` and the time in `born`. **Who reads.** A snapshot, at any time: [`Record::read`] is the reader's half of a seqlock whose
 //! version is the poll counter (see there).
 
 use std::cell::Cell;
