@@ -7,7 +7,7 @@ MUTANTS = [
     # ---- the state word
     ("task/state.rs", "let mut bits = self.0.load(Acquire);\n        if bits >= WAKES_HALF", "self.0.load(Acquire)", "self.0.load(Relaxed)", "task_state::what_was_done_before_a_wake_is_seen_by_a_poll_that_answers_it"),
     ("task/state.rs", "let prev = self.0.fetch_add(WAKE, AcqRel);", "AcqRel", "Relaxed", "task_state::what_was_done_before_a_wake_by_reference_is_seen_too"),
-    ("task/state.rs", "            let new = bits - start.wakes;", "bits - start.wakes", "bits & !WAKES", "task_state::a_wake_by_value_brings_one_further_poll"),
+    ("task/state.rs", "            let new = bits - start.wakes();", "bits - start.wakes()", "bits & !WAKES", "task_state::a_wake_by_value_brings_one_further_poll"),
     ("task/state.rs", "let (out, new) = if new & WAKES != 0 {\n                (OnPollEnd::Reschedule", "new & WAKES != 0", "false", "task_state::a_wake_by_value_brings_one_further_poll"),
     ("task/state.rs", "            } else if Bits(new).is_unwakeable() {\n                (OnPollEnd", "Bits(new).is_unwakeable()", "false", "unwakeable::a_waker_dropped_during_the_poll_is_said_at_one_edge_or_the_other"),
     ("task/state.rs", "            if Bits(new).is_unwakeable() {\n                (OnWakerDrop", "Bits(new).is_unwakeable()", "false", "unwakeable::the_last_of_two_wakers_dropped_says_it_once"),
@@ -28,7 +28,7 @@ MUTANTS = [
     ("scheduler/worker.rs", "!self.shared.injector.is_empty() || self.must_heed_phase() || self.shared.has", "self.shared.injector.is_empty()", "self.shared.injector.seems_empty()", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/shared.rs", "            && (!self.injector.is_empty() || self.has_stealable()", "self.injector.is_empty()", "self.injector.seems_empty()", "runtime::a_task_that_came_while_the_last_searcher_found_another_has_a_sleeper_woken"),
     ("scheduler/shared.rs", "self.has_stealable() || self.has_unwakeable())", "self.has_unwakeable()", "false", "runtime::an_edge_that_came_while_the_last_searcher_found_a_task_has_a_sleeper_woken"),
-    ("scheduler/idle.rs", "        self.word.fetch_sub(SLEEPING - SEARCHING, SeqCst);\n        Some(worker)", "self.word.fetch_sub(SLEEPING - SEARCHING, SeqCst);", "", "idle::two_workers_run_all_that_is_pushed_and_both_hear_of_the_shutdown"),
+    ("scheduler/idle.rs", "        self.word.fetch_add(SEARCHING - SLEEPING, SeqCst);\n        Some(worker)", "self.word.fetch_add(SEARCHING - SLEEPING, SeqCst);", "", "idle::two_workers_run_all_that_is_pushed_and_both_hear_of_the_shutdown"),
     ("scheduler/idle.rs", "position(|&sleeper| sleeper == worker)", "sleeper == worker", "false", "idle::the_word_and_the_list_change_together"),
     ("scheduler/idle.rs", "        if sleepers.watcher == Some(worker) {\n            sleepers.watcher = None;\n            sub += WATCHED;", "sleepers.watcher == Some(worker)", "false", "idle::the_word_and_the_list_change_together"),
     ("scheduler/idle.rs", "        Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1\n", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 0", "idle::the_last_searcher_that_finds_work_wakes_another"),

@@ -340,19 +340,13 @@ impl Shared {
         std::mem::take(&mut *self.spares.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
-    /// Counts a task that has completed on this thread, and says which worker the thread is.
+    /// Counts a task that has completed on this thread, which is that worker of ours, if any.
     #[inline]
-    pub(crate) fn count_finished(&self) -> Option<usize> {
-        context::with_worker_in(self, |worker| match worker {
-            Some(worker) => {
-                worker.seen().count_finished();
-                Some(worker.index())
-            }
-            None => {
-                self.finished_outside.fetch_add(1, Relaxed);
-                None
-            }
-        })
+    pub(crate) fn count_finished(&self, worker: Option<&Worker>) {
+        match worker {
+            Some(worker) => worker.seen().count_finished(),
+            None => _ = self.finished_outside.fetch_add(1, Relaxed),
+        }
     }
 
     pub(crate) fn finished(&self) -> u64 {

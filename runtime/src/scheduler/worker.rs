@@ -108,6 +108,11 @@ impl Worker {
         self.index
     }
 
+    #[inline]
+    pub(super) fn is_of(&self, shared: *const Shared) -> bool {
+        ptr::eq(Arc::as_ptr(&self.shared), shared)
+    }
+
     /// What it says of itself.
     #[inline]
     pub(crate) fn seen(&self) -> &Seen {

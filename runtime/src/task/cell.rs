@@ -134,8 +134,7 @@ impl Drop for HalfMade {
     fn drop(&mut self) {
         // SAFETY: the header was written by `new`, which has not given it to anybody; the layout is that of the block.
         unsafe {
-            ptr::drop_in_place(self.header.as_ptr());
-            block::dealloc(self.header.cast(), self.layout);
+            dealloc_slowly(self.header, self.layout);
         }
     }
 }
@@ -186,8 +185,23 @@ unsafe fn drop_output<F: Future, O: Owner>(header: NonNull<Header>) {
 unsafe fn dealloc<F: Future, O: Owner>(header: NonNull<Header>) {
     // SAFETY: passed on.
     unsafe {
-        ptr::drop_in_place(header.as_ptr());
+        // Apart, so that what nearly all tasks go through calls nothing.
+        if header.as_ref().has_extra() {
+            return dealloc_slowly(header, Layout::new::<Cell<F, O>>());
+        }
         block::dealloc(header.cast(), Layout::new::<Cell<F, O>>());
+    }
+}
+
+/// # Safety
+/// As [`dealloc`], for a task of that layout.
+#[cold]
+#[inline(never)]
+unsafe fn dealloc_slowly(header: NonNull<Header>, layout: Layout) {
+    // SAFETY: passed on.
+    unsafe {
+        ptr::drop_in_place(header.as_ptr());
+        block::dealloc(header.cast(), layout);
     }
 }
 
@@ -239,10 +253,11 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let (header, owner, slot) = unsafe { (&(*cell).header, (*cell).owner, (*cell).slot.get()) };
 
     let mut start = header.state.start_poll();
-    if !header.is_linked() {
+    let note = header.note();
+    if !note.is_linked() {
         let bound = owner.bound();
-        if bound != Bound::Open {
-            start.drop |= heed(header, bound);
+        if bound != Bound::Open && heed(header, bound) {
+            start.set_drops();
         }
     }
     // Whatever is noted in this turn is of it.
@@ -252,8 +267,8 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let waker = unsafe { waker::borrowed(ptr) };
     let mut cx = Context::from_waker(&waker);
 
-    if header.stage() == Stage::Future {
-        let ended = if start.drop && !is_shielded(header) {
+    if note.stage() == Stage::Future {
+        let ended = if start.drops() && !is_shielded(header) {
             if !close_branches(header, &mut cx, || reason(header, owner)) {
                 return park::<O>(ptr, owner, start, entered);
             }
@@ -272,7 +287,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
                 Err(payload) => JoinError::panicked(header.record.id(), owner.panicked(payload)),
             })
         } else {
-            if start.drop {
+            if start.drops() {
                 header.remind_shields();
             }
             trace::woken(header);
@@ -280,7 +295,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
             let polled = catch(|| unsafe { Pin::new_unchecked(&mut *(*slot).future).poll(&mut cx) });
             match polled {
                 // Polled behind a shield that is gone now: dropped in the next turn.
-                Ok(Poll::Pending) if entered.yielded() || start.drop && !is_shielded(header) => {
+                Ok(Poll::Pending) if entered.yielded() || start.drops() && !is_shielded(header) => {
                     trace::parks(header);
                     if entered.registered() {
                         header.state.count_spare();
@@ -310,11 +325,11 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
         };
         // SAFETY: (I2) the future is gone; the slot holds the output from here on.
         unsafe { (*slot).output = ManuallyDrop::new(ended) };
-        header.set_ending();
     }
 
     let left_behind = || CancelReason::of(CancelKind::ScopeForgotten);
     if !close_branches(header, &mut cx, left_behind) {
+        header.set_ending();
         return park::<O>(ptr, owner, start, entered);
     }
     let registered = entered.registered();

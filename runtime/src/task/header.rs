@@ -75,7 +75,31 @@ pub(crate) enum Stage {
     Ending = 1,
 }
 
+const ENDING: u32 = (Stage::Ending as u32) << 4;
+const LINKED: u32 = 1 << 8;
 const HAS_LOCALS: u32 = 1 << 9;
+
+/// The runner's note in a task's record, read once: `[list: 16 | 6 | has locals: 1 | linked: 1 | stage: 4 | kind: 4]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Note(u32);
+
+impl Note {
+    #[inline]
+    pub(crate) fn stage(self) -> Stage {
+        if self.0 & ENDING == 0 { Stage::Future } else { Stage::Ending }
+    }
+
+    /// It inherited task-local values; see `local`.
+    #[inline]
+    pub(crate) fn has_locals(self) -> bool {
+        self.0 & HAS_LOCALS != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_linked(self) -> bool {
+        self.0 & LINKED != 0
+    }
+}
 
 pub(crate) struct Header {
     pub(crate) state: State,
@@ -85,7 +109,7 @@ pub(crate) struct Header {
     /// A packed waker, or null. Owned as `state`'s `JOINER` flag says; written by the join handle alone.
     pub(crate) joiner: AtomicPtr<u8>,
     extra: AtomicPtr<Mutex<Extra>>,
-    /// The record, and the runner's note in it: `[list: 16 | 6 | has locals: 1 | linked: 1 | stage: 4 | kind: 4]`.
+    /// The record, and the runner's [`Note`] in it.
     pub(crate) record: Record,
 }
 
@@ -129,29 +153,28 @@ impl Header {
     }
 
     #[inline]
-    pub(crate) fn stage(&self) -> Stage {
-        if self.record.note() >> 4 & 0xf == 0 { Stage::Future } else { Stage::Ending }
+    pub(crate) fn note(&self) -> Note {
+        Note(self.record.note())
     }
 
     #[inline]
     pub(crate) fn set_ending(&self) {
-        self.record.set_note(self.record.note() | 1 << 4);
+        self.record.set_note(self.record.note() | ENDING);
     }
 
-    /// It inherited task-local values; see `local`.
     #[inline]
     pub(crate) fn has_locals(&self) -> bool {
-        self.record.note() & HAS_LOCALS != 0
+        self.note().has_locals()
     }
 
     #[inline]
     pub(crate) fn is_linked(&self) -> bool {
-        self.record.note() & 1 << 8 != 0
+        self.note().is_linked()
     }
 
     /// Notes the list that the task is linked in. Runner only.
     pub(crate) fn set_linked(&self, list: u16) {
-        self.record.set_note(self.record.note() | 1 << 8 | u32::from(list) << 16);
+        self.record.set_note(self.record.note() | LINKED | u32::from(list) << 16);
         self.record.set_linked();
     }
 

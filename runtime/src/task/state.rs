@@ -115,11 +115,25 @@ pub(crate) enum OnWake {
 /// What the runner finds when it begins.
 #[must_use]
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PollStart {
+pub(crate) struct PollStart(u64);
+
+impl PollStart {
     /// The wakes that this poll answers.
-    pub(crate) wakes: u64,
+    #[inline]
+    fn wakes(self) -> u64 {
+        self.0 & WAKES
+    }
+
     /// The future is to be dropped instead of polled.
-    pub(crate) drop: bool,
+    #[inline]
+    pub(crate) fn drops(self) -> bool {
+        self.0 & DROP != 0
+    }
+
+    /// The same: the bound was found cancelled.
+    pub(crate) fn set_drops(&mut self) {
+        self.0 |= DROP;
+    }
 }
 
 /// What the runner must do after a poll that ended `Pending`.
@@ -332,7 +346,7 @@ impl State {
                 (new, Some(new))
             });
         }
-        PollStart { wakes: bits & WAKES, drop: bits & DROP != 0 }
+        PollStart(bits)
     }
 
     /// A poll that began with `start` ended `Pending`. `registered`: it used up the registration that was counted for it.
@@ -343,7 +357,7 @@ impl State {
         let mut seen = self.0.load(Acquire);
         loop {
             let bits = if registered { Bits(seen).with_spare() } else { seen };
-            let new = bits - start.wakes;
+            let new = bits - start.wakes();
             let (out, new) = if new & WAKES != 0 {
                 (OnPollEnd::Reschedule, new)
             } else if new & (OWNS | FOREIGNS) != OWN {
@@ -684,7 +698,7 @@ mod tests {
         assert_eq!(state.drop_waker(Count::Foreign, true), OnWakerDrop::Stuck);
         assert_eq!(state.cancel(true), OnWake::Nothing, "the edge kept a wake");
         let start = state.start_poll();
-        assert!(start.drop);
+        assert!(start.drops());
         assert_eq!(state.end_poll(start, false), OnPollEnd::Idle, "said once: the grace is over");
     }
 
