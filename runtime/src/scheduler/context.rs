@@ -280,13 +280,17 @@ fn is_inside_of(shared: *const Shared) -> bool {
 /// This thread's worker, if it is one of `shared`.
 #[inline]
 pub(crate) fn with_worker_in<T>(shared: *const Shared, f: impl FnOnce(Option<&Worker>) -> T) -> T {
-    let worker = CONTEXT.try_with(|context| context.worker.get()).unwrap_or(ptr::null());
-    // SAFETY: a worker lives for as long as the context names it; (W1) this thread has its role.
-    f(unsafe { worker.as_ref() }.filter(|worker| worker.is_of(shared)))
+    // SAFETY: the worker is used by `f`, which runs no code of the user's.
+    f(unsafe { worker_in(shared) })
 }
 
-/// The index of this thread's worker, if it is one of `shared`.
+/// The same.
+///
+/// # Safety
+/// No code of the user's runs before it is used for the last time: that may give the worker's role away.
 #[inline]
-pub(crate) fn worker_index_in(shared: *const Shared) -> Option<usize> {
-    with_worker_in(shared, |worker| worker.map(Worker::index))
+pub(crate) unsafe fn worker_in<'a>(shared: *const Shared) -> Option<&'a Worker> {
+    let worker = CONTEXT.try_with(|context| context.worker.get()).unwrap_or(ptr::null());
+    // SAFETY: a worker lives for as long as the context names it; (W1) this thread has its role.
+    unsafe { worker.as_ref() }.filter(|worker| worker.is_of(shared))
 }

@@ -188,10 +188,12 @@ impl Worker {
     /// False if this thread has handed the role over meanwhile.
     #[inline]
     fn poll(&self, task: Runnable) -> bool {
-        if self.turn.get() == TURN {
+        let left = self.turn.get().wrapping_sub(1);
+        self.turn.set(left);
+        // One compare for the first poll of a turn and for one that comes after the last.
+        if left >= TURN - 1 {
             self.begin_turn(&task);
         }
-        self.turn.set(self.turn.get().saturating_sub(1));
         self.seen.set_polls(task.header());
         let again = task.poll();
         if context::has_handed_over() {
@@ -218,7 +220,8 @@ impl Worker {
         let to_queue = match cause {
             Cause::Joined => self.joins_again(&task) && !self.queue.is_empty(),
             Cause::Yielded => true,
-            Cause::Spawned | Cause::Woken => false,
+            Cause::Spawned => return self.push_spawned(task),
+            Cause::Woken => false,
         };
         if to_queue { self.push_last(task) } else { self.push_first(task) }
     }
@@ -300,6 +303,9 @@ impl Worker {
     /// The first poll of a turn, and of the time after a sleep: of some of them the park is sampled.
     #[cold]
     fn begin_turn(&self, task: &Runnable) {
+        if self.turn.get() > TURN {
+            return self.turn.set(0);
+        }
         let turns = self.turns.get().wrapping_add(1);
         self.turns.set(turns);
         if turns % SAMPLED == 0 {
@@ -392,6 +398,8 @@ impl Worker {
 
     /// The own queue is empty: look at the injector, search, sleep, until there is something to run. False
     /// if the scheduler is shut down.
+    #[cold]
+    #[inline(never)]
     fn find_work(&self) -> bool {
         let mut searching = None;
         let mut lingered = false;

@@ -94,6 +94,8 @@ impl OnWorkers {
 bound_to_scope!(OnWorkers);
 
 impl Owner for OnWorkers {
+    const ON_WORKERS: bool = true;
+
     #[inline]
     fn schedule(&self, task: Runnable, cause: Cause) {
         let shared = Arc::as_ptr(&self.0.scope().shared);

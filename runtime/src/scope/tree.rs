@@ -38,6 +38,7 @@ use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 use crate::report::snapshot::{IncidentKind, ScopeKind};
 use crate::scheduler::context;
 use crate::scheduler::shared::Shared;
+use crate::scheduler::worker::Worker;
 use crate::task::frame;
 use crate::task::header::Header;
 use crate::task::hooks::{Bound, Branch, OwnerLink};
@@ -522,8 +523,18 @@ impl ScopeInner {
 
     /// Which worker of this runtime's the thread is.
     #[inline]
-    pub(super) fn worker(&self) -> Option<usize> {
-        context::worker_index_in(Arc::as_ptr(&self.shared))
+    fn worker(&self) -> Option<usize> {
+        context::with_worker_in(Arc::as_ptr(&self.shared), |worker| worker.map(Worker::index))
+    }
+
+    /// The worker of this runtime's that the thread is.
+    ///
+    /// # Safety
+    /// As [`context::worker_in`].
+    #[inline]
+    pub(super) unsafe fn worker_here<'a>(&self) -> Option<&'a Worker> {
+        // SAFETY: passed on.
+        unsafe { context::worker_in(Arc::as_ptr(&self.shared)) }
     }
 
     // ---- children ---------------------------------------------------------------------------

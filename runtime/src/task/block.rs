@@ -119,9 +119,10 @@ mod lists {
             self.end.set(base.wrapping_add(places));
         }
 
+        /// It does not unwind, and whoever calls it need not keep in memory what would be dropped then.
         #[cold]
         #[inline(never)]
-        fn refill(&self, class: usize) -> Block {
+        extern "C" fn refill(&self, class: usize) -> Block {
             if !self.load() {
                 let mut block = Block::dangling();
                 take(class, std::slice::from_mut(&mut block));
