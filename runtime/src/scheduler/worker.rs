@@ -226,13 +226,32 @@ impl Worker {
         if to_queue { self.push_last(task) } else { self.push_first(task) }
     }
 
+    /// Takes tasks of any kind that became runnable together.
+    pub(crate) fn push_woken(&self, tasks: impl Iterator<Item = Runnable>) {
+        for task in tasks {
+            if !task.header().vtable.on_workers {
+                task.schedule(Cause::Woken);
+            } else if let Some(last) = self.displace(task) {
+                self.queue.push(last);
+            }
+        }
+        if !self.queue.is_empty() && self.shared.idle.wants_help() {
+            self.wake_another();
+        }
+    }
+
     /// To be run next, unless another one comes.
     #[inline]
     fn push_first(&self, task: Runnable) {
-        let last = if self.shared.sim.skips_lifo() { Some(task) } else { self.lifo.replace(Some(task)) };
-        if let Some(last) = last {
+        if let Some(last) = self.displace(task) {
             self.push_last(last);
         }
+    }
+
+    /// Takes the LIFO slot for a task, and returns the one that was there.
+    #[inline]
+    fn displace(&self, task: Runnable) -> Option<Runnable> {
+        if self.shared.sim.skips_lifo() { Some(task) } else { self.lifo.replace(Some(task)) }
     }
 
     #[inline(never)]

@@ -41,7 +41,7 @@ use crate::scheduler::shared::Shared;
 use crate::scheduler::worker::Worker;
 use crate::task::frame;
 use crate::task::header::Header;
-use crate::task::hooks::{Bound, Branch, OwnerLink};
+use crate::task::hooks::{Bound, Branch, Cause, OwnerLink};
 use crate::task::join::panic_message;
 use crate::task::raw::{Flagged, TaskRef};
 use crate::task::reason::{CancelKind, CancelReason};
@@ -809,22 +809,33 @@ impl ScopeInner {
 
     /// Calls `visit` with each linked child. No lock is held meanwhile.
     pub(crate) fn for_each_child(&self, mut visit: impl FnMut(&TaskRef)) {
-        // SAFETY: (I1) alive, for it is linked.
-        self.walk(|task| Some(unsafe { TaskRef::new(task) }), |task| visit(&task));
+        self.walk(
+            // SAFETY: (I1) alive, for it is linked.
+            |tasks: &mut Vec<_>, task| tasks.push(unsafe { TaskRef::new(task) }),
+            |tasks| tasks.drain(..).for_each(|task| visit(&task)),
+        );
     }
 
     /// Flags the linked children as cancelled, has them polled, and calls `visit` with what is below each. No lock is held meanwhile.
     pub(super) fn flag_children(&self, drop: bool, mut visit: impl FnMut(Vec<Arc<dyn Branch>>)) {
-        // SAFETY: (I1) alive, for it is linked.
         self.walk(
-            |task| unsafe { Flagged::new(task, drop) },
-            |flagged| flagged.let_go().into_iter().for_each(&mut visit),
+            // SAFETY: (I1) alive, for it is linked.
+            |flagged: &mut Flagged, task| unsafe { flagged.add(task, drop) },
+            |flagged| {
+                flagged.look_below(&mut visit);
+                let parked = flagged.parked.drain(..);
+                context::with_worker_in(Arc::as_ptr(&self.shared), |worker| match worker {
+                    Some(worker) => worker.push_woken(parked),
+                    None => parked.for_each(|task| task.schedule(Cause::Woken)),
+                });
+            },
         );
     }
 
-    /// Walks over the linked children: takes what `see` says of each under its list's lock, and hands that to `visit` without it.
-    fn walk<T>(&self, mut see: impl FnMut(NonNull<Header>) -> Option<T>, mut visit: impl FnMut(T)) {
-        let mut batch = Vec::with_capacity(BATCH);
+    /// Walks over the linked children: has `see` note some of them in a batch under their list's lock, and hands that to `visit` without
+    /// it.
+    fn walk<T: Default>(&self, mut see: impl FnMut(&mut T, NonNull<Header>), mut visit: impl FnMut(&mut T)) {
+        let mut batch = T::default();
         for list in 0..self.lists.len() {
             let mut cursor = Box::new(Cursor::new());
             loop {
@@ -834,9 +845,9 @@ impl ScopeInner {
                     self.lists
                         .get(list)
                         .lock()
-                        .walk(&mut cursor, BATCH, |node| batch.extend(see(header_of(node))))
+                        .walk(&mut cursor, BATCH, |node| see(&mut batch, header_of(node)))
                 };
-                batch.drain(..).for_each(&mut visit);
+                visit(&mut batch);
                 if !more {
                     break;
                 }

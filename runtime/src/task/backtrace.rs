@@ -19,21 +19,18 @@ const VARIABLE: &str = "LEAKFREE_BACKTRACE";
 /// Stacks kept of one poll.
 const STACKS_MAX: usize = 4;
 
-/// Whether stacks are taken: 0 is not known yet, 1 no, 2 yes.
-static MODE: AtomicU8 = AtomicU8::new(0);
+/// Whether stacks are taken: 0 no, 1 is not known yet, 2 yes.
+static MODE: AtomicU8 = AtomicU8::new(1);
 
 #[inline]
 fn is_on() -> bool {
-    match MODE.load(Relaxed) {
-        0 => read_variable(),
-        mode => mode == 2,
-    }
+    MODE.load(Relaxed) != 0 && (MODE.load(Relaxed) == 2 || read_variable())
 }
 
 #[cold]
 fn read_variable() -> bool {
     let on = std::env::var_os(VARIABLE).is_some_and(|value| !value.is_empty() && value != "0");
-    MODE.store(if on { 2 } else { 1 }, Relaxed);
+    MODE.store(if on { 2 } else { 0 }, Relaxed);
     on
 }
 

@@ -147,6 +147,7 @@ const fn vtable<F: Future, O: Owner>() -> Vtable {
         drop_output: drop_output::<F, O>,
         dealloc: dealloc::<F, O>,
         output: std::mem::offset_of!(Cell<F, O>, slot),
+        on_workers: O::ON_WORKERS,
         bytes: size_of::<Cell<F, O>>(),
     }
 }

@@ -301,14 +301,20 @@ impl State {
         Bits(self.0.load(Acquire))
     }
 
-    /// One loop for every transition that must look before it writes.
+    /// What a transition begins with that must look before it writes.
+    #[inline]
+    fn look(&self) -> u64 {
+        #[cfg(not(loom))]
+        return self.0.load(Acquire);
+        // See `loom::own_load`: a load here would hide those of snapshots from the exchange that follows.
+        #[cfg(loom)]
+        return self.0.fetch_or(0, Acquire);
+    }
+
+    /// One loop for every such transition.
     #[inline]
     fn update<T>(&self, mut next: impl FnMut(u64) -> (T, Option<u64>)) -> T {
-        #[cfg(not(loom))]
-        let mut bits = self.0.load(Acquire);
-        // See `loom::own_load`: a load here would hide those of snapshots from the exchange below.
-        #[cfg(loom)]
-        let mut bits = self.0.fetch_or(0, Acquire);
+        let mut bits = self.look();
         loop {
             let (out, new) = next(bits);
             let Some(new) = new else { return out };
@@ -414,16 +420,17 @@ impl State {
                 return OnComplete::Free;
             }
             let new = bits | COMPLETE;
-            let (out, new) = if bits & JOINER == 0 {
-                (OnComplete::Complete, new)
+            // An exchange for each answer: else that waits in a register to be looked at behind one for all.
+            let changed = if bits & JOINER == 0 {
+                self.change(seen, new).map(|()| OnComplete::Complete)
             } else if bits & REJOINED == 0 {
                 see_joiner();
-                (OnComplete::WakeSeen, new)
+                self.change(seen, new).map(|()| OnComplete::WakeSeen)
             } else {
-                (OnComplete::WakeJoiner, new + REF)
+                self.change(seen, new + REF).map(|()| OnComplete::WakeJoiner)
             };
-            match self.change(seen, new) {
-                Ok(()) => return out,
+            match changed {
+                Ok(out) => return out,
                 Err(now) => seen = now,
             }
         }
@@ -560,17 +567,16 @@ impl State {
     /// Asks for cancellation (`drop`: the grace is over, too) and wakes the task so that it takes notice.
     pub(crate) fn cancel(&self, drop: bool) -> OnWake {
         let flags = if drop { CANCELLED | DROP } else { CANCELLED };
-        self.update(|bits| {
-            if bits & COMPLETE != 0 || bits & flags == flags {
-                (OnWake::Nothing, None)
-            } else if bits & WAKES == 0 {
-                (OnWake::Enqueue, Some((bits | flags) + WAKE))
-            } else if bits >= WAKES_HIGH {
-                (OnWake::Nothing, Some(bits | flags))
-            } else {
-                (OnWake::Nothing, Some((bits | flags) + WAKE))
+        let mut bits = self.look();
+        while bits & COMPLETE == 0 && bits & flags != flags {
+            let wake = if bits >= WAKES_HIGH { 0 } else { WAKE };
+            match self.change(bits, (bits | flags) + wake) {
+                Ok(()) if bits & WAKES == 0 => return OnWake::Enqueue,
+                Ok(()) => break,
+                Err(now) => bits = now,
             }
-        })
+        }
+        OnWake::Nothing
     }
 
     /// Wakes a task without holding a waker. Only for what is a cancellation in itself (a scope's body that ends because a
