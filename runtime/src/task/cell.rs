@@ -271,7 +271,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     if note.stage() == Stage::Future {
         let ended = if start.drops() && !is_shielded(header) {
             if !close_branches(header, &mut cx, || reason(header, owner)) {
-                return park::<O>(ptr, owner, start, entered);
+                return park_slowly(ptr, owner, start, entered);
             }
             // SAFETY: (I2) the future is there and only the runner touches it.
             let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
@@ -306,7 +306,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
                     // SAFETY: as said.
                     return Some(unsafe { Runnable::from_raw(ptr) });
                 }
-                Ok(Poll::Pending) => return park::<O>(ptr, owner, start, entered),
+                Ok(Poll::Pending) => return park(ptr, owner, start, entered),
                 Ok(Poll::Ready(output)) => {
                     // SAFETY: (I2) as above.
                     match catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }) {
@@ -331,7 +331,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let left_behind = || CancelReason::of(CancelKind::ScopeForgotten);
     if !close_branches(header, &mut cx, left_behind) {
         header.set_ending();
-        return park::<O>(ptr, owner, start, entered);
+        return park_slowly(ptr, owner, start, entered);
     }
     let registered = entered.registered();
     drop(entered);
@@ -427,7 +427,9 @@ fn close_branches(header: &Header, cx: &mut Context<'_>, reason: impl Fn() -> Ca
     true
 }
 
-/// The turn ends and the task is not complete: it goes idle, unless it was woken meanwhile.
+/// The turn ends and the task is not complete: it goes idle, unless it was woken meanwhile. Apart, for in line with the poll
+/// its words take registers from there.
+#[inline(never)]
 fn park<O: Owner>(
     ptr: NonNull<Header>,
     owner: O,
@@ -450,7 +452,8 @@ fn park<O: Owner>(
     }
 }
 
-/// The same of a task that parks for the first time, or in several waits; apart, for whoever parks again makes no call but its exchange.
+/// The same of any task, as of one that parks for the first time, or in several waits; apart, for whoever parks again makes no call but
+/// its exchange.
 #[inline(never)]
 fn park_slowly<O: Owner>(
     ptr: NonNull<Header>,

@@ -146,15 +146,11 @@ impl Flagged {
 
     /// Calls `visit` with what is below each, if anything is. Those that were not parked are done with.
     pub(crate) fn look_below(&mut self, mut visit: impl FnMut(Vec<Arc<dyn Branch>>)) {
-        let mut look = |header: &Header| {
-            if let Some(extra) = header.existing_extra() {
-                let branches = extra.branches.clone();
-                drop(extra);
-                visit(branches);
-            }
-        };
-        self.parked.iter().for_each(|task| look(task.header()));
-        self.kept.drain(..).for_each(|task| look(task.header()));
+        let branches = |header: &Header| header.existing_extra().map(|extra| extra.branches.clone());
+        self.parked.iter().filter(|task| task.header().has_extra()).for_each(|task| {
+            branches(task.header()).into_iter().for_each(&mut visit);
+        });
+        self.kept.drain(..).for_each(|task| branches(task.header()).into_iter().for_each(&mut visit));
     }
 }
 
