@@ -201,10 +201,11 @@ impl Lists {
         }
     }
 
-    fn for_worker(&self, worker: Option<usize>) -> u16 {
+    /// The list that a worker links in, and its number.
+    fn for_worker(&self, worker: Option<usize>) -> (u16, &Lock<List>) {
         match (worker, self.more.get()) {
-            (Some(worker), Some(_)) => worker as u16 + 1,
-            _ => 0,
+            (Some(worker), Some(more)) => (worker as u16 + 1, &more[worker]),
+            _ => (0, &self.first),
         }
     }
 
@@ -782,8 +783,8 @@ impl ScopeInner {
 
     /// Links a task, and looks at the flag under the lock (S2).
     pub(crate) fn link(&self, task: NonNull<Header>) -> Bound {
-        let list = self.lists.for_worker(self.worker());
-        let mut nodes = self.lists.get(list).lock();
+        let (list, nodes) = self.lists.for_worker(self.worker());
+        let mut nodes = nodes.lock();
         // SAFETY: the runner calls this for a task that is not linked; it is unlinked before it completes.
         unsafe {
             task.as_ref().set_linked(list);

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use super::block;
 use super::frame;
-use super::header::{Header, LastWaker, Stage};
+use super::header::{Header, LastWaker, Note, Stage};
 use super::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
 use super::join::{JoinError, JoinHandle, panic_message};
 use super::local::Locals;
@@ -341,16 +341,17 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
         Err(error) if error.is_cancelled() => Outcome::Cancelled,
         Err(_) => Outcome::Panicked,
     };
-    if header.has_locals() {
+    let note = header.note();
+    if note.has_locals() {
         let locals = header.extra().locals.take();
         spare(owner, catch(|| drop(locals)));
     }
     // SAFETY: (I2) given up here.
-    unsafe { end(ptr, owner, outcome, registered, true) };
+    unsafe { end(ptr, owner, note, outcome, registered, true) };
     None
 }
 
-/// The end of the last turn.
+/// The end of the last turn. `note`: as it is since the task was polled or dropped, for nobody puts it in a list after.
 ///
 /// # Safety
 /// (I2) The caller gives its `Runnable` up; the output is stored, if there is one, and else there is no join handle.
@@ -358,12 +359,12 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
 unsafe fn end<O: Owner>(
     ptr: NonNull<Header>,
     owner: O,
+    note: Note,
     outcome: Outcome,
     registered: bool,
     has_output: bool,
 ) {
-    // SAFETY: (I2) alive.
-    if unsafe { ptr.as_ref() }.is_linked() {
+    if note.is_linked() {
         owner.unlink(ptr);
     }
     // SAFETY: (I2) passed on.
@@ -380,7 +381,7 @@ unsafe fn end<O: Owner>(
 #[inline(never)]
 unsafe fn end_dropped<O: Owner>(ptr: NonNull<Header>, owner: O, registered: bool) {
     // SAFETY: passed on.
-    unsafe { end(ptr, owner, Outcome::Cancelled, registered, false) };
+    unsafe { end(ptr, owner, ptr.as_ref().note(), Outcome::Cancelled, registered, false) };
 }
 
 /// Flags a task whose bound was found cancelled. True if it is to be dropped.
