@@ -202,7 +202,7 @@ impl Worker {
             return false;
         }
         if let Some(task) = again {
-            self.push_last(task);
+            self.push_last_here(task);
         }
         true
     }
@@ -256,6 +256,12 @@ impl Worker {
 
     #[inline(never)]
     fn push_last(&self, task: Runnable) {
+        self.push_last_here(task);
+    }
+
+    /// In line.
+    #[inline(always)]
+    fn push_last_here(&self, task: Runnable) {
         if !self.queue.has_room() {
             return self.push_and_grow(task);
         }

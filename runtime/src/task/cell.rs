@@ -251,12 +251,15 @@ impl<F: Future> Future for Isolated<F> {
 unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let cell = ptr.cast::<Cell<F, O>>().as_ptr();
     // SAFETY: (I2) alive and ours to run; the reference is not used after the `Runnable` is given up.
-    let (header, owner, slot) = unsafe { (&(*cell).header, (*cell).owner, (*cell).slot.get()) };
+    let (header, slot) = unsafe { (&(*cell).header, (*cell).slot.get()) };
+    // Loaded where it is wanted: kept, it would lie on the stack meanwhile.
+    // SAFETY: (I2) as above.
+    let owner = || unsafe { (*cell).owner };
 
     let mut start = header.state.start_poll();
     let note = header.note();
     if !note.is_linked() {
-        let bound = owner.bound();
+        let bound = owner().bound();
         if bound != Bound::Open && heed(header, bound) {
             start.set_drops();
         }
@@ -270,8 +273,8 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
 
     if note.stage() == Stage::Future {
         let ended = if start.drops() && !is_shielded(header) {
-            if !close_branches(header, &mut cx, || reason(header, owner)) {
-                return park_slowly(ptr, owner, start, entered);
+            if !close_branches(header, &mut cx, || reason(header, owner())) {
+                return park_slowly(ptr, owner(), start, entered);
             }
             // SAFETY: (I2) the future is there and only the runner touches it.
             let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
@@ -280,12 +283,12 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
                 let registered = entered.registered();
                 drop(entered);
                 // SAFETY: (I2) given up here; there is no output, for nobody takes one.
-                unsafe { end_dropped(ptr, owner, registered) };
+                unsafe { end_dropped(ptr, owner(), registered) };
                 return None;
             }
             Err(match dropped {
-                Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
-                Err(payload) => JoinError::panicked(header.record.id(), owner.panicked(payload)),
+                Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner())),
+                Err(payload) => JoinError::panicked(header.record.id(), owner().panicked(payload)),
             })
         } else {
             if start.drops() {
@@ -306,21 +309,21 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
                     // SAFETY: as said.
                     return Some(unsafe { Runnable::from_raw(ptr) });
                 }
-                Ok(Poll::Pending) => return park(ptr, owner, start, entered),
+                Ok(Poll::Pending) => return park(ptr, owner(), start, entered),
                 Ok(Poll::Ready(output)) => {
                     // SAFETY: (I2) as above.
                     match catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }) {
                         Ok(()) => Ok(output),
                         Err(payload) => {
-                            spare(owner, catch(|| drop(output)));
-                            Err(JoinError::panicked(header.record.id(), owner.panicked(payload)))
+                            spare(owner(), catch(|| drop(output)));
+                            Err(JoinError::panicked(header.record.id(), owner().panicked(payload)))
                         }
                     }
                 }
                 Err(payload) => {
                     // SAFETY: (I2) as above.
-                    spare(owner, catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }));
-                    Err(JoinError::panicked(header.record.id(), owner.panicked(payload)))
+                    spare(owner(), catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }));
+                    Err(JoinError::panicked(header.record.id(), owner().panicked(payload)))
                 }
             }
         };
@@ -331,7 +334,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let left_behind = || CancelReason::of(CancelKind::ScopeForgotten);
     if !close_branches(header, &mut cx, left_behind) {
         header.set_ending();
-        return park_slowly(ptr, owner, start, entered);
+        return park_slowly(ptr, owner(), start, entered);
     }
     let registered = entered.registered();
     drop(entered);
@@ -344,10 +347,10 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let note = header.note();
     if note.has_locals() {
         let locals = header.extra().locals.take();
-        spare(owner, catch(|| drop(locals)));
+        spare(owner(), catch(|| drop(locals)));
     }
     // SAFETY: (I2) given up here.
-    unsafe { end(ptr, owner, note, outcome, registered, true) };
+    unsafe { end(ptr, owner(), note, outcome, registered, true) };
     None
 }
 

@@ -347,12 +347,18 @@ impl State {
     pub(crate) fn start_poll(&self) -> PollStart {
         let mut bits = self.0.load(Acquire);
         if bits >= WAKES_HALF {
-            bits = self.update(|bits| {
-                let new = (bits & !WAKES) | WAKE;
-                (new, Some(new))
-            });
+            bits = self.take_wakes_down();
         }
         PollStart(bits)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_wakes_down(&self) -> u64 {
+        self.update(|bits| {
+            let new = (bits & !WAKES) | WAKE;
+            (new, Some(new))
+        })
     }
 
     /// A poll that began with `start` ended `Pending`. `registered`: it used up the registration that was counted for it.
