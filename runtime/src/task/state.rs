@@ -641,6 +641,14 @@ impl State {
         Bits(self.0.load(Acquire) & !JOIN_HANDLE).is_free()
     }
 
+    /// The handle is dropped of a task that goes on and has left no joiner, as nearly always that of one which nobody awaits. False if there
+    /// is more to it: then nothing has changed.
+    #[inline]
+    pub(crate) fn detach(&self) -> bool {
+        let bits = self.0.load(Acquire);
+        bits & (COMPLETE | JOINER) == 0 && self.change(bits, bits & !JOIN_HANDLE).is_ok()
+    }
+
     /// The handle is dropped; `has_output` says that it has not taken the output yet.
     #[inline]
     pub(crate) fn drop_handle(&self, has_output: bool) -> OnHandleDrop {
