@@ -280,7 +280,7 @@ fn is_inside_of(shared: *const Shared) -> bool {
 /// This thread's worker, if it is one of `shared`.
 #[inline]
 pub(crate) fn with_worker_in<T>(shared: *const Shared, f: impl FnOnce(Option<&Worker>) -> T) -> T {
-    // SAFETY: the worker is used by `f`, which runs no code of the user's.
+    // SAFETY: whatever `f` is, it is through with the worker before it runs code of the user's.
     f(unsafe { worker_in(shared) })
 }
 

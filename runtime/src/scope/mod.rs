@@ -206,17 +206,25 @@ impl<E> Scope<E> {
         let owner = owner(&self.inner);
         // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
         let (task, handle) = unsafe { cell::new(spawn, owner, future) };
-        // What is dropped if a call unwinds lies in memory: from here on none does.
+        // What is dropped if a call unwinds lies in memory: a worker's push does not.
         let handle = ManuallyDrop::new(handle);
         // From before it is scheduled it is the task that leaves.
         mem::forget(counted);
         match (&self.inner.options.limit, worker) {
-            (Some(limit), _) => limit.admit(task, granted),
             // A subscriber may have given the worker's role away.
-            (None, Some(worker)) if O::ON_WORKERS && !cfg!(feature = "tracing") => worker.push_spawned(task),
-            (None, _) => owner.schedule(task, Cause::Spawned),
+            (None, Some(worker)) if O::ON_WORKERS && !cfg!(feature = "tracing") => {
+                worker.push_spawned(task);
+                ManuallyDrop::into_inner(handle)
+            }
+            (limit, _) => {
+                let handle = ManuallyDrop::into_inner(handle);
+                match limit {
+                    None => owner.schedule(task, Cause::Spawned),
+                    Some(limit) => limit.admit(task, granted),
+                }
+                handle
+            }
         }
-        ManuallyDrop::into_inner(handle)
     }
 
     /// The scope is cancelled, or has ended: the task completes without being polled.
