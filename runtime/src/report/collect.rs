@@ -292,7 +292,7 @@ fn task_info(
     if bits.is_complete() {
         return None;
     }
-    let phase = match (&found, header.stage()) {
+    let phase = match (&found, header.note().stage()) {
         (_, Stage::Ending) => Phase::Ending,
         (Some(_), Stage::Future) => Phase::Parked,
         (None, Stage::Future) => Phase::Running,

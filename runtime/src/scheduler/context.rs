@@ -263,38 +263,34 @@ pub(crate) fn schedule_local(
     task: Runnable,
     push: impl FnOnce(&Worker, Runnable),
 ) -> Result<(), (Runnable, bool)> {
-    let (worker, is_inside) = CONTEXT
-        .try_with(|context| {
-            let is_inside = ptr::eq(context.shared.get(), shared);
-            (if is_inside { context.worker.get() } else { ptr::null() }, is_inside)
-        })
-        .unwrap_or((ptr::null(), false));
-    // SAFETY: a worker lives for as long as the context names it; (W1) this thread has its role.
-    match unsafe { worker.as_ref() } {
+    with_worker_in(shared, |worker| match worker {
         Some(worker) => {
             push(worker, task);
             Ok(())
         }
-        None => Err((task, is_inside)),
-    }
+        None => Err((task, is_inside_of(shared))),
+    })
+}
+
+#[cold]
+fn is_inside_of(shared: *const Shared) -> bool {
+    CONTEXT.try_with(|context| ptr::eq(context.shared.get(), shared)).unwrap_or(false)
 }
 
 /// This thread's worker, if it is one of `shared`.
 #[inline]
 pub(crate) fn with_worker_in<T>(shared: *const Shared, f: impl FnOnce(Option<&Worker>) -> T) -> T {
-    let worker = CONTEXT
-        .try_with(
-            |context| {
-                if ptr::eq(context.shared.get(), shared) { context.worker.get() } else { ptr::null() }
-            },
-        )
-        .unwrap_or(ptr::null());
-    // SAFETY: as in `schedule_local`.
-    f(unsafe { worker.as_ref() })
+    // SAFETY: whatever `f` is, it is through with the worker before it runs code of the user's.
+    f(unsafe { worker_in(shared) })
 }
 
-/// The index of this thread's worker, if it is one of `shared`.
+/// The same.
+///
+/// # Safety
+/// No code of the user's runs before it is used for the last time: that may give the worker's role away.
 #[inline]
-pub(crate) fn worker_index_in(shared: *const Shared) -> Option<usize> {
-    with_worker_in(shared, |worker| worker.map(Worker::index))
+pub(crate) unsafe fn worker_in<'a>(shared: *const Shared) -> Option<&'a Worker> {
+    let worker = CONTEXT.try_with(|context| context.worker.get()).unwrap_or(ptr::null());
+    // SAFETY: a worker lives for as long as the context names it; (W1) this thread has its role.
+    unsafe { worker.as_ref() }.filter(|worker| worker.is_of(shared))
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::loom::sync::Mutex;
 use crate::loom::sync::atomic::AtomicUsize;
 
-const SEARCHING: usize = 1;
-const SLEEPING: usize = 1 << 16;
+const SLEEPING: usize = 1;
+const SEARCHING: usize = 1 << 16;
 const WATCHED: usize = 1 << 32;
 const FIELD: usize = (1 << 16) - 1;
 
@@ -15,11 +15,12 @@ struct Word(usize);
 
 impl Word {
     fn searching(self) -> usize {
-        self.0 & FIELD
+        (self.0 / SEARCHING) & FIELD
     }
     fn sleeping(self) -> usize {
         (self.0 / SLEEPING) & FIELD
     }
+    #[cfg(loom)]
     fn watched(self) -> bool {
         self.0 & WATCHED != 0
     }
@@ -69,8 +70,8 @@ impl Idle {
     /// Whether a push to a local queue should wake somebody. One relaxed load.
     #[inline]
     pub(crate) fn wants_help(&self) -> bool {
-        let word = self.word();
-        word.0 != 0 && !word.watched() && word.searching() == 0
+        // Sleepers, and nothing else.
+        (1..=FIELD).contains(&self.word().0)
     }
 
     /// After a push that nobody else need ever see: a worker to unpark, if one must be. The section in the injector that
@@ -95,7 +96,7 @@ impl Idle {
             }
             None => sleepers.list.pop()?,
         };
-        self.word.fetch_sub(SLEEPING - SEARCHING, SeqCst);
+        self.word.fetch_add(SEARCHING - SLEEPING, SeqCst);
         Some(worker)
     }
 
@@ -148,7 +149,7 @@ impl Idle {
     /// The worker's sleep has ended. It is counted as searching, by whoever took it off the list or now.
     pub(crate) fn awake(&self, worker: usize) -> Searching {
         let mut sleepers = self.sleepers.lock().unwrap_or_else(|e| e.into_inner());
-        let mut sub = 0;
+        let mut sub: usize = 0;
         if sleepers.watcher == Some(worker) {
             sleepers.watcher = None;
             sub += WATCHED;
@@ -159,7 +160,7 @@ impl Idle {
                 sleepers.list.swap_remove(at);
             }
             if !cfg!(any(leakfree_canary = "stale_token", leakfree_canary = "idle_count")) {
-                sub += SLEEPING - SEARCHING;
+                sub = sub.wrapping_sub(SEARCHING - SLEEPING);
             }
         }
         if sub != 0 {

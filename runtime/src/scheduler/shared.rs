@@ -340,19 +340,13 @@ impl Shared {
         std::mem::take(&mut *self.spares.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
-    /// Counts a task that has completed on this thread, and says which worker the thread is.
+    /// Counts a task that has completed on this thread, which is that worker of ours, if any.
     #[inline]
-    pub(crate) fn count_finished(&self) -> Option<usize> {
-        context::with_worker_in(self, |worker| match worker {
-            Some(worker) => {
-                worker.seen().count_finished();
-                Some(worker.index())
-            }
-            None => {
-                self.finished_outside.fetch_add(1, Relaxed);
-                None
-            }
-        })
+    pub(crate) fn count_finished(&self, worker: Option<&Worker>) {
+        match worker {
+            Some(worker) => worker.seen().count_finished(),
+            None => _ = self.finished_outside.fetch_add(1, Relaxed),
+        }
     }
 
     pub(crate) fn finished(&self) -> u64 {
@@ -419,23 +413,8 @@ impl fmt::Debug for Shared {
 /// # Safety
 /// `shared` is alive when the call begins. (The task may complete, and its runtime go, while the call is
 /// still under way: an outside thread takes its own count before it pushes.)
-#[inline]
-pub(crate) unsafe fn schedule(shared: *const Shared, task: Runnable, cause: Cause) {
-    // A spawn's path is a short one, and stands in line.
-    if cause != Cause::Spawned {
-        // SAFETY: passed on.
-        return unsafe { schedule_woken(shared, task, cause) };
-    }
-    if let Err((task, is_inside)) = context::schedule_local(shared, task, Worker::push_spawned) {
-        // SAFETY: passed on.
-        unsafe { schedule_elsewhere(shared, task, is_inside) };
-    }
-}
-
-/// # Safety
-/// As [`schedule`].
 #[inline(never)]
-unsafe fn schedule_woken(shared: *const Shared, task: Runnable, cause: Cause) {
+pub(crate) unsafe fn schedule(shared: *const Shared, task: Runnable, cause: Cause) {
     let kept = context::schedule_local(shared, task, |worker, task| worker.push(task, cause));
     if let Err((task, is_inside)) = kept {
         // SAFETY: passed on.

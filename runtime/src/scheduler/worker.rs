@@ -108,6 +108,11 @@ impl Worker {
         self.index
     }
 
+    #[inline]
+    pub(super) fn is_of(&self, shared: *const Shared) -> bool {
+        ptr::eq(Arc::as_ptr(&self.shared), shared)
+    }
+
     /// What it says of itself.
     #[inline]
     pub(crate) fn seen(&self) -> &Seen {
@@ -183,10 +188,12 @@ impl Worker {
     /// False if this thread has handed the role over meanwhile.
     #[inline]
     fn poll(&self, task: Runnable) -> bool {
-        if self.turn.get() == TURN {
+        let left = self.turn.get().wrapping_sub(1);
+        self.turn.set(left);
+        // One compare for the first poll of a turn and for one that comes after the last.
+        if left >= TURN - 1 {
             self.begin_turn(&task);
         }
-        self.turn.set(self.turn.get().saturating_sub(1));
         self.seen.set_polls(task.header());
         let again = task.poll();
         if context::has_handed_over() {
@@ -195,7 +202,7 @@ impl Worker {
             return false;
         }
         if let Some(task) = again {
-            self.push_last(task);
+            self.push_last_here(task);
         }
         true
     }
@@ -213,22 +220,48 @@ impl Worker {
         let to_queue = match cause {
             Cause::Joined => self.joins_again(&task) && !self.queue.is_empty(),
             Cause::Yielded => true,
-            Cause::Spawned | Cause::Woken => false,
+            Cause::Spawned => return self.push_spawned(task),
+            Cause::Woken => false,
         };
         if to_queue { self.push_last(task) } else { self.push_first(task) }
+    }
+
+    /// Takes tasks of any kind that became runnable together.
+    pub(crate) fn push_woken(&self, tasks: impl Iterator<Item = Runnable>) {
+        for task in tasks {
+            if !task.header().vtable.on_workers {
+                task.schedule(Cause::Woken);
+            } else if let Some(last) = self.displace(task) {
+                self.queue.push(last);
+            }
+        }
+        if !self.queue.is_empty() && self.shared.idle.wants_help() {
+            self.wake_another();
+        }
     }
 
     /// To be run next, unless another one comes.
     #[inline]
     fn push_first(&self, task: Runnable) {
-        let last = if self.shared.sim.skips_lifo() { Some(task) } else { self.lifo.replace(Some(task)) };
-        if let Some(last) = last {
+        if let Some(last) = self.displace(task) {
             self.push_last(last);
         }
     }
 
+    /// Takes the LIFO slot for a task, and returns the one that was there.
+    #[inline]
+    fn displace(&self, task: Runnable) -> Option<Runnable> {
+        if self.shared.sim.skips_lifo() { Some(task) } else { self.lifo.replace(Some(task)) }
+    }
+
     #[inline(never)]
     fn push_last(&self, task: Runnable) {
+        self.push_last_here(task);
+    }
+
+    /// In line.
+    #[inline(always)]
+    fn push_last_here(&self, task: Runnable) {
         if !self.queue.has_room() {
             return self.push_and_grow(task);
         }
@@ -295,6 +328,9 @@ impl Worker {
     /// The first poll of a turn, and of the time after a sleep: of some of them the park is sampled.
     #[cold]
     fn begin_turn(&self, task: &Runnable) {
+        if self.turn.get() > TURN {
+            return self.turn.set(0);
+        }
         let turns = self.turns.get().wrapping_add(1);
         self.turns.set(turns);
         if turns % SAMPLED == 0 {
@@ -387,6 +423,8 @@ impl Worker {
 
     /// The own queue is empty: look at the injector, search, sleep, until there is something to run. False
     /// if the scheduler is shut down.
+    #[cold]
+    #[inline(never)]
     fn find_work(&self) -> bool {
         let mut searching = None;
         let mut lingered = false;

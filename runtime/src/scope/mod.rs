@@ -44,6 +44,7 @@ use self::tree::{ScopeInner, Side, innermost_of};
 use crate::report::snapshot::TaskKind;
 use crate::scheduler::context;
 use crate::scheduler::shared;
+use crate::scheduler::worker::Worker;
 use crate::task::cell::{self, OnItsWay, Spawn};
 use crate::task::frame;
 use crate::task::hooks::{Bound, Cause, Owner};
@@ -184,18 +185,19 @@ impl<E> Scope<E> {
         Children::new(Arc::clone(&self.inner))
     }
 
-    /// Counts a child in and schedules it, or refuses it. A place under the scope's bound was granted before, or not.
+    /// Counts a child in and schedules it, or refuses it. A place under the scope's bound was granted before, or not. `worker` is this
+    /// thread.
     fn admit<F: Future, O: Owner>(
         &self,
         spawn: Spawn,
         future: OnItsWay<'_, F>,
         owner: impl FnOnce(&Arc<ScopeInner>) -> O,
         granted: bool,
-        worker: Option<usize>,
+        worker: Option<&Worker>,
     ) -> JoinHandle<F::Output> {
         // In parts, and put together again for either: what is lent to a function that is called must lie in memory.
         let Spawn { kind, spawned_at, now, name, locals } = spawn;
-        if self.inner.bound() != Bound::Open || !self.inner.enter_on(worker) {
+        if self.inner.bound() != Bound::Open || !self.inner.enter_on(worker.map(Worker::index)) {
             let spawn = Spawn { kind, spawned_at, now, name, locals };
             return self.refuse(spawn, future, granted);
         }
@@ -205,13 +207,25 @@ impl<E> Scope<E> {
         let owner = owner(&self.inner);
         // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
         let (task, handle) = unsafe { cell::new(spawn, owner, future) };
+        // What is dropped if a call unwinds lies in memory: a worker's push does not.
+        let handle = ManuallyDrop::new(handle);
         // From before it is scheduled it is the task that leaves.
         mem::forget(counted);
-        match &self.inner.options.limit {
-            None => owner.schedule(task, Cause::Spawned),
-            Some(limit) => limit.admit(task, granted),
+        match (&self.inner.options.limit, worker) {
+            // A subscriber may have given the worker's role away.
+            (None, Some(worker)) if O::ON_WORKERS && !cfg!(feature = "tracing") => {
+                worker.push_spawned(task);
+                ManuallyDrop::into_inner(handle)
+            }
+            (limit, _) => {
+                let handle = ManuallyDrop::into_inner(handle);
+                match limit {
+                    None => owner.schedule(task, Cause::Spawned),
+                    Some(limit) => limit.admit(task, granted),
+                }
+                handle
+            }
         }
-        handle
     }
 
     /// The scope is cancelled, or has ended: the task completes without being polled.
@@ -237,7 +251,7 @@ impl<E> Scope<E> {
         kind: TaskKind,
         spawned_at: &'static Location<'static>,
         name: Option<Arc<str>>,
-        worker: Option<usize>,
+        worker: Option<&Worker>,
     ) -> Spawn {
         let now = if worker.is_some() {
             frame::now()
@@ -261,7 +275,8 @@ impl<E> Scope<E> {
         let mut future = ManuallyDrop::new(future);
         // SAFETY: not used any more.
         let future = unsafe { OnItsWay::new(&mut future) };
-        let worker = self.inner.worker();
+        // SAFETY: `admit` sees to it.
+        let worker = unsafe { self.inner.worker_here() };
         let spawn = self.new_spawn(kind, spawned_at, name, worker);
         match kind {
             TaskKind::Blocking => {
@@ -445,7 +460,8 @@ where
         let mut future = ManuallyDrop::new(future);
         // SAFETY: not used any more.
         let future = unsafe { OnItsWay::new(&mut future) };
-        let worker = scope.inner.worker();
+        // SAFETY: `admit` sees to it.
+        let worker = unsafe { scope.inner.worker_here() };
         let spawn = scope.new_spawn(TaskKind::Async, self.spawned_at, None, worker);
         // SAFETY: counted in by `admit`; future and output are `Send` and `'static`.
         Poll::Ready(scope.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, granted, worker))
@@ -496,7 +512,8 @@ pub(crate) fn block_on<F: Future>(
     let mut future = ManuallyDrop::new(future);
     // SAFETY: not used any more.
     let future = unsafe { OnItsWay::new(&mut future) };
-    let worker = root.worker();
+    // SAFETY: `admit` sees to it.
+    let worker = unsafe { root.worker_here() };
     let spawn = scope.new_spawn(TaskKind::Main, spawned_at, None, worker);
     // SAFETY: counted in by `admit`. The task runs on this thread only, and is complete before this
     // function returns, so neither `Send` nor `'static` is needed.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::tree::{ScopeInner, lock};
 use crate::loom::sync::Mutex;
 use crate::scheduler::park::Parker;
-use crate::scheduler::{blocking, shared};
+use crate::scheduler::worker::Worker;
+use crate::scheduler::{blocking, context, shared};
 use crate::task::header::Header;
 use crate::task::hooks::{Bound, Branch, Cause, Outcome, Owner, OwnerLink};
 use crate::task::join::panic_message;
@@ -35,12 +36,14 @@ impl Child {
 
     #[inline]
     fn leave(self) {
-        let worker = self.scope().shared.count_finished();
-        if let Some(limit) = &self.scope().options.limit {
-            limit.leave();
-        }
-        // SAFETY: (S1) counted in when the task was made; `Owner::leave` comes once, last.
-        unsafe { ScopeInner::leave_on(self.0, worker) };
+        context::with_worker_in(Arc::as_ptr(&self.scope().shared), |worker| {
+            self.scope().shared.count_finished(worker);
+            if let Some(limit) = &self.scope().options.limit {
+                limit.leave();
+            }
+            // SAFETY: (S1) counted in when the task was made; `Owner::leave` comes once, last.
+            unsafe { ScopeInner::leave_on(self.0, worker.map(Worker::index)) };
+        });
     }
 }
 
@@ -91,6 +94,8 @@ impl OnWorkers {
 bound_to_scope!(OnWorkers);
 
 impl Owner for OnWorkers {
+    const ON_WORKERS: bool = true;
+
     #[inline]
     fn schedule(&self, task: Runnable, cause: Cause) {
         let shared = Arc::as_ptr(&self.0.scope().shared);

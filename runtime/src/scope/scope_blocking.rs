@@ -75,7 +75,8 @@ where
     let mut future = ManuallyDrop::new(future);
     // SAFETY: not used any more.
     let future = unsafe { OnItsWay::new(&mut future) };
-    let worker = scope.inner.worker();
+    // SAFETY: `admit` sees to it.
+    let worker = unsafe { scope.inner.worker_here() };
     let spawn = scope.new_spawn(TaskKind::Async, spawned_at, name, worker);
     // SAFETY: counted in by `admit`; future and output are `Send`, and the caller answers for their lifetime.
     scope.admit(spawn, future, |scope| unsafe { OnWorkers::new(scope) }, false, worker)

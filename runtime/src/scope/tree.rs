@@ -38,9 +38,10 @@ use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 use crate::report::snapshot::{IncidentKind, ScopeKind};
 use crate::scheduler::context;
 use crate::scheduler::shared::Shared;
+use crate::scheduler::worker::Worker;
 use crate::task::frame;
 use crate::task::header::Header;
-use crate::task::hooks::{Bound, Branch, OwnerLink};
+use crate::task::hooks::{Bound, Branch, Cause, OwnerLink};
 use crate::task::join::panic_message;
 use crate::task::raw::{Flagged, TaskRef};
 use crate::task::reason::{CancelKind, CancelReason};
@@ -200,10 +201,11 @@ impl Lists {
         }
     }
 
-    fn for_worker(&self, worker: Option<usize>) -> u16 {
+    /// The list that a worker links in, and its number.
+    fn for_worker(&self, worker: Option<usize>) -> (u16, &Lock<List>) {
         match (worker, self.more.get()) {
-            (Some(worker), Some(_)) => worker as u16 + 1,
-            _ => 0,
+            (Some(worker), Some(more)) => (worker as u16 + 1, &more[worker]),
+            _ => (0, &self.first),
         }
     }
 
@@ -522,8 +524,18 @@ impl ScopeInner {
 
     /// Which worker of this runtime's the thread is.
     #[inline]
-    pub(super) fn worker(&self) -> Option<usize> {
-        context::worker_index_in(Arc::as_ptr(&self.shared))
+    fn worker(&self) -> Option<usize> {
+        context::with_worker_in(Arc::as_ptr(&self.shared), |worker| worker.map(Worker::index))
+    }
+
+    /// The worker of this runtime's that the thread is.
+    ///
+    /// # Safety
+    /// As [`context::worker_in`].
+    #[inline]
+    pub(super) unsafe fn worker_here<'a>(&self) -> Option<&'a Worker> {
+        // SAFETY: passed on.
+        unsafe { context::worker_in(Arc::as_ptr(&self.shared)) }
     }
 
     // ---- children ---------------------------------------------------------------------------
@@ -771,8 +783,8 @@ impl ScopeInner {
 
     /// Links a task, and looks at the flag under the lock (S2).
     pub(crate) fn link(&self, task: NonNull<Header>) -> Bound {
-        let list = self.lists.for_worker(self.worker());
-        let mut nodes = self.lists.get(list).lock();
+        let (list, nodes) = self.lists.for_worker(self.worker());
+        let mut nodes = nodes.lock();
         // SAFETY: the runner calls this for a task that is not linked; it is unlinked before it completes.
         unsafe {
             task.as_ref().set_linked(list);
@@ -798,22 +810,33 @@ impl ScopeInner {
 
     /// Calls `visit` with each linked child. No lock is held meanwhile.
     pub(crate) fn for_each_child(&self, mut visit: impl FnMut(&TaskRef)) {
-        // SAFETY: (I1) alive, for it is linked.
-        self.walk(|task| Some(unsafe { TaskRef::new(task) }), |task| visit(&task));
+        self.walk(
+            // SAFETY: (I1) alive, for it is linked.
+            |tasks: &mut Vec<_>, task| tasks.push(unsafe { TaskRef::new(task) }),
+            |tasks| tasks.drain(..).for_each(|task| visit(&task)),
+        );
     }
 
     /// Flags the linked children as cancelled, has them polled, and calls `visit` with what is below each. No lock is held meanwhile.
     pub(super) fn flag_children(&self, drop: bool, mut visit: impl FnMut(Vec<Arc<dyn Branch>>)) {
-        // SAFETY: (I1) alive, for it is linked.
         self.walk(
-            |task| unsafe { Flagged::new(task, drop) },
-            |flagged| flagged.let_go().into_iter().for_each(&mut visit),
+            // SAFETY: (I1) alive, for it is linked.
+            |flagged: &mut Flagged, task| unsafe { flagged.add(task, drop) },
+            |flagged| {
+                flagged.look_below(&mut visit);
+                let parked = flagged.parked.drain(..);
+                context::with_worker_in(Arc::as_ptr(&self.shared), |worker| match worker {
+                    Some(worker) => worker.push_woken(parked),
+                    None => parked.for_each(|task| task.schedule(Cause::Woken)),
+                });
+            },
         );
     }
 
-    /// Walks over the linked children: takes what `see` says of each under its list's lock, and hands that to `visit` without it.
-    fn walk<T>(&self, mut see: impl FnMut(NonNull<Header>) -> Option<T>, mut visit: impl FnMut(T)) {
-        let mut batch = Vec::with_capacity(BATCH);
+    /// Walks over the linked children: has `see` note some of them in a batch under their list's lock, and hands that to `visit` without
+    /// it.
+    fn walk<T: Default>(&self, mut see: impl FnMut(&mut T, NonNull<Header>), mut visit: impl FnMut(&mut T)) {
+        let mut batch = T::default();
         for list in 0..self.lists.len() {
             let mut cursor = Box::new(Cursor::new());
             loop {
@@ -823,9 +846,9 @@ impl ScopeInner {
                     self.lists
                         .get(list)
                         .lock()
-                        .walk(&mut cursor, BATCH, |node| batch.extend(see(header_of(node))))
+                        .walk(&mut cursor, BATCH, |node| see(&mut batch, header_of(node)))
                 };
-                batch.drain(..).for_each(&mut visit);
+                visit(&mut batch);
                 if !more {
                     break;
                 }

@@ -21,8 +21,8 @@ const STACKS_MAX: usize = 4;
 
 /// Whether stacks are taken.
 static MODE: AtomicU8 = AtomicU8::new(UNKNOWN);
-const UNKNOWN: u8 = 0;
-const OFF: u8 = 1;
+const OFF: u8 = 0;
+const UNKNOWN: u8 = 1;
 const ON: u8 = 2;
 
 #[inline]

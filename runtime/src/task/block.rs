@@ -82,11 +82,14 @@ mod lists {
         end: Cell<*mut Block>,
     }
 
-    struct Cache([Class; CLASSES]);
-
     thread_local! {
-        static CACHE: Cache = const { Cache([const { Class::new() }; CLASSES]) };
+        /// Nothing is dropped here, so that a use need not ask whether it is there still.
+        static CACHE: [Class; CLASSES] = const { [const { Class::new() }; CLASSES] };
+        static GIVES_BACK: GivesBack = const { GivesBack };
     }
+
+    /// Gives a thread's magazines back when it ends. It has none from there on.
+    struct GivesBack;
 
     impl Class {
         const fn new() -> Class {
@@ -97,20 +100,34 @@ mod lists {
             }
         }
 
-        /// Its own memory, at first use.
-        fn load(&self) {
-            if self.base.get().is_null() {
-                let places = Box::into_raw(Box::new([Block::dangling(); MAGAZINE])).cast::<Block>();
-                self.base.set(places);
-                self.top.set(places);
-                self.end.set(places.wrapping_add(MAGAZINE));
-            }
+        fn is_loaded(&self) -> bool {
+            !self.base.get().is_null()
         }
 
+        /// Its own memory, at first use. False if the thread is ending.
+        fn load(&self) -> bool {
+            if !self.is_loaded() && GIVES_BACK.try_with(|_| ()).is_ok() {
+                self.set(Box::into_raw(Box::new([Block::dangling(); MAGAZINE])).cast::<Block>(), MAGAZINE);
+            }
+            self.is_loaded()
+        }
+
+        /// That memory, with nothing in it.
+        fn set(&self, base: *mut Block, places: usize) {
+            self.base.set(base);
+            self.top.set(base);
+            self.end.set(base.wrapping_add(places));
+        }
+
+        /// It does not unwind, and whoever calls it need not keep in memory what would be dropped then.
         #[cold]
         #[inline(never)]
-        fn refill(&self, class: usize) -> Block {
-            self.load();
+        extern "C" fn refill(&self, class: usize) -> Block {
+            if !self.load() {
+                let mut block = Block::dangling();
+                take(class, std::slice::from_mut(&mut block));
+                return block;
+            }
             let base = self.base.get();
             // SAFETY: the magazine is empty, and nobody else has it (it is the thread's own, and `take` runs no code but this module's
             // and the allocator's); its places hold addresses from the beginning.
@@ -121,11 +138,17 @@ mod lists {
         }
 
         /// Makes place, and takes the block.
+        ///
+        /// # Safety
+        /// It is a free block of that class.
         #[cold]
         #[inline(never)]
-        fn spill(&self, class: usize, block: Block) {
-            let is_new = self.base.get().is_null();
-            self.load();
+        unsafe fn spill(&self, class: usize, block: Block) {
+            let is_new = !self.is_loaded();
+            if !self.load() {
+                // SAFETY: the caller's word.
+                return unsafe { give(class, &[block]) };
+            }
             let base = self.base.get();
             if !is_new {
                 // The oldest go, the others move down.
@@ -143,27 +166,27 @@ mod lists {
         }
     }
 
-    impl Drop for Cache {
+    impl Drop for GivesBack {
         fn drop(&mut self) {
-            for (class, magazine) in self.0.iter().enumerate() {
-                let base = magazine.base.get();
-                if base.is_null() {
-                    continue;
+            CACHE.with(|cache| {
+                for (class, magazine) in cache.iter().enumerate().filter(|(_, magazine)| magazine.is_loaded())
+                {
+                    let (base, top) = (magazine.base.get(), magazine.top.get());
+                    magazine.set(ptr::null_mut(), 0);
+                    // SAFETY: places from `base` up to `top` are written; the box came from `load`, and nobody uses it from here on.
+                    unsafe {
+                        give(class, std::slice::from_raw_parts(base, top.offset_from(base) as usize));
+                        drop(Box::from_raw(base.cast::<[Block; MAGAZINE]>()));
+                    }
                 }
-                // SAFETY: places from `base` up to `top` are written; the box came from `load`, and nobody uses it from here on.
-                unsafe {
-                    let len = magazine.top.get().offset_from(base) as usize;
-                    give(class, std::slice::from_raw_parts(base, len));
-                    drop(Box::from_raw(base.cast::<[Block; MAGAZINE]>()));
-                }
-            }
+            });
         }
     }
 
     #[inline]
     pub(super) fn pop(class: usize) -> Block {
-        let popped = CACHE.try_with(|cache| {
-            let magazine = &cache.0[class];
+        CACHE.with(|cache| {
+            let magazine = &cache[class];
             let top = magazine.top.get();
             if top == magazine.base.get() {
                 return magazine.refill(class);
@@ -172,12 +195,6 @@ mod lists {
             magazine.top.set(top);
             // SAFETY: places from `base` up to the former `top` are written.
             unsafe { top.read() }
-        });
-        // Else the thread is ending, and its magazines are gone.
-        popped.unwrap_or_else(|_| {
-            let mut block = Block::dangling();
-            take(class, std::slice::from_mut(&mut block));
-            block
         })
     }
 
@@ -185,20 +202,17 @@ mod lists {
     /// `block` is a free block of that class, from `pop`.
     #[inline]
     pub(super) unsafe fn push(class: usize, block: Block) {
-        let pushed = CACHE.try_with(|cache| {
-            let magazine = &cache.0[class];
+        CACHE.with(|cache| {
+            let magazine = &cache[class];
             let top = magazine.top.get();
             if top == magazine.end.get() {
-                return magazine.spill(class, block);
+                // SAFETY: the caller's word.
+                return unsafe { magazine.spill(class, block) };
             }
             // SAFETY: below `end` there is place.
             unsafe { top.write(block) };
             magazine.top.set(top.wrapping_add(1));
         });
-        if pushed.is_err() {
-            // SAFETY: the caller's word.
-            unsafe { give(class, &[block]) };
-        }
     }
 
     // ---- the depot ------------------------------------------------------------------------------
@@ -268,6 +282,26 @@ mod lists {
         inverses
     };
     const INVERSE_BITS: u32 = 31;
+
+    /// The lowest so many bits, 64 at the most, but not none.
+    fn ones(bits: usize) -> u64 {
+        u64::MAX >> (64 - bits)
+    }
+
+    impl Slab {
+        /// Sets the bits of so many blocks, from `at` on.
+        #[inline]
+        fn mark_free(&mut self, at: usize, blocks: usize) {
+            let (mut word, mut bit, mut left) = (at / 64, at % 64, blocks);
+            while left > 0 {
+                let here = left.min(64 - bit);
+                let bits = ones(here) << bit;
+                debug_assert!(self.map[word] & bits == 0, "given back twice");
+                self.map[word] |= bits;
+                (word, bit, left) = (word + 1, 0, left - here);
+            }
+        }
+    }
 
     fn slab_layout() -> Layout {
         Layout::from_size_align(SLAB_BYTES, SLAB).expect("a small size and a power of two")
@@ -347,15 +381,21 @@ mod lists {
                 }
                 let before = left;
                 for (word, map) in front.map.iter_mut().enumerate() {
-                    let mut bits = *map;
-                    while bits != 0 && left > 0 {
-                        let at = word * 64 + bits.trailing_zeros() as usize;
-                        bits &= bits - 1;
-                        left -= 1;
+                    while *map != 0 && left > 0 {
+                        // Neighbours together: there are seldom few.
+                        let at = map.trailing_zeros();
+                        let run = ((*map >> at).trailing_ones() as usize).min(left);
+                        *map &= !(ones(run) << at);
                         // SAFETY: in bounds: only bits of the slab's blocks are ever set.
-                        to[left] = unsafe { slab.cast::<u8>().add(FIRST + at * class * GRAIN) };
+                        let lowest = unsafe {
+                            slab.cast::<u8>().add(FIRST + (word * 64 + at as usize) * class * GRAIN)
+                        };
+                        for (n, place) in to[left - run..left].iter_mut().rev().enumerate() {
+                            // SAFETY: as above.
+                            *place = unsafe { lowest.add(n * class * GRAIN) };
+                        }
+                        left -= run;
                     }
-                    *map = bits;
                 }
                 front.free -= (before - left) as u16;
                 if front.free == 0 {
@@ -377,28 +417,36 @@ mod lists {
         /// They are free blocks of this class, and in no magazine.
         unsafe fn give(&mut self, class: usize, blocks: &[Block]) -> Option<NonNull<Slab>> {
             let mut gone = None;
-            let mut rest = blocks.iter();
-            let mut next = rest.next();
-            while let Some(&block) = next {
+            let mut rest = blocks;
+            while let Some(&block) = rest.first() {
                 // SAFETY: a block is not at the beginning of its slab, and has its provenance from there.
                 let slab = unsafe { block.byte_sub(block.addr().get() % SLAB) }.cast::<Slab>();
                 // SAFETY: a slab with blocks outside the depot is alive, and touched under the lock that `self` is behind.
                 let front = unsafe { &mut *slab.as_ptr() };
                 // Those of one slab together: their number is written once.
-                let first = rest.len();
-                while let Some(&block) = next {
+                let mut given = 0;
+                while let Some(&block) = rest.first() {
                     let offset = block.addr().get().wrapping_sub(slab.addr().get());
                     if offset >= SLAB {
                         break;
                     }
                     let scaled = (offset - FIRST) as u64 * u64::from(INVERSES[class]);
                     let at = (scaled >> INVERSE_BITS) as usize;
-                    let (word, bit) = (at / 64, 1 << (at % 64));
-                    debug_assert!(FIRST + at * class * GRAIN == offset && front.map[word] & bit == 0);
-                    front.map[word] |= bit;
-                    next = rest.next();
+                    debug_assert!(FIRST + at * class * GRAIN == offset);
+                    // With the neighbours behind it that come next, as those of tasks that end in the order in which they were spawned. Behind
+                    // a slab's last block is none: there its neighbour's front is.
+                    let mut run = 1;
+                    while rest
+                        .get(run)
+                        .is_some_and(|next| next.addr().get() == block.addr().get() + run * class * GRAIN)
+                    {
+                        run += 1;
+                    }
+                    rest = &rest[run..];
+                    given += run;
+                    front.mark_free(at, run);
                 }
-                front.free += (first - rest.len() + usize::from(next.is_none())) as u16;
+                front.free += given as u16;
                 if front.free >= front.mark {
                     // SAFETY: as said above.
                     unsafe { self.mark(class, slab, &mut gone) };

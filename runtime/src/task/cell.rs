@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use super::block;
 use super::frame;
-use super::header::{Header, LastWaker, Stage};
+use super::header::{Header, LastWaker, Note, Stage};
 use super::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
 use super::join::{JoinError, JoinHandle, panic_message};
 use super::local::Locals;
@@ -135,8 +135,7 @@ impl Drop for HalfMade {
     fn drop(&mut self) {
         // SAFETY: the header was written by `new`, which has not given it to anybody; the layout is that of the block.
         unsafe {
-            ptr::drop_in_place(self.header.as_ptr());
-            block::dealloc(self.header.cast(), self.layout);
+            dealloc_slowly(self.header, self.layout);
         }
     }
 }
@@ -149,6 +148,7 @@ const fn vtable<F: Future, O: Owner>() -> Vtable {
         drop_output: drop_output::<F, O>,
         dealloc: dealloc::<F, O>,
         output: std::mem::offset_of!(Cell<F, O>, slot),
+        on_workers: O::ON_WORKERS,
         bytes: size_of::<Cell<F, O>>(),
     }
 }
@@ -187,8 +187,23 @@ unsafe fn drop_output<F: Future, O: Owner>(header: NonNull<Header>) {
 unsafe fn dealloc<F: Future, O: Owner>(header: NonNull<Header>) {
     // SAFETY: passed on.
     unsafe {
-        ptr::drop_in_place(header.as_ptr());
+        // Apart, so that what nearly all tasks go through calls nothing.
+        if header.as_ref().has_extra() {
+            return dealloc_slowly(header, Layout::new::<Cell<F, O>>());
+        }
         block::dealloc(header.cast(), Layout::new::<Cell<F, O>>());
+    }
+}
+
+/// # Safety
+/// As [`dealloc`], for a task of that layout.
+#[cold]
+#[inline(never)]
+unsafe fn dealloc_slowly(header: NonNull<Header>, layout: Layout) {
+    // SAFETY: passed on.
+    unsafe {
+        ptr::drop_in_place(header.as_ptr());
+        block::dealloc(header.cast(), layout);
     }
 }
 
@@ -237,15 +252,19 @@ impl<F: Future> Future for Isolated<F> {
 unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let cell = ptr.cast::<Cell<F, O>>().as_ptr();
     // SAFETY: (I2) alive and ours to run; the reference is not used after the `Runnable` is given up.
-    let (header, owner, slot) = unsafe { (&(*cell).header, (*cell).owner, (*cell).slot.get()) };
+    let (header, slot) = unsafe { (&(*cell).header, (*cell).slot.get()) };
+    // Loaded where it is wanted: kept, it would lie on the stack meanwhile.
+    // SAFETY: (I2) as above.
+    let owner = || unsafe { (*cell).owner };
 
     let mut start = header.state.start_poll();
     let entered = frame::enter(ptr);
-    if !header.is_linked() {
+    let note = header.note();
+    if !note.is_linked() {
         entered.show_place(&header.record);
-        let bound = owner.bound();
-        if bound != Bound::Open {
-            start.drop |= heed(header, bound);
+        let bound = owner().bound();
+        if bound != Bound::Open && heed(header, bound) {
+            start.set_drops();
         }
     }
     // Whatever is noted in this turn is of it.
@@ -255,10 +274,10 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let waker = unsafe { waker::borrowed(ptr) };
     let mut cx = Context::from_waker(&waker);
 
-    if header.stage() == Stage::Future {
-        let ended = if start.drop && !is_shielded(header) {
-            if !close_branches(header, &mut cx, || reason(header, owner)) {
-                return park::<O>(ptr, owner, start, entered);
+    if note.stage() == Stage::Future {
+        let ended = if start.drops() && !is_shielded(header) {
+            if !close_branches(header, &mut cx, || reason(header, owner())) {
+                return park_slowly(ptr, owner(), start, entered);
             }
             // SAFETY: (I2) the future is there and only the runner touches it.
             let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
@@ -267,15 +286,15 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
                 let registered = entered.registered();
                 drop(entered);
                 // SAFETY: (I2) given up here; there is no output, for nobody takes one.
-                unsafe { end_dropped(ptr, owner, registered) };
+                unsafe { end_dropped(ptr, owner(), registered) };
                 return None;
             }
             Err(match dropped {
-                Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
-                Err(payload) => JoinError::panicked(header.record.id(), owner.panicked(payload)),
+                Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner())),
+                Err(payload) => JoinError::panicked(header.record.id(), owner().panicked(payload)),
             })
         } else {
-            if start.drop {
+            if start.drops() {
                 header.remind_shields();
             }
             trace::woken(header);
@@ -283,7 +302,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
             let polled = catch(|| unsafe { Pin::new_unchecked(&mut *(*slot).future).poll(&mut cx) });
             match polled {
                 // Polled behind a shield that is gone now: dropped in the next turn.
-                Ok(Poll::Pending) if entered.yielded() || start.drop && !is_shielded(header) => {
+                Ok(Poll::Pending) if entered.yielded() || start.drops() && !is_shielded(header) => {
                     trace::parks(header);
                     if entered.registered() {
                         header.state.count_spare();
@@ -293,32 +312,32 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
                     // SAFETY: as said.
                     return Some(unsafe { Runnable::from_raw(ptr) });
                 }
-                Ok(Poll::Pending) => return park::<O>(ptr, owner, start, entered),
+                Ok(Poll::Pending) => return park(ptr, owner(), start, entered),
                 Ok(Poll::Ready(output)) => {
                     // SAFETY: (I2) as above.
                     match catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }) {
                         Ok(()) => Ok(output),
                         Err(payload) => {
-                            spare(owner, catch(|| drop(output)));
-                            Err(JoinError::panicked(header.record.id(), owner.panicked(payload)))
+                            spare(owner(), catch(|| drop(output)));
+                            Err(JoinError::panicked(header.record.id(), owner().panicked(payload)))
                         }
                     }
                 }
                 Err(payload) => {
                     // SAFETY: (I2) as above.
-                    spare(owner, catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }));
-                    Err(JoinError::panicked(header.record.id(), owner.panicked(payload)))
+                    spare(owner(), catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }));
+                    Err(JoinError::panicked(header.record.id(), owner().panicked(payload)))
                 }
             }
         };
         // SAFETY: (I2) the future is gone; the slot holds the output from here on.
         unsafe { (*slot).output = ManuallyDrop::new(ended) };
-        header.set_ending();
     }
 
     let left_behind = || CancelReason::of(CancelKind::ScopeForgotten);
     if !close_branches(header, &mut cx, left_behind) {
-        return park::<O>(ptr, owner, start, entered);
+        header.set_ending();
+        return park_slowly(ptr, owner(), start, entered);
     }
     let registered = entered.registered();
     drop(entered);
@@ -328,16 +347,17 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
         Err(error) if error.is_cancelled() => Outcome::Cancelled,
         Err(_) => Outcome::Panicked,
     };
-    if header.has_locals() {
+    let note = header.note();
+    if note.has_locals() {
         let locals = header.extra().locals.take();
-        spare(owner, catch(|| drop(locals)));
+        spare(owner(), catch(|| drop(locals)));
     }
     // SAFETY: (I2) given up here.
-    unsafe { end(ptr, owner, outcome, registered, true) };
+    unsafe { end(ptr, owner(), note, outcome, registered, true) };
     None
 }
 
-/// The end of the last turn.
+/// The end of the last turn. `note`: as it is since the task was polled or dropped, for nobody puts it in a list after.
 ///
 /// # Safety
 /// (I2) The caller gives its `Runnable` up; the output is stored, if there is one, and else there is no join handle.
@@ -345,12 +365,12 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
 unsafe fn end<O: Owner>(
     ptr: NonNull<Header>,
     owner: O,
+    note: Note,
     outcome: Outcome,
     registered: bool,
     has_output: bool,
 ) {
-    // SAFETY: (I2) alive.
-    if unsafe { ptr.as_ref() }.is_linked() {
+    if note.is_linked() {
         owner.unlink(ptr);
     }
     // SAFETY: (I2) passed on.
@@ -367,7 +387,7 @@ unsafe fn end<O: Owner>(
 #[inline(never)]
 unsafe fn end_dropped<O: Owner>(ptr: NonNull<Header>, owner: O, registered: bool) {
     // SAFETY: passed on.
-    unsafe { end(ptr, owner, Outcome::Cancelled, registered, false) };
+    unsafe { end(ptr, owner, ptr.as_ref().note(), Outcome::Cancelled, registered, false) };
 }
 
 /// Flags a task whose bound was found cancelled. True if it is to be dropped.
@@ -414,7 +434,9 @@ fn close_branches(header: &Header, cx: &mut Context<'_>, reason: impl Fn() -> Ca
     true
 }
 
-/// The turn ends and the task is not complete: it goes idle, unless it was woken meanwhile.
+/// The turn ends and the task is not complete: it goes idle, unless it was woken meanwhile. Apart, for in line with the poll
+/// its words take registers from there.
+#[inline(never)]
 fn park<O: Owner>(
     ptr: NonNull<Header>,
     owner: O,
@@ -435,7 +457,8 @@ fn park<O: Owner>(
     }
 }
 
-/// The same of a task that parks for the first time, or in several waits; apart, for whoever parks again makes no call but its exchange.
+/// The same of any task, as of one that parks for the first time, or in several waits; apart, for whoever parks again makes no call but
+/// its exchange.
 #[inline(never)]
 fn park_slowly<O: Owner>(
     ptr: NonNull<Header>,

@@ -80,6 +80,28 @@ const LINKED: u32 = 1 << 3;
 const HAS_LOCALS: u32 = 1 << 4;
 const LIST: u32 = 8;
 
+/// The runner's note in a task's record, read once: `[list: 16 | 3 | has locals: 1 | linked: 1 | ending: 1 | kind: 2]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Note(u32);
+
+impl Note {
+    #[inline]
+    pub(crate) fn stage(self) -> Stage {
+        if self.0 & ENDING == 0 { Stage::Future } else { Stage::Ending }
+    }
+
+    /// It inherited task-local values; see `local`.
+    #[inline]
+    pub(crate) fn has_locals(self) -> bool {
+        self.0 & HAS_LOCALS != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_linked(self) -> bool {
+        self.0 & LINKED != 0
+    }
+}
+
 pub(crate) struct Header {
     pub(crate) state: State,
     pub(crate) vtable: &'static Vtable,
@@ -88,7 +110,7 @@ pub(crate) struct Header {
     /// A packed waker, or null. Owned as `state`'s `JOINER` flag says; written by the join handle alone.
     pub(crate) joiner: AtomicPtr<u8>,
     extra: AtomicPtr<Mutex<Extra>>,
-    /// The record, and the runner's note in it: `[list: 16 | 3 | has locals: 1 | linked: 1 | ending: 1 | kind: 2]`.
+    /// The record, and the runner's [`Note`] in it.
     pub(crate) record: Record,
 }
 
@@ -132,8 +154,8 @@ impl Header {
     }
 
     #[inline]
-    pub(crate) fn stage(&self) -> Stage {
-        if self.record.note() & ENDING == 0 { Stage::Future } else { Stage::Ending }
+    pub(crate) fn note(&self) -> Note {
+        Note(self.record.note())
     }
 
     #[inline]
@@ -141,15 +163,14 @@ impl Header {
         self.record.add_note(ENDING);
     }
 
-    /// It inherited task-local values; see `local`.
     #[inline]
     pub(crate) fn has_locals(&self) -> bool {
-        self.record.note() & HAS_LOCALS != 0
+        self.note().has_locals()
     }
 
     #[inline]
     pub(crate) fn is_linked(&self) -> bool {
-        self.record.note() & LINKED != 0
+        self.note().is_linked()
     }
 
     /// Notes the list that the task is linked in. Runner only.

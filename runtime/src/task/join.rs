@@ -249,6 +249,9 @@ impl<T> Drop for JoinHandle<T> {
             return unsafe { raw::free(self.header) };
         }
         self.forget_note();
+        if self.header().state.detach() {
+            return;
+        }
         // SAFETY: the handle is going.
         unsafe { let_go(self.header, self.has_output()) };
     }

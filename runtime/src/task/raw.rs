@@ -23,6 +23,8 @@ pub(crate) struct Vtable {
     pub(crate) drop_output: unsafe fn(NonNull<Header>),
     /// Where the output is, in bytes from the header: a `Result<T, JoinError>`, once it is stored. (I3)
     pub(crate) output: usize,
+    /// Any worker may run it, and may queue it itself.
+    pub(crate) on_workers: bool,
     /// Frees the allocation. (I4)
     pub(crate) dealloc: unsafe fn(NonNull<Header>),
     /// Size of the allocation.
@@ -115,41 +117,40 @@ impl TaskRef {
     }
 }
 
-/// A task that has been flagged as cancelled, and what keeps it until what is below it has been looked at.
-pub(crate) enum Flagged {
-    /// It was parked. Nobody else has the right to run it, so it is there.
-    Parked(Runnable),
-    Kept(TaskRef),
+/// Tasks that have been flagged as cancelled, and what keeps them until what is below them has been looked at.
+#[derive(Default)]
+pub(crate) struct Flagged {
+    /// Those that were parked. Nobody else has the right to run them, so they are there. They are to be scheduled.
+    pub(crate) parked: Vec<Runnable>,
+    /// Others, but for those that have nothing below them: who opens something below one of these from now on finds the flag.
+    kept: Vec<TaskRef>,
 }
 
 impl Flagged {
-    /// Flags a task. `None` if it has nothing below it, and is polled anyway: who opens something below it from now on finds the flag.
+    /// Flags a task.
     ///
     /// # Safety
     /// (I1) The task is alive for the length of the call: linked, under its list's lock.
-    pub(crate) unsafe fn new(task: NonNull<Header>, drop: bool) -> Option<Flagged> {
+    #[inline]
+    pub(crate) unsafe fn add(&mut self, task: NonNull<Header>, drop: bool) {
         // SAFETY: the caller's word.
         let header = unsafe { task.as_ref() };
         if header.state.cancel(drop) == OnWake::Enqueue {
             // SAFETY: (I2) `Enqueue` makes us the owner of the `Runnable`.
-            return Some(Flagged::Parked(unsafe { Runnable::from_raw(task) }));
+            self.parked.push(unsafe { Runnable::from_raw(task) });
+        } else if header.has_extra() {
+            // SAFETY: (I1) the caller's word.
+            self.kept.push(unsafe { TaskRef::new(task) });
         }
-        // SAFETY: (I1) the caller's word.
-        header.has_extra().then(|| Flagged::Kept(unsafe { TaskRef::new(task) }))
     }
 
-    /// Has the task polled if it was parked, and returns what is below it, if anything was.
-    #[inline]
-    pub(crate) fn let_go(self) -> Option<Vec<Arc<dyn Branch>>> {
-        let below = |header: &Header| header.existing_extra().map(|extra| extra.branches.clone());
-        match self {
-            Flagged::Parked(task) => {
-                let branches = if task.header().has_extra() { below(task.header()) } else { None };
-                task.schedule(Cause::Woken);
-                branches
-            }
-            Flagged::Kept(task) => below(task.header()),
-        }
+    /// Calls `visit` with what is below each, if anything is. Those that were not parked are done with.
+    pub(crate) fn look_below(&mut self, mut visit: impl FnMut(Vec<Arc<dyn Branch>>)) {
+        let branches = |header: &Header| header.existing_extra().map(|extra| extra.branches.clone());
+        self.parked.iter().filter(|task| task.header().has_extra()).for_each(|task| {
+            branches(task.header()).into_iter().for_each(&mut visit);
+        });
+        self.kept.drain(..).for_each(|task| branches(task.header()).into_iter().for_each(&mut visit));
     }
 }
 

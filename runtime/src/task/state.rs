@@ -115,11 +115,25 @@ pub(crate) enum OnWake {
 /// What the runner finds when it begins.
 #[must_use]
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PollStart {
+pub(crate) struct PollStart(u64);
+
+impl PollStart {
     /// The wakes that this poll answers.
-    pub(crate) wakes: u64,
+    #[inline]
+    fn wakes(self) -> u64 {
+        self.0 & WAKES
+    }
+
     /// The future is to be dropped instead of polled.
-    pub(crate) drop: bool,
+    #[inline]
+    pub(crate) fn drops(self) -> bool {
+        self.0 & DROP != 0
+    }
+
+    /// The same: the bound was found cancelled.
+    pub(crate) fn set_drops(&mut self) {
+        self.0 |= DROP;
+    }
 }
 
 /// What the runner must do after a poll that ended `Pending`.
@@ -287,14 +301,20 @@ impl State {
         Bits(self.0.load(Acquire))
     }
 
-    /// One loop for every transition that must look before it writes.
+    /// What a transition begins with that must look before it writes.
+    #[inline]
+    fn look(&self) -> u64 {
+        #[cfg(not(loom))]
+        return self.0.load(Acquire);
+        // See `loom::own_load`: a load here would hide those of snapshots from the exchange that follows.
+        #[cfg(loom)]
+        return self.0.fetch_or(0, Acquire);
+    }
+
+    /// One loop for every such transition.
     #[inline]
     fn update<T>(&self, mut next: impl FnMut(u64) -> (T, Option<u64>)) -> T {
-        #[cfg(not(loom))]
-        let mut bits = self.0.load(Acquire);
-        // See `loom::own_load`: a load here would hide those of snapshots from the exchange below.
-        #[cfg(loom)]
-        let mut bits = self.0.fetch_or(0, Acquire);
+        let mut bits = self.look();
         loop {
             let (out, new) = next(bits);
             let Some(new) = new else { return out };
@@ -327,12 +347,18 @@ impl State {
     pub(crate) fn start_poll(&self) -> PollStart {
         let mut bits = self.0.load(Acquire);
         if bits >= WAKES_HALF {
-            bits = self.update(|bits| {
-                let new = (bits & !WAKES) | WAKE;
-                (new, Some(new))
-            });
+            bits = self.take_wakes_down();
         }
-        PollStart { wakes: bits & WAKES, drop: bits & DROP != 0 }
+        PollStart(bits)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_wakes_down(&self) -> u64 {
+        self.update(|bits| {
+            let new = (bits & !WAKES) | WAKE;
+            (new, Some(new))
+        })
     }
 
     /// A poll that began with `start` ended `Pending`. `registered`: it used up the registration that was counted for it.
@@ -343,7 +369,7 @@ impl State {
         let mut seen = self.0.load(Acquire);
         loop {
             let bits = if registered { Bits(seen).with_spare() } else { seen };
-            let new = bits - start.wakes;
+            let new = bits - start.wakes();
             let (out, new) = if new & WAKES != 0 {
                 (OnPollEnd::Reschedule, new)
             } else if new & (OWNS | FOREIGNS) != OWN {
@@ -400,16 +426,17 @@ impl State {
                 return OnComplete::Free;
             }
             let new = bits | COMPLETE;
-            let (out, new) = if bits & JOINER == 0 {
-                (OnComplete::Complete, new)
+            // An exchange for each answer: else that waits in a register to be looked at behind one for all.
+            let changed = if bits & JOINER == 0 {
+                self.change(seen, new).map(|()| OnComplete::Complete)
             } else if bits & REJOINED == 0 {
                 see_joiner();
-                (OnComplete::WakeSeen, new)
+                self.change(seen, new).map(|()| OnComplete::WakeSeen)
             } else {
-                (OnComplete::WakeJoiner, new + REF)
+                self.change(seen, new + REF).map(|()| OnComplete::WakeJoiner)
             };
-            match self.change(seen, new) {
-                Ok(()) => return out,
+            match changed {
+                Ok(out) => return out,
                 Err(now) => seen = now,
             }
         }
@@ -546,17 +573,16 @@ impl State {
     /// Asks for cancellation (`drop`: the grace is over, too) and wakes the task so that it takes notice.
     pub(crate) fn cancel(&self, drop: bool) -> OnWake {
         let flags = if drop { CANCELLED | DROP } else { CANCELLED };
-        self.update(|bits| {
-            if bits & COMPLETE != 0 || bits & flags == flags {
-                (OnWake::Nothing, None)
-            } else if bits & WAKES == 0 {
-                (OnWake::Enqueue, Some((bits | flags) + WAKE))
-            } else if bits >= WAKES_HIGH {
-                (OnWake::Nothing, Some(bits | flags))
-            } else {
-                (OnWake::Nothing, Some((bits | flags) + WAKE))
+        let mut bits = self.look();
+        while bits & COMPLETE == 0 && bits & flags != flags {
+            let wake = if bits >= WAKES_HIGH { 0 } else { WAKE };
+            match self.change(bits, (bits | flags) + wake) {
+                Ok(()) if bits & WAKES == 0 => return OnWake::Enqueue,
+                Ok(()) => break,
+                Err(now) => bits = now,
             }
-        })
+        }
+        OnWake::Nothing
     }
 
     /// Wakes a task without holding a waker. Only for what is a cancellation in itself (a scope's body that ends because a
@@ -613,6 +639,14 @@ impl State {
     #[inline]
     pub(crate) fn is_handles_alone(&self) -> bool {
         Bits(self.0.load(Acquire) & !JOIN_HANDLE).is_free()
+    }
+
+    /// The handle is dropped of a task that goes on and has left no joiner, as nearly always that of one which nobody awaits. False if there
+    /// is more to it: then nothing has changed.
+    #[inline]
+    pub(crate) fn detach(&self) -> bool {
+        let bits = self.0.load(Acquire);
+        bits & (COMPLETE | JOINER) == 0 && self.change(bits, bits & !JOIN_HANDLE).is_ok()
     }
 
     /// The handle is dropped; `has_output` says that it has not taken the output yet.
@@ -684,7 +718,7 @@ mod tests {
         assert_eq!(state.drop_waker(Count::Foreign, true), OnWakerDrop::Stuck);
         assert_eq!(state.cancel(true), OnWake::Nothing, "the edge kept a wake");
         let start = state.start_poll();
-        assert!(start.drop);
+        assert!(start.drops());
         assert_eq!(state.end_poll(start, false), OnPollEnd::Idle, "said once: the grace is over");
     }
 

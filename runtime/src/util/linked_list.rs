@@ -130,13 +130,15 @@ impl List {
             self.cursors.retain(|&other| other != place);
             cursor.linked = false;
         }
+        // As nearly always, for ours was taken out.
+        let alone = self.cursors.is_empty();
         let mut last = None;
         let mut seen = 0;
         while let Some(node) = next {
             if seen == most {
                 break;
             }
-            if !self.cursors.contains(&node) {
+            if alone || !self.cursors.contains(&node) {
                 visit(node);
                 seen += 1;
             }
