@@ -447,7 +447,7 @@ impl Engine {
         let pool = Pool::new(1, String::new());
         let shared = Arc::new(Shared::new(remotes, driver, pool, hook));
         let root = ScopeInner::root(Arc::clone(&shared), Duration::ZERO);
-        shared.set_root(NonNull::from(&*root).cast(), ScopeInner::retire);
+        shared.set_root(crate::scope::tree::address(&root).cast(), ScopeInner::retire);
         let worker = |(index, queue)| Arc::new(Worker::new(Arc::clone(&shared), index, queue));
         let workers = queues.into_iter().enumerate().map(worker).collect();
         Arc::new(Engine { shared, root, workers })

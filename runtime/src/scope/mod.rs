@@ -26,7 +26,6 @@ use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 use std::panic::Location;
 use std::pin::Pin;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -82,7 +81,7 @@ impl Drop for CountedIn<'_> {
             limit.leave();
         }
         // SAFETY: (S1) counted in by whoever made this, and no task leaves for it.
-        unsafe { ScopeInner::leave(NonNull::from(&**self.scope)) };
+        unsafe { ScopeInner::leave(tree::address(self.scope)) };
     }
 }
 

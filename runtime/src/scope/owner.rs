@@ -4,7 +4,7 @@ use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::tree::{ScopeInner, lock};
+use super::tree::{ScopeInner, address, lock};
 use crate::loom::sync::Mutex;
 use crate::scheduler::park::Parker;
 use crate::scheduler::{blocking, shared};
@@ -80,7 +80,7 @@ impl OnWorkers {
     /// # Safety
     /// (S1) A child was counted in for it.
     pub(super) unsafe fn new(scope: &Arc<ScopeInner>) -> OnWorkers {
-        OnWorkers(Child(NonNull::from(&**scope)))
+        OnWorkers(Child(address(scope)))
     }
 
     fn child(&self) -> Child {
@@ -127,7 +127,7 @@ impl OnPool {
     /// # Safety
     /// (S1) A child was counted in for it.
     pub(super) unsafe fn new(scope: &Arc<ScopeInner>) -> OnPool {
-        OnPool(Child(NonNull::from(&**scope)))
+        OnPool(Child(address(scope)))
     }
 
     fn child(&self) -> Child {
@@ -211,7 +211,7 @@ impl OnThread {
     }
 
     fn child(&self) -> Child {
-        Child(NonNull::from(&*self.home().scope))
+        Child(address(&self.home().scope))
     }
 }
 

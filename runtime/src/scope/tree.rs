@@ -595,7 +595,7 @@ impl ScopeInner {
     fn close_count(self: &Arc<ScopeInner>) {
         if self.count.close() {
             // SAFETY: (S1) as in `leave_on`.
-            unsafe { ScopeInner::end_here(NonNull::from(&**self)) };
+            unsafe { ScopeInner::end_here(address(self)) };
         } else if self.kind == ScopeKind::Root {
             self.shared.close();
         }
@@ -661,7 +661,7 @@ impl ScopeInner {
             Some(Then::Leave(adopter)) => {
                 self.unbranch();
                 // SAFETY: (S1) adoption counted it in.
-                unsafe { ScopeInner::leave(NonNull::from(&*adopter)) };
+                unsafe { ScopeInner::leave(address(&adopter)) };
             }
             Some(Then::EndOf(scope, side)) => {
                 scope.end((side == Side::Daemons).then_some(Side::Cleanups));
@@ -729,7 +729,7 @@ impl ScopeInner {
                     drop(end);
                     self.unbranch();
                     // SAFETY: (S1) counted in above.
-                    unsafe { ScopeInner::leave(NonNull::from(&*scope)) };
+                    unsafe { ScopeInner::leave(address(&scope)) };
                 } else {
                     end.then = Some(Then::Leave(scope));
                 }
@@ -1011,62 +1011,51 @@ impl ScopeInner {
 }
 
 impl Branch for ScopeInner {
-    fn close(&self, cx: &Context<'_>, reason: CancelReason) -> bool {
-        // SAFETY: (S1) a branch is an `Arc` of its task's list; the count taken here keeps it for the call.
-        let this = unsafe {
-            Arc::increment_strong_count(self);
-            Arc::from_raw(self)
-        };
+    fn close_branch(self: Arc<Self>, cx: &Context<'_>, reason: CancelReason) -> bool {
         // It may have moved on since its task looked.
-        let is_ours = || this.lives_in(frame::header());
+        let is_ours = || self.lives_in(frame::header());
         if !is_ours() {
             return true;
         }
         let inner_reason = reason.clone();
         if reason.kind() == CancelKind::ScopeForgotten {
-            if !this.abandoned.swap(true, AcqRel) {
-                let live = this.live();
+            if !self.abandoned.swap(true, AcqRel) {
+                let live = self.live();
                 let what = format!("{live} live {}", if live == 1 { "child" } else { "children" });
-                this.shared.incidents.note(IncidentKind::ScopeForgotten, this.opened_at, &what);
+                self.shared.incidents.note(IncidentKind::ScopeForgotten, self.opened_at, &what);
             }
-            this.reached_from().cancel_all(reason, false);
+            self.reached_from().cancel_all(reason, false);
         } else {
-            this.reached_from().cancel_all(reason.inherited(), false);
+            self.reached_from().cancel_all(reason.inherited(), false);
         }
         // What is in our body ends before us: our grace is theirs, too, and who polls us next relies on it.
-        if this.encloses.load(Acquire) {
+        if self.encloses.load(Acquire) {
             for scope in TaskRef::polled().iter().flat_map(scopes_of) {
-                let inside = scope.enclosing().is_some_and(|around| Arc::ptr_eq(&around, &this));
-                if inside && !scope.is_over() && !Branch::close(&*scope, cx, inner_reason.clone()) {
+                let inside = scope.enclosing().is_some_and(|around| Arc::ptr_eq(&around, &self));
+                if inside && !scope.is_over() && !Branch::close_branch(scope, cx, inner_reason.clone()) {
                     return false;
                 }
             }
         }
         // (S3) Looked at again: on its way to another task it may have taken with it what is in our body before we found it.
         let closes = {
-            let place = lock(&this.place);
+            let place = lock(&self.place);
             if !place.is_in(frame::header()) {
                 return true;
             }
-            !this.closing.swap(true, AcqRel)
+            !self.closing.swap(true, AcqRel)
         };
         if closes {
-            this.closed_by_task.store(true, Release);
-            this.close_count();
+            self.closed_by_task.store(true, Release);
+            self.close_count();
         }
-        this.is_over() || !this.register_end_if(cx, is_ours)
+        self.is_over() || !self.register_end_if(cx, is_ours)
     }
 
-    fn cancel(&self, reason: CancelReason) {
-        if !self.is_reached_first() {
-            return;
+    fn cancel_branch(self: Arc<Self>, reason: CancelReason) {
+        if self.is_reached_first() {
+            self.cancel_all(reason.inherited(), false);
         }
-        // SAFETY: (S1) as above.
-        let this = unsafe {
-            Arc::increment_strong_count(self);
-            Arc::from_raw(self)
-        };
-        this.cancel_all(reason.inherited(), false);
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -1120,6 +1109,13 @@ pub(super) fn innermost_of(owner: &dyn OwnerLink) -> Arc<ScopeInner> {
     // SAFETY: (S1) the polled task has not left its scope; the other is set by the poll of a scope's body around us,
     // which holds the scope.
     unsafe { Arc::clone(&borrow(innermost)) }
+}
+
+/// A scope's pointer, from which its `Arc` may be made again: one that comes from a reference reaches less far.
+#[inline]
+pub(crate) fn address(scope: &Arc<ScopeInner>) -> NonNull<ScopeInner> {
+    // SAFETY: an `Arc` is not null.
+    unsafe { NonNull::new_unchecked(Arc::as_ptr(scope).cast_mut()) }
 }
 
 /// The scope behind a bare pointer.
