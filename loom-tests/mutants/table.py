@@ -56,8 +56,12 @@ MUTANTS = [
     ("scheduler/ring.rs", "self.ring.head.compare_exchange_weak(head, head + 1, AcqRel, Relaxed)", "AcqRel", "Relaxed", "ring::the_owner_takes_what_a_thief_does_not"),
     ("scheduler/ring.rs", "        if own + taken > into.room.get() + 1 {", "own + taken > into.room.get() + 1", "false", "ring::a_full_queue_makes_room_for_what_is_stolen_into_it"),
     ("scheduler/ring.rs", "        if tail + places > head + slots {", "tail + places > head + slots", "false", "ring::a_queue_that_grows_is_stolen_from_meanwhile"),
-    ("scheduler/ring.rs", "self.ring.buffer.store(grown.as_ptr(), Release);", "Release", "Relaxed", "ring::a_queue_that_grows_is_stolen_from_meanwhile"),
+    ("scheduler/ring.rs", "self.ring.buffer.store(new.as_ptr(), Release);", "Release", "Relaxed", "ring::a_queue_that_grows_is_stolen_from_meanwhile"),
     ("scheduler/ring.rs", "let buffer = self.0.buffer.load(Acquire);", "Acquire", "Relaxed", "ring::a_queue_that_grows_is_stolen_from_meanwhile"),
+    ("scheduler/idle.rs", "let free = if word.searching() == 0 {", "word.searching() == 0", "true", "ring::what_a_queue_has_outgrown_is_freed_when_no_thief_looks_into_it"),
+    ("scheduler/idle.rs", "self.word.fetch_add(change, SeqCst)", "SeqCst", "Relaxed", "ring::what_a_queue_has_outgrown_is_freed_when_no_thief_looks_into_it"),
+    ("scheduler/idle.rs", "self.word.fetch_add(SEARCHING, SeqCst);", "SeqCst", "Relaxed", "ring::what_a_queue_has_outgrown_is_freed_when_no_thief_looks_into_it"),
+    ("scheduler/idle.rs", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1", "SeqCst", "Relaxed", "ring::what_a_queue_has_outgrown_is_freed_when_no_thief_looks_into_it"),
     # ---- the lock for short sections
     ("util/lock.rs", "self.taken.compare_exchange(false, true, Acquire, Relaxed).is_ok()", "Acquire", "Relaxed", "lock::who_comes_next_finds_what_the_one_before_left"),
     ("util/lock.rs", "self.lock.taken.store(false, Release);", "Release", "Relaxed", "lock::who_comes_next_finds_what_the_one_before_left"),

@@ -359,7 +359,7 @@ impl Workers {
                 }
             }
             // Time does not pass in a model: the watcher sleeps as deep as the others.
-            let _ = self.idle.sleep(index, searching.take());
+            let _ = self.idle.sleep(index, searching.take(), None);
             if *self.injector.lock().unwrap() == 0 && self.shutdown.load(SeqCst) == 0 {
                 self.parkers[index].park();
             }
@@ -485,7 +485,7 @@ impl Engine {
 
     /// As a worker that goes to sleep, up to its park.
     pub fn lie_down(&self, index: usize) {
-        let _ = self.shared.idle.sleep(index, None);
+        let _ = self.shared.idle.sleep(index, None, None);
     }
 
     /// As a worker that wakes up, and finds something.
@@ -598,9 +598,14 @@ impl Idle {
     /// A worker goes to sleep and wakes up at once: something was there. It is counted as searching then, and finds it.
     pub fn nap(&self, worker: usize) {
         let searching = self.0.try_search();
-        let _ = self.0.sleep(worker, searching);
+        let _ = self.0.sleep(worker, searching, None);
         let searching = self.0.awake(worker);
         let _ = self.0.end_search(searching);
+    }
+
+    /// It wakes up, and finds work.
+    pub fn awake(&self, worker: usize) {
+        let _ = self.0.end_search(self.0.awake(worker));
     }
 
     pub fn to_wake(&self) -> Option<usize> {
@@ -609,6 +614,11 @@ impl Idle {
 
     pub fn is_consistent(&self, searching: usize) -> bool {
         self.0.is_consistent(searching)
+    }
+
+    /// What queues have outgrown is freed.
+    pub fn keeps_nothing(&self) -> bool {
+        self.0.keeps_nothing()
     }
 }
 
@@ -842,12 +852,28 @@ impl Ring {
         self.0.pop().map(|item| self.took(item))
     }
 
-    /// What is taken besides is in this queue then. `None`: nothing, or somebody was faster.
+    /// What is taken besides is in this queue then. `None`: nothing, or somebody was faster. The thief is counted meanwhile in an `Idle` that nobody
+    /// else has.
     pub fn steal(&self, thief: &RingThief) -> Option<usize> {
-        match thief.0.steal(&self.0) {
+        self.steal_counted(thief, &Idle::new(2))
+    }
+
+    /// As [`steal`](Ring::steal), counted in `idle`.
+    pub fn steal_counted(&self, thief: &RingThief, idle: &Idle) -> Option<usize> {
+        let searching = idle.0.try_search()?;
+        let stolen = thief.0.steal(&self.0, &searching);
+        let _ = idle.0.end_search(searching);
+        match stolen {
             Steal::Success(item) => Some(self.took(item)),
             Steal::Empty | Steal::Retry => None,
         }
+    }
+
+    /// The owner goes to sleep.
+    pub fn sleep(&self, worker: usize, idle: &Idle) {
+        // SAFETY: (Q1) thieves are counted in `idle`.
+        let outgrown = unsafe { self.0.shrink() };
+        let _ = idle.0.sleep(worker, None, outgrown);
     }
 
     fn took(&self, item: NonNull<()>) -> usize {

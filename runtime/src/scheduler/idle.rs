@@ -1,7 +1,9 @@
 //! Who sleeps, who searches, whom to wake. See `PROTOCOL.md`.
 
+use std::mem;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
+use super::ring::Outgrown;
 use crate::loom::sync::Mutex;
 use crate::loom::sync::atomic::AtomicUsize;
 
@@ -50,6 +52,8 @@ pub(crate) struct Idle {
 struct Sleepers {
     list: Vec<usize>,
     watcher: Option<usize>,
+    /// (Q1) What queues have outgrown, up to when nobody searches.
+    outgrown: Vec<Outgrown>,
 }
 
 impl Idle {
@@ -57,7 +61,11 @@ impl Idle {
         assert!(workers <= FIELD, "at most {FIELD} workers");
         Idle {
             word: AtomicUsize::new(0),
-            sleepers: Mutex::new(Sleepers { list: Vec::with_capacity(workers), watcher: None }),
+            sleepers: Mutex::new(Sleepers {
+                list: Vec::with_capacity(workers),
+                watcher: None,
+                outgrown: Vec::new(),
+            }),
             workers,
         }
     }
@@ -117,10 +125,16 @@ impl Idle {
     }
 
     /// Puts the worker on the list. It must look into the injector's section once more before it parks, and call
-    /// [`awake`](Idle::awake) in the end, whatever ends its sleep.
-    pub(crate) fn sleep(&self, worker: usize, searching: Option<Searching>) -> Sleep {
+    /// [`awake`](Idle::awake) in the end, whatever ends its sleep. What its queue has outgrown is freed now, or with the next one that goes to sleep.
+    pub(crate) fn sleep(
+        &self,
+        worker: usize,
+        searching: Option<Searching>,
+        outgrown: Option<Outgrown>,
+    ) -> Sleep {
         let mut sleepers = self.sleepers.lock().unwrap_or_else(|e| e.into_inner());
         sleepers.list.push(worker);
+        sleepers.outgrown.extend(outgrown);
         let mut add = SLEEPING;
         let watch = sleepers.watcher.is_none() && sleepers.list.len() < self.workers;
         if watch {
@@ -128,8 +142,13 @@ impl Idle {
             add += WATCHED;
         }
         let sub = if searching.is_some() { SEARCHING } else { 0 };
-        self.word.fetch_add(add.wrapping_sub(sub), SeqCst);
+        let change = add.wrapping_sub(sub);
+        let word = Word(self.word.fetch_add(change, SeqCst).wrapping_add(change));
+        // (Q1) Whoever searched before this word has acquired all of it, and is seen to have ended; who searches after it acquires it, and with it
+        // that the queues have other buffers. The last one to go to sleep finds nobody, so at rest nothing is kept.
+        let free = if word.searching() == 0 { mem::take(&mut sleepers.outgrown) } else { Vec::new() };
         drop(sleepers);
+        drop(free);
         if watch { Sleep::Watch } else { Sleep::Deep }
     }
 
@@ -178,6 +197,11 @@ impl Idle {
             && sleepers.watcher.is_none_or(|watcher| sleepers.list.contains(&watcher))
     }
 
+    #[cfg(loom)]
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        self.sleepers.lock().unwrap_or_else(|e| e.into_inner()).outgrown.is_empty()
+    }
+
     /// Whether every worker but the caller sleeps. A moment's truth.
     pub(crate) fn others_sleep(&self) -> bool {
         self.word().sleeping() + 1 >= self.workers
@@ -196,9 +220,9 @@ mod tests {
     #[test]
     fn the_word_and_the_list_change_together() {
         let idle = Idle::new(2);
-        assert_eq!(idle.sleep(0, None), Sleep::Watch);
+        assert_eq!(idle.sleep(0, None, None), Sleep::Watch);
         assert!(!idle.wants_help(), "watched");
-        assert_eq!(idle.sleep(1, None), Sleep::Deep);
+        assert_eq!(idle.sleep(1, None, None), Sleep::Deep);
         assert!(idle.all_asleep());
         assert!(idle.stop_watch(0));
         assert_eq!(idle.to_wake_from_outside(), Some(1));
@@ -213,7 +237,7 @@ mod tests {
     fn an_early_return_takes_the_worker_off_the_list() {
         let idle = Idle::new(1);
         let searching = idle.try_search();
-        let _ = idle.sleep(0, searching);
+        let _ = idle.sleep(0, searching, None);
         let searching = idle.awake(0);
         assert!(!idle.all_asleep());
         assert_eq!(idle.to_wake_from_outside(), None);
