@@ -32,7 +32,7 @@ MUTANTS = [
     ("scheduler/idle.rs", "position(|&sleeper| sleeper == worker)", "sleeper == worker", "false", "idle::the_word_and_the_list_change_together"),
     ("scheduler/idle.rs", "        if sleepers.watcher == Some(worker) {\n            sleepers.watcher = None;\n            sub += WATCHED;", "sleepers.watcher == Some(worker)", "false", "idle::the_word_and_the_list_change_together"),
     ("scheduler/idle.rs", "        Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1\n", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 0", "idle::the_last_searcher_that_finds_work_wakes_another"),
-    ("scheduler/idle.rs", "if word.sleeping() == 0 || word.searching() > 0 {", "word.sleeping() == 0", "true", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
+    ("scheduler/idle.rs", "word.sleeping() > 0 && word.searching() == 0\n", "word.sleeping() > 0", "false", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/idle.rs", "let sub = if searching.is_some() { SEARCHING } else { 0 };", "searching.is_some()", "false", "idle::the_word_and_the_list_change_together"),
     # ---- park
     ("scheduler/park.rs", "drop(self.lock.lock().unwrap_or_else(|e| e.into_inner()));\n", "drop(self.lock.lock().unwrap_or_else(|e| e.into_inner()));", "", "idle::what_was_done_before_an_unpark_is_seen_after_the_park"),
@@ -42,7 +42,7 @@ MUTANTS = [
     ("scheduler/park.rs", "            DRIVER => driver(),", "driver()", "()", "idle::an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile"),
     # ---- worker and shared
     ("scheduler/worker.rs", "        let again = task.poll();\n        if context::has_handed_over() {", "context::has_handed_over()", "false", "runtime::a_worker_that_blocks_in_place_hands_its_role_over"),
-    ("scheduler/shared.rs", "        self.injector.push(task);\n        if let Some(worker) = self.idle.to_wake_from_outside() {", "self.idle.to_wake_from_outside()", "None", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
+    ("scheduler/shared.rs", "        self.injector.push(task);\n        self.wake_from_outside();", "self.wake_from_outside();", "", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/shared.rs", "        for worker in 0..self.remotes.len() {\n            self.unpark(worker);", "self.unpark(worker);", "", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
     ("scheduler/context.rs", "        context.worker.set(ptr::null());\n        context.handed_over.set(true);", "context.handed_over.set(true);", "", "runtime::a_worker_that_blocks_in_place_hands_its_role_over"),
     ("scheduler/blocking.rs", "        self.lock().shutdown = true;\n        self.work.notify_all();", "self.work.notify_all();", "", "runtime::a_blocking_call_against_the_shutdown_is_run_or_cancelled"),
@@ -110,7 +110,7 @@ MUTANTS = [
     ("sync/mpsc/shared.rs", "(self.closed && self.reserved == 0)", "self.reserved == 0", "true", "sync::the_receiver_of_a_closed_channel_waits_for_its_permits"),
     # ---- timers
     ("driver/mod.rs", "        self.sleeps_to.store(next.unwrap_or(NO_DEADLINE), SeqCst);", "self.sleeps_to.store(next.unwrap_or(NO_DEADLINE), SeqCst);", "", "timers::a_timer_armed_while_somebody_goes_to_sleep_ends_that_sleep"),
-    ("driver/mod.rs", "        let key = either!(&mut timers.queue, timers => timers.insert(tick, waker));\n        let sleeps_to = self.sleeps_to.load(SeqCst);\n        drop(timers);\n        if sleeps_to != 0 && tick < sleeps_to {\n            self.unpark();\n        }\n        Some(key)\n    }\n\n    /// Has another", "self.unpark();", "", "timers::a_timer_armed_while_somebody_goes_to_sleep_ends_that_sleep"),
+    ("driver/mod.rs", "        if sleeps_to != 0 && tick < sleeps_to {\n            self.unpark();", "self.unpark();", "", "timers::a_timer_armed_while_somebody_goes_to_sleep_ends_that_sleep"),
     ("driver/mod.rs", "        if timers.shut_down {", "timers.shut_down", "false", "timers::a_timer_armed_against_the_shutdown_is_refused_or_handed_out"),
     ("driver/mod.rs", "        let old = match either!(&mut timers.queue, timers => timers.waker_mut(key)) {\n            None => return false,", "return false", "return true", "timers::a_timer_fires_once_with_the_waker_it_has_then"),
     # ---- readiness of sources

@@ -310,7 +310,13 @@ impl Workers {
 
     pub fn push(&self) {
         *self.injector.lock().unwrap() += 1;
-        if let Some(worker) = self.idle.to_wake_from_outside() {
+        if self.idle.needs_waking() {
+            self.wake_another();
+        }
+    }
+
+    fn wake_another(&self) {
+        if let Some(worker) = self.idle.take_sleeper() {
             self.parkers[worker].unpark();
         }
     }
@@ -341,9 +347,7 @@ impl Workers {
             if self.take() {
                 if let Some(searching) = searching.take() {
                     if self.idle.end_search(searching) && *self.injector.lock().unwrap() > 0 {
-                        if let Some(worker) = self.idle.take_sleeper() {
-                            self.parkers[worker].unpark();
-                        }
+                        self.wake_another();
                     }
                 }
                 self.ran.fetch_add(1, SeqCst);
@@ -609,7 +613,7 @@ impl Idle {
     }
 
     pub fn to_wake(&self) -> Option<usize> {
-        self.0.to_wake_from_outside()
+        self.0.needs_waking().then(|| self.0.take_sleeper()).flatten()
     }
 
     pub fn is_consistent(&self, searching: usize) -> bool {

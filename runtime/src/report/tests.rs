@@ -72,7 +72,7 @@ fn snapshot(tasks: Vec<TaskInfo>) -> Snapshot {
         tasks,
         scopes: vec![scope(1, false), scope(2, true)],
         newborn: 0,
-        first_polls: Vec::new(),
+        newborn_polls: Vec::new(),
         finished: 41_204,
         unwakeable_total: 0,
         incidents: Vec::new(),

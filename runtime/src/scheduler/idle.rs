@@ -81,14 +81,15 @@ impl Idle {
         word.0 != 0 && !word.watched() && word.searching() == 0
     }
 
-    /// After a push that nobody else need ever see: a worker to unpark, if one must be. The section in the injector that
-    /// the caller comes from orders its push, and this look, against those of sleepers and searchers.
-    pub(crate) fn to_wake_from_outside(&self) -> Option<usize> {
+    /// Whether to wake a sleeper after a push that nobody else need ever see. The section in the injector that the caller comes from orders
+    /// its push, and this look, against those of sleepers and searchers.
+    #[inline]
+    pub(crate) fn needs_waking(&self) -> bool {
         let word = self.word();
-        if word.sleeping() == 0 || word.searching() > 0 { None } else { self.take_sleeper() }
+        word.sleeping() > 0 && word.searching() == 0
     }
 
-    /// Takes a sleeper off the list and counts it as searching.
+    /// Takes a sleeper off the list and counts it as searching: the caller is to unpark it. None if somebody searches.
     pub(crate) fn take_sleeper(&self) -> Option<usize> {
         let mut sleepers = self.sleepers.lock().unwrap_or_else(|e| e.into_inner());
         if self.word().searching() > 0 {
@@ -225,8 +226,10 @@ mod tests {
         assert_eq!(idle.sleep(1, None, None), Sleep::Deep);
         assert!(idle.all_asleep());
         assert!(idle.stop_watch(0));
-        assert_eq!(idle.to_wake_from_outside(), Some(1));
-        assert_eq!(idle.to_wake_from_outside(), None, "one searches already");
+        assert!(idle.needs_waking());
+        assert_eq!(idle.take_sleeper(), Some(1));
+        assert!(!idle.needs_waking(), "one searches already");
+        assert_eq!(idle.take_sleeper(), None);
         let searching = idle.awake(1);
         assert!(!idle.all_asleep());
         assert!(idle.end_search(searching), "the last one");
@@ -240,7 +243,7 @@ mod tests {
         let _ = idle.sleep(0, searching, None);
         let searching = idle.awake(0);
         assert!(!idle.all_asleep());
-        assert_eq!(idle.to_wake_from_outside(), None);
+        assert!(!idle.needs_waking());
         assert!(idle.end_search(searching));
     }
 }

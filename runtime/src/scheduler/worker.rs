@@ -234,7 +234,7 @@ impl Worker {
         }
         self.queue.push(task);
         if self.shared.idle.wants_help() {
-            self.wake_another();
+            self.shared.wake_another();
         }
     }
 
@@ -243,7 +243,7 @@ impl Worker {
     fn push_and_grow(&self, task: Runnable) {
         self.queue.push(task);
         if self.shared.idle.wants_help() {
-            self.wake_another();
+            self.shared.wake_another();
         }
     }
 
@@ -260,13 +260,6 @@ impl Worker {
             header.record.id().0
         };
         self.joined.replace(who) == who
-    }
-
-    #[cold]
-    fn wake_another(&self) {
-        if let Some(worker) = self.shared.idle.take_sleeper() {
-            self.shared.unpark(worker);
-        }
     }
 
     #[inline]
