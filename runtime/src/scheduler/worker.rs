@@ -234,7 +234,7 @@ impl Worker {
         }
         self.queue.push(task);
         if self.shared.idle.wants_help() {
-            self.shared.wake_another();
+            self.wake_another();
         }
     }
 
@@ -243,7 +243,7 @@ impl Worker {
     fn push_and_grow(&self, task: Runnable) {
         self.queue.push(task);
         if self.shared.idle.wants_help() {
-            self.shared.wake_another();
+            self.wake_another();
         }
     }
 
@@ -260,6 +260,11 @@ impl Worker {
             header.record.id().0
         };
         self.joined.replace(who) == who
+    }
+
+    #[cold]
+    fn wake_another(&self) {
+        self.shared.wake_another();
     }
 
     #[inline]
