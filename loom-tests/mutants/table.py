@@ -139,7 +139,7 @@ MUTANTS = [
     ("sync/barrier.rs", "                    state.arrived = 0;", "state.arrived = 0;", "", "barrier::one_of_each_round_leads_and_all_go_on"),
     # ---- what had no model before
     ("scheduler/park.rs", "        drop(guard);\n        self.state.swap(EMPTY, AcqRel) == NOTIFIED", "AcqRel", "Relaxed", "idle::what_two_did_before_their_unparks_is_seen_after_the_parks"),
-    ("scope/tree.rs", "        if enclosing.bound() != Bound::Open {\n            self.cancel_all(enclosing.cancel_reason()", "enclosing.bound() != Bound::Open", "false", "runtime::a_scope_opened_while_the_one_around_it_is_cancelled_is_cancelled_with_it"),
+    ("scope/place.rs", "        if enclosing.bound() != Bound::Open {\n            self.cancel_all(enclosing.cancel_reason()", "enclosing.bound() != Bound::Open", "false", "runtime::a_scope_opened_while_the_one_around_it_is_cancelled_is_cancelled_with_it"),
     ("scope/tree.rs", "                if self.is_over() {\n                    drop(end);", "self.is_over()", "false", "runtime::a_scope_dropped_elsewhere_while_its_child_ends_is_not_waited_for"),
     ("task/meta.rs", "            self.polls.store(polls + 1, Release);", "Release", "Relaxed", "record::the_poll_counter_alone_tells_two_parks_apart"),
     ("task/meta.rs", "            let polls = self.polls.load(Acquire);", "Acquire", "Relaxed", "record::the_poll_counter_alone_tells_two_parks_apart"),
