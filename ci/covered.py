@@ -13,7 +13,7 @@ UNENTERED = [
     ("runtime/src/task/cell.rs", "raw::free(ptr)", "a race: the handle goes between completion and its joiner's wake; a loom model has it"),
     ("runtime/src/task/join.rs", "raw::free(self.header)", "the same race, seen from the handle"),
     ("runtime/src/task/header.rs", "Box::from_raw(new)", "a race: two threads make the same task's extra record"),
-    ("runtime/src/scope/tree.rs", "ScopeInner::leave(NonNull::from(&*scope))", "a race: the scope ends while it is adopted"),
+    ("runtime/src/scope/tree.rs", "ScopeInner::leave(address(&scope))", "a race: the scope ends while it is adopted"),
     ("runtime/src/task/block.rs", "list.push(block)", "a thread frees a task when its own lists are gone: only in a destructor of a thread-local"),
 ]
 

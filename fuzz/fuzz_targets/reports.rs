@@ -9,12 +9,18 @@ use std::time::Duration;
 
 use leakfree::report::baseline::Baseline;
 use leakfree::report::snapshot::{
-    CancelInfo, ChannelInfo, HolderInfo, Incident, IncidentKind, LastWaker, LockInfo, Phase, Position,
-    RunningInfo, ScopeInfo, ScopeKind, ShieldInfo, Site, SiteParks, Snapshot, TaskInfo, TaskKind, UserInfo,
-    WaitInfo, WaitObject, WaitReason,
+    CancelInfo, ChannelInfo, HolderInfo, Incident, IncidentKind, LastWaker, LockInfo, NewbornPoll, Phase,
+    Position, RunningInfo, ScopeInfo, ScopeKind, ShieldInfo, Site, SiteParks, Snapshot, TaskInfo, TaskKind,
+    UserInfo, WaitInfo, WaitObject, WaitReason,
 };
 use leakfree::report::verdict::{Occasion, Report, Verdict, judge};
 use libfuzzer_sys::fuzz_target;
+
+use protobuf::{Field, fields};
+
+#[allow(dead_code, reason = "numbers are read over")]
+#[path = "../../tests/src/protobuf.rs"]
+mod protobuf;
 
 /// Choices, out of the fuzzer's bytes; zeros when they are used up.
 struct Choices<'a>(&'a [u8]);
@@ -215,6 +221,12 @@ impl Choices<'_> {
             tasks,
             scopes,
             newborn: self.id(),
+            newborn_polls: self.many(2, |c| NewbornPoll {
+                worker: c.byte().into(),
+                task: c.id(),
+                spawned_at: c.site(),
+                since: c.time(),
+            }),
             finished: self.id(),
             unwakeable_total: self.id(),
             incidents: self.many(2, |c| Incident {
@@ -238,35 +250,12 @@ impl Choices<'_> {
     }
 }
 
-/// Reads a message to its end: the fields of it that are messages or texts.
-fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
-    fn varint(bytes: &mut &[u8]) -> u64 {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = bytes.split_first().expect("a varint has an end");
-            *bytes = rest;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return value;
-            }
-        }
-        panic!("a varint has ten bytes at the most");
-    }
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let key = varint(&mut bytes);
-        match key & 7 {
-            0 => _ = varint(&mut bytes),
-            2 => {
-                let length = varint(&mut bytes) as usize;
-                let (inner, rest) = bytes.split_at(length);
-                bytes = rest;
-                found.push((key >> 3, inner));
-            }
-            kind => panic!("no field of ours has wire type {kind}"),
-        }
-    }
-    found
+/// The fields of a message that are messages or texts.
+fn inner(bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    fields(bytes).into_iter().filter_map(|field| match field {
+        Field::Bytes(number, bytes) => Some((number, bytes)),
+        Field::Number(..) => None,
+    })
 }
 
 /// The tasks of which that is said, or something stronger.
@@ -290,14 +279,11 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(json["findings"].as_array().map(Vec::len), Some(report.findings.len()));
 
     let pprof = report.to_pprof();
-    for (field, inner) in fields(&pprof) {
+    for (field, bytes) in inner(&pprof) {
         match field {
-            6 => _ = std::str::from_utf8(inner).expect("UTF-8"),
-            1 | 4 | 5 => _ = fields(inner),
-            2 => fields(inner)
-                .into_iter()
-                .filter(|(field, _)| *field == 3)
-                .for_each(|(_, label)| _ = fields(label)),
+            6 => _ = std::str::from_utf8(bytes).expect("UTF-8"),
+            1 | 4 | 5 => _ = fields(bytes),
+            2 => inner(bytes).filter(|(field, _)| *field == 3).for_each(|(_, label)| _ = fields(label)),
             _ => {}
         }
     }

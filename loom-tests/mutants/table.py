@@ -33,7 +33,7 @@ MUTANTS = [
     ("scheduler/idle.rs", "position(|&sleeper| sleeper == worker)", "sleeper == worker", "false", "idle::the_word_and_the_list_change_together"),
     ("scheduler/idle.rs", "        if sleepers.watcher == Some(worker) {\n            sleepers.watcher = None;\n            sub += WATCHED;", "sleepers.watcher == Some(worker)", "false", "idle::the_word_and_the_list_change_together"),
     ("scheduler/idle.rs", "        Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1\n", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 0", "idle::the_last_searcher_that_finds_work_wakes_another"),
-    ("scheduler/idle.rs", "if word.sleeping() == 0 || word.searching() > 0 {", "word.sleeping() == 0", "true", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
+    ("scheduler/idle.rs", "word.sleeping() > 0 && word.searching() == 0\n", "word.sleeping() > 0", "false", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/idle.rs", "let sub = if searching.is_some() { SEARCHING } else { 0 };", "searching.is_some()", "false", "idle::the_word_and_the_list_change_together"),
     # ---- park
     ("scheduler/park.rs", "drop(self.lock.lock().unwrap_or_else(|e| e.into_inner()));\n", "drop(self.lock.lock().unwrap_or_else(|e| e.into_inner()));", "", "idle::what_was_done_before_an_unpark_is_seen_after_the_park"),
@@ -43,7 +43,7 @@ MUTANTS = [
     ("scheduler/park.rs", "            DRIVER => driver(),", "driver()", "()", "idle::an_unpark_reaches_who_goes_into_the_driver_whoever_looks_into_it_meanwhile"),
     # ---- worker and shared
     ("scheduler/worker.rs", "        let again = task.poll();\n        if context::has_handed_over() {", "context::has_handed_over()", "false", "runtime::a_worker_that_blocks_in_place_hands_its_role_over"),
-    ("scheduler/shared.rs", "        self.injector.push(task);\n        if let Some(worker) = self.idle.to_wake_from_outside() {", "self.idle.to_wake_from_outside()", "None", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
+    ("scheduler/shared.rs", "        self.injector.push(task);\n        self.wake_from_outside();", "self.wake_from_outside();", "", "runtime::a_task_from_outside_is_run_though_nothing_else_wakes_the_worker"),
     ("scheduler/shared.rs", "        for worker in 0..self.remotes.len() {\n            self.unpark(worker);", "self.unpark(worker);", "", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
     ("scheduler/context.rs", "        context.worker.set(ptr::null());\n        context.handed_over.set(true);", "context.handed_over.set(true);", "", "runtime::a_worker_that_blocks_in_place_hands_its_role_over"),
     ("scheduler/blocking.rs", "        self.lock().shutdown = true;\n        self.work.notify_all();", "self.work.notify_all();", "", "runtime::a_blocking_call_against_the_shutdown_is_run_or_cancelled"),
@@ -57,8 +57,12 @@ MUTANTS = [
     ("scheduler/ring.rs", "self.ring.head.compare_exchange_weak(head, head + 1, AcqRel, Relaxed)", "AcqRel", "Relaxed", "ring::the_owner_takes_what_a_thief_does_not"),
     ("scheduler/ring.rs", "        if own + taken > into.room.get() + 1 {", "own + taken > into.room.get() + 1", "false", "ring::a_full_queue_makes_room_for_what_is_stolen_into_it"),
     ("scheduler/ring.rs", "        if tail + places > head + slots {", "tail + places > head + slots", "false", "ring::a_queue_that_grows_is_stolen_from_meanwhile"),
-    ("scheduler/ring.rs", "self.ring.buffer.store(grown.as_ptr(), Release);", "Release", "Relaxed", "ring::a_queue_that_grows_is_stolen_from_meanwhile"),
+    ("scheduler/ring.rs", "self.ring.buffer.store(new.as_ptr(), Release);", "Release", "Relaxed", "ring::a_queue_that_grows_is_stolen_from_meanwhile"),
     ("scheduler/ring.rs", "let buffer = self.0.buffer.load(Acquire);", "Acquire", "Relaxed", "ring::a_queue_that_grows_is_stolen_from_meanwhile"),
+    ("scheduler/idle.rs", "let free = if word.searching() == 0 {", "word.searching() == 0", "true", "ring::what_a_queue_has_outgrown_is_freed_when_no_thief_looks_into_it"),
+    ("scheduler/idle.rs", "self.word.fetch_add(change, SeqCst)", "SeqCst", "Relaxed", "ring::what_a_queue_has_outgrown_is_freed_when_no_thief_looks_into_it"),
+    ("scheduler/idle.rs", "self.word.fetch_add(SEARCHING, SeqCst);", "SeqCst", "Relaxed", "ring::what_a_queue_has_outgrown_is_freed_when_no_thief_looks_into_it"),
+    ("scheduler/idle.rs", "Word(self.word.fetch_sub(SEARCHING, SeqCst)).searching() == 1", "SeqCst", "Relaxed", "ring::what_a_queue_has_outgrown_is_freed_when_no_thief_looks_into_it"),
     # ---- the lock for short sections
     ("util/lock.rs", "self.taken.compare_exchange(false, true, Acquire, Relaxed).is_ok()", "Acquire", "Relaxed", "lock::who_comes_next_finds_what_the_one_before_left"),
     ("util/lock.rs", "self.lock.taken.store(false, Release);", "Release", "Relaxed", "lock::who_comes_next_finds_what_the_one_before_left"),
@@ -112,7 +116,7 @@ MUTANTS = [
     ("sync/mpsc/shared.rs", "(self.closed && self.reserved == 0)", "self.reserved == 0", "true", "sync::the_receiver_of_a_closed_channel_waits_for_its_permits"),
     # ---- timers
     ("driver/mod.rs", "        self.sleeps_to.store(next.unwrap_or(NO_DEADLINE), SeqCst);", "self.sleeps_to.store(next.unwrap_or(NO_DEADLINE), SeqCst);", "", "timers::a_timer_armed_while_somebody_goes_to_sleep_ends_that_sleep"),
-    ("driver/mod.rs", "        let key = either!(&mut timers.queue, timers => timers.insert(tick, waker));\n        let sleeps_to = self.sleeps_to.load(SeqCst);\n        drop(timers);\n        if sleeps_to != 0 && tick < sleeps_to {\n            self.unpark();\n        }\n        Some(key)\n    }\n\n    /// Has another", "self.unpark();", "", "timers::a_timer_armed_while_somebody_goes_to_sleep_ends_that_sleep"),
+    ("driver/mod.rs", "        if sleeps_to != 0 && tick < sleeps_to {\n            self.unpark();", "self.unpark();", "", "timers::a_timer_armed_while_somebody_goes_to_sleep_ends_that_sleep"),
     ("driver/mod.rs", "        if timers.shut_down {", "timers.shut_down", "false", "timers::a_timer_armed_against_the_shutdown_is_refused_or_handed_out"),
     ("driver/mod.rs", "        let old = match either!(&mut timers.queue, timers => timers.waker_mut(key)) {\n            None => return false,", "return false", "return true", "timers::a_timer_fires_once_with_the_waker_it_has_then"),
     # ---- readiness of sources
@@ -141,7 +145,7 @@ MUTANTS = [
     ("sync/barrier.rs", "                    state.arrived = 0;", "state.arrived = 0;", "", "barrier::one_of_each_round_leads_and_all_go_on"),
     # ---- what had no model before
     ("scheduler/park.rs", "        drop(guard);\n        self.state.swap(EMPTY, AcqRel) == NOTIFIED", "AcqRel", "Relaxed", "idle::what_two_did_before_their_unparks_is_seen_after_the_parks"),
-    ("scope/tree.rs", "        if enclosing.bound() != Bound::Open {\n            self.cancel_all(enclosing.cancel_reason()", "enclosing.bound() != Bound::Open", "false", "runtime::a_scope_opened_while_the_one_around_it_is_cancelled_is_cancelled_with_it"),
+    ("scope/place.rs", "        if enclosing.bound() != Bound::Open {\n            self.cancel_all(enclosing.cancel_reason()", "enclosing.bound() != Bound::Open", "false", "runtime::a_scope_opened_while_the_one_around_it_is_cancelled_is_cancelled_with_it"),
     ("scope/tree.rs", "                if self.is_over() {\n                    drop(end);", "self.is_over()", "false", "runtime::a_scope_dropped_elsewhere_while_its_child_ends_is_not_waited_for"),
     ("task/meta.rs", "            self.polls.store(polls + 1, Release);", "Release", "Relaxed", "record::the_poll_counter_alone_tells_two_parks_apart"),
     ("task/meta.rs", "            let polls = self.polls.load(Acquire);", "Acquire", "Relaxed", "record::the_poll_counter_alone_tells_two_parks_apart"),

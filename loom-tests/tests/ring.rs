@@ -2,8 +2,9 @@
 
 #![cfg(loom)]
 
-use leakfree::model::{Ring, RingThief};
+use leakfree::model::{Idle, Ring, RingThief};
 use leakfree_loom_tests::model;
+use loom::sync::Arc;
 use loom::thread;
 
 /// All that is left in a queue, in its order.
@@ -138,5 +139,54 @@ fn a_full_queue_makes_room_for_what_is_stolen_into_it() {
         taken.extend([3, 4]);
         taken.extend(other.join().unwrap());
         assert_all(taken, 6);
+    });
+}
+
+/// The queue grows, is emptied, goes back to its small buffer, and is filled again.
+#[test]
+fn what_a_queue_has_outgrown_is_freed_when_no_thief_looks_into_it() {
+    model(|| {
+        let [own, theirs] = Ring::several(2, 4).try_into().ok().unwrap();
+        let idle = Arc::new(Idle::new(4));
+        own.push(1);
+        own.push(2);
+        own.push(3);
+        let (thief, counts) = (own.thief(), Arc::clone(&idle));
+        let other = thread::spawn(move || {
+            theirs.steal_counted(&thief, &counts).into_iter().chain(rest(&theirs)).collect::<Vec<_>>()
+        });
+        let mut taken = rest(&own);
+        own.sleep(0, &idle);
+        idle.awake(0);
+        own.push(4);
+        taken.extend(rest(&own));
+        let stolen = other.join().unwrap();
+        assert_in_order(&taken);
+        assert_in_order(&stolen);
+        assert_all([taken, stolen].concat(), 4);
+    });
+}
+
+/// Another one goes to sleep last, and frees it.
+#[test]
+fn what_one_worker_left_behind_another_frees() {
+    model(|| {
+        let [own, theirs] = Ring::several(2, 3).try_into().ok().unwrap();
+        let idle = Arc::new(Idle::new(4));
+        own.push(1);
+        own.push(2);
+        own.push(3);
+        let (thief, counts) = (own.thief(), Arc::clone(&idle));
+        let other = thread::spawn(move || {
+            let taken: Vec<_> =
+                theirs.steal_counted(&thief, &counts).into_iter().chain(rest(&theirs)).collect();
+            theirs.sleep(1, &counts);
+            taken
+        });
+        let mut taken = rest(&own);
+        own.sleep(0, &idle);
+        taken.extend(other.join().unwrap());
+        assert_all(taken, 3);
+        assert!(idle.keeps_nothing(), "at rest nothing is left");
     });
 }

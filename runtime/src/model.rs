@@ -311,7 +311,13 @@ impl Workers {
 
     pub fn push(&self) {
         *self.injector.lock().unwrap() += 1;
-        if let Some(worker) = self.idle.to_wake_from_outside() {
+        if self.idle.needs_waking() {
+            self.wake_another();
+        }
+    }
+
+    fn wake_another(&self) {
+        if let Some(worker) = self.idle.take_sleeper() {
             self.parkers[worker].unpark();
         }
     }
@@ -342,9 +348,7 @@ impl Workers {
             if self.take() {
                 if let Some(searching) = searching.take() {
                     if self.idle.end_search(searching) && *self.injector.lock().unwrap() > 0 {
-                        if let Some(worker) = self.idle.take_sleeper() {
-                            self.parkers[worker].unpark();
-                        }
+                        self.wake_another();
                     }
                 }
                 self.ran.fetch_add(1, SeqCst);
@@ -360,7 +364,7 @@ impl Workers {
                 }
             }
             // Time does not pass in a model: the watcher sleeps as deep as the others.
-            let _ = self.idle.sleep(index, searching.take());
+            let _ = self.idle.sleep(index, searching.take(), None);
             if *self.injector.lock().unwrap() == 0 && self.shutdown.load(SeqCst) == 0 {
                 self.parkers[index].park();
             }
@@ -448,7 +452,7 @@ impl Engine {
         let pool = Pool::new(1, String::new());
         let shared = Arc::new(Shared::new(remotes, driver, pool, hook));
         let root = ScopeInner::root(Arc::clone(&shared), Duration::ZERO);
-        shared.set_root(NonNull::from(&*root).cast(), ScopeInner::retire);
+        shared.set_root(crate::scope::tree::address(&root).cast(), ScopeInner::retire);
         let worker = |(index, queue)| Arc::new(Worker::new(Arc::clone(&shared), index, queue));
         let workers = queues.into_iter().enumerate().map(worker).collect();
         Arc::new(Engine { shared, root, workers })
@@ -486,7 +490,7 @@ impl Engine {
 
     /// As a worker that goes to sleep, up to its park.
     pub fn lie_down(&self, index: usize) {
-        let _ = self.shared.idle.sleep(index, None);
+        let _ = self.shared.idle.sleep(index, None, None);
     }
 
     /// As a worker that wakes up, and finds something.
@@ -599,17 +603,27 @@ impl Idle {
     /// A worker goes to sleep and wakes up at once: something was there. It is counted as searching then, and finds it.
     pub fn nap(&self, worker: usize) {
         let searching = self.0.try_search();
-        let _ = self.0.sleep(worker, searching);
+        let _ = self.0.sleep(worker, searching, None);
         let searching = self.0.awake(worker);
         let _ = self.0.end_search(searching);
     }
 
+    /// It wakes up, and finds work.
+    pub fn awake(&self, worker: usize) {
+        let _ = self.0.end_search(self.0.awake(worker));
+    }
+
     pub fn to_wake(&self) -> Option<usize> {
-        self.0.to_wake_from_outside()
+        self.0.needs_waking().then(|| self.0.take_sleeper()).flatten()
     }
 
     pub fn is_consistent(&self, searching: usize) -> bool {
         self.0.is_consistent(searching)
+    }
+
+    /// What queues have outgrown is freed.
+    pub fn keeps_nothing(&self) -> bool {
+        self.0.keeps_nothing()
     }
 }
 
@@ -873,12 +887,28 @@ impl Ring {
         self.0.pop().map(|item| self.took(item))
     }
 
-    /// What is taken besides is in this queue then. `None`: nothing, or somebody was faster.
+    /// What is taken besides is in this queue then. `None`: nothing, or somebody was faster. The thief is counted meanwhile in an `Idle` that nobody
+    /// else has.
     pub fn steal(&self, thief: &RingThief) -> Option<usize> {
-        match thief.0.steal(&self.0) {
+        self.steal_counted(thief, &Idle::new(2))
+    }
+
+    /// As [`steal`](Ring::steal), counted in `idle`.
+    pub fn steal_counted(&self, thief: &RingThief, idle: &Idle) -> Option<usize> {
+        let searching = idle.0.try_search()?;
+        let stolen = thief.0.steal(&self.0, &searching);
+        let _ = idle.0.end_search(searching);
+        match stolen {
             Steal::Success(item) => Some(self.took(item)),
             Steal::Empty | Steal::Retry => None,
         }
+    }
+
+    /// The owner goes to sleep.
+    pub fn sleep(&self, worker: usize, idle: &Idle) {
+        // SAFETY: (Q1) thieves are counted in `idle`.
+        let outgrown = unsafe { self.0.shrink() };
+        let _ = idle.0.sleep(worker, None, outgrown);
     }
 
     fn took(&self, item: NonNull<()>) -> usize {

@@ -31,7 +31,7 @@ use crate::scheduler::sim;
 use crate::scheduler::worker::Worker;
 use crate::scope::Scope;
 use crate::scope::cleanup::BUDGET;
-use crate::scope::tree::ScopeInner;
+use crate::scope::tree::{ScopeInner, address};
 use crate::task::join::{JoinError, JoinHandle};
 use crate::task::reason::{CancelKind, CancelReason};
 
@@ -105,7 +105,7 @@ impl Runtime {
         }
         let shared = Arc::new(shared);
         let root = ScopeInner::root(Arc::clone(&shared), options.grace);
-        shared.set_root(std::ptr::NonNull::from(&*root).cast(), ScopeInner::retire);
+        shared.set_root(address(&root).cast(), ScopeInner::retire);
 
         let mut running = Running { shared, root, threads: Vec::with_capacity(options.workers), options };
         #[cfg(feature = "test-util")]

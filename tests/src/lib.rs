@@ -1,6 +1,8 @@
 //! What the tests share.
 
 pub mod corpus;
+pub mod protobuf;
+pub mod snapshots;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

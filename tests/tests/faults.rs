@@ -789,7 +789,7 @@ fn a_task_that_never_leaves_its_first_poll_is_named_with_its_spawn_site() {
     let long = Duration::from_millis(30);
     let found = loop {
         let snapshot = runtime.handle().snapshot();
-        let poll = snapshot.first_polls.iter().find(|poll| poll.task == id && poll.since > long);
+        let poll = snapshot.newborn_polls.iter().find(|poll| poll.task == id && poll.since > long);
         if let Some(poll) = poll {
             assert_eq!((poll.spawned_at.file, poll.spawned_at.line), (file!(), line));
             assert!(snapshot.newborn == 1 && snapshot.tasks.is_empty());
@@ -802,7 +802,7 @@ fn a_task_that_never_leaves_its_first_poll_is_named_with_its_spawn_site() {
     assert!(text.contains(&format!("spawned {}:{line}:", file!())), "{text}");
     stop.store(true, SeqCst);
     runtime.block_on(handle).unwrap();
-    let gone = |snapshot: &leakfree::report::snapshot::Snapshot| snapshot.first_polls.is_empty();
+    let gone = |snapshot: &leakfree::report::snapshot::Snapshot| snapshot.newborn_polls.is_empty();
     while !gone(&runtime.handle().snapshot()) {
         std::thread::yield_now();
     }

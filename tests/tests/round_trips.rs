@@ -8,6 +8,7 @@ use std::future::pending;
 
 use leakfree::report::baseline::Baseline;
 use leakfree::runtime::Handle;
+use leakfree_tests::protobuf::{Field, fields, varint};
 use leakfree_tests::{runtime, until};
 
 struct Random(u64);
@@ -49,44 +50,6 @@ impl Random {
         }
         text
     }
-}
-
-/// A field of a message: its number, and a number or bytes.
-#[derive(Debug)]
-enum Field<'a> {
-    Number(u64, u64),
-    Bytes(u64, &'a [u8]),
-}
-
-fn varint(bytes: &mut &[u8]) -> u64 {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first().expect("a varint has an end");
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return value;
-        }
-    }
-    panic!("a varint has ten bytes at the most");
-}
-
-fn fields(mut bytes: &[u8]) -> Vec<Field<'_>> {
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let key = varint(&mut bytes);
-        match key & 7 {
-            0 => found.push(Field::Number(key >> 3, varint(&mut bytes))),
-            2 => {
-                let length = varint(&mut bytes) as usize;
-                let (inner, rest) = bytes.split_at(length);
-                bytes = rest;
-                found.push(Field::Bytes(key >> 3, inner));
-            }
-            kind => panic!("no field of ours has wire type {kind}"),
-        }
-    }
-    found
 }
 
 fn all_bytes<'a>(fields: &[Field<'a>], number: u64) -> Vec<&'a [u8]> {

@@ -3,56 +3,23 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use leakfree::report::snapshot::{Phase, Position, Site, SiteParks, Snapshot, TaskInfo, TaskKind};
+use leakfree::report::snapshot::{Position, Site, SiteParks, Snapshot, TaskInfo};
 use leakfree::report::suspect::{Change, Growth, Place, Suspicion};
 use leakfree::report::verdict::{Occasion, Verdict, judge};
 use leakfree::runtime::{Builder, Handle};
 use leakfree::sync::oneshot;
 use leakfree::time::sleep;
+use leakfree_tests::snapshots;
 
 const A: Site = Site::new(&Position { file: "a.rs", line: 1, column: 1 });
 const B: Site = Site::new(&Position { file: "b.rs", line: 2, column: 2 });
 
 fn parked(id: u64, spawned_at: Site, parked: Duration) -> TaskInfo {
-    TaskInfo {
-        id,
-        name: None,
-        kind: TaskKind::Async,
-        spawned_at,
-        scope: 1,
-        phase: Phase::Parked,
-        lived: parked,
-        parked: Some(parked),
-        polls: 1,
-        waits: Vec::new(),
-        own_wakers: 1,
-        foreign_wakers: 0,
-        unwakeable: false,
-        last_waker: None,
-        cancelled: None,
-        shields: Box::default(),
-        astray: false,
-        settled: true,
-        running: None,
-        stacks: Box::default(),
-        bytes: 0,
-    }
+    TaskInfo { own_wakers: 1, ..snapshots::task(id, spawned_at, parked) }
 }
 
 fn snapshot(tasks: Vec<TaskInfo>, sites: Vec<SiteParks>) -> Snapshot {
-    Snapshot {
-        uptime: Duration::from_secs(100),
-        tasks,
-        scopes: Vec::new(),
-        newborn: 0,
-        first_polls: Vec::new(),
-        finished: 0,
-        unwakeable_total: 0,
-        incidents: Vec::new(),
-        timers: 0,
-        tokio_tasks: 0,
-        sites,
-    }
+    Snapshot { sites, ..snapshots::snapshot(tasks) }
 }
 
 /// A population of so many at A and at B.

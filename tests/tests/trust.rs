@@ -166,8 +166,12 @@ fn missing(name: &str, all_sources: &str) -> Option<String> {
     if let Some((file, test)) = name.split_once("::") {
         if is_name(file) && is_name(test) {
             let dirs = ["tests/tests", "loom-tests/tests", "soak/tests"];
-            let files = dirs.map(|dir| root.join(dir).join(format!("{file}.rs")));
-            let text: String = files.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
+            // A file of that name, or all in a directory of that name.
+            let is_of = |path: &PathBuf| {
+                path.components().any(|part| Path::new(&part).with_extension("") == Path::new(file))
+            };
+            let text: String =
+                dirs.iter().flat_map(|dir| sources(dir)).filter(is_of).map(|path| read(&path)).collect();
             return (!text.contains(&format!("fn {test}("))).then(|| format!("there is no test {name}"));
         }
     }

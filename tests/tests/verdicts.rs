@@ -30,6 +30,7 @@ use leakfree::report::snapshot::{
     TaskInfo, TaskKind, UserInfo, WaitInfo, WaitObject, WaitReason,
 };
 use leakfree::report::verdict::{Occasion, Verdict, judge};
+use leakfree_tests::snapshots;
 
 /// The table.
 const CASES: &[(&str, &str)] = &[
@@ -198,29 +199,12 @@ const ROOT: u64 = 1;
 
 impl Reader {
     fn task(&mut self, name: &str) -> &mut TaskInfo {
+        // Of its own, so that no two are alike.
+        let site = || Site::new(Box::leak(Box::new(Position { line: id(name) as u32, ..*SITE })));
         self.tasks.entry(name.to_owned()).or_insert_with(|| TaskInfo {
-            id: id(name),
             name: Some(name.into()),
-            kind: TaskKind::Async,
-            // Of its own, so that no two are alike.
-            spawned_at: Site::new(Box::leak(Box::new(Position { line: id(name) as u32, ..*SITE }))),
             scope: ROOT,
-            phase: Phase::Parked,
-            lived: Duration::from_secs(1),
-            parked: Some(Duration::from_secs(1)),
-            polls: 1,
-            waits: Vec::new(),
-            own_wakers: 0,
-            foreign_wakers: 0,
-            astray: false,
-            settled: true,
-            unwakeable: false,
-            last_waker: None,
-            cancelled: None,
-            shields: Box::default(),
-            running: None,
-            stacks: Box::default(),
-            bytes: 0,
+            ..snapshots::task(id(name), site(), Duration::from_secs(1))
         })
     }
 
@@ -395,16 +379,9 @@ impl Reader {
         };
         Snapshot {
             uptime: Duration::from_secs(2),
-            tasks: self.tasks.into_values().collect(),
             scopes: [root].into_iter().chain(self.scopes.into_values()).collect(),
             newborn: self.hidden,
-            first_polls: Vec::new(),
-            finished: 0,
-            unwakeable_total: 0,
-            incidents: Vec::new(),
-            timers: 0,
-            tokio_tasks: 0,
-            sites: Vec::new(),
+            ..snapshots::snapshot(self.tasks.into_values().collect())
         }
     }
 }

@@ -24,7 +24,7 @@ use self::wheel::{Key, Wheel};
 use crate::loom::sync::atomic::AtomicU64;
 use crate::loom::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::loom::sync::{TryLockError, TryMutex, TryMutexGuard};
-use crate::util::lock::Lock;
+use crate::util::lock::{Guard, Lock};
 
 /// Nobody sleeps in the driver, or not for a timer's sake.
 const NO_DEADLINE: u64 = u64::MAX;
@@ -309,6 +309,12 @@ impl Driver {
             // An empty wheel may be far behind: nothing to fire on the way.
             timers.queue.advance(self.clock.now_ns(), &mut Vec::new());
         }
+        Some(self.insert(timers, deadline_ns, waker))
+    }
+
+    /// Arms a timer, and ends a sleep that would last beyond it.
+    #[inline]
+    fn insert(&self, mut timers: Guard<'_, Timers>, deadline_ns: u64, waker: Waker) -> Key {
         let tick = timers.queue.tick_after(deadline_ns);
         let key = either!(&mut timers.queue, timers => timers.insert(tick, waker));
         let sleeps_to = self.sleeps_to.load(SeqCst);
@@ -316,7 +322,7 @@ impl Driver {
         if sleeps_to != 0 && tick < sleeps_to {
             self.unpark();
         }
-        Some(key)
+        key
     }
 
     /// Has another waker woken in place of the one before, if they differ. False if the timer has fired.
@@ -341,14 +347,7 @@ impl Driver {
     pub(crate) fn move_to(&self, key: Key, deadline_ns: u64) -> Option<Key> {
         let mut timers = self.timers.lock();
         let waker = either!(&mut timers.queue, timers => timers.remove(key))?;
-        let tick = timers.queue.tick_after(deadline_ns);
-        let key = either!(&mut timers.queue, timers => timers.insert(tick, waker));
-        let sleeps_to = self.sleeps_to.load(SeqCst);
-        drop(timers);
-        if sleeps_to != 0 && tick < sleeps_to {
-            self.unpark();
-        }
-        Some(key)
+        Some(self.insert(timers, deadline_ns, waker))
     }
 
     /// Disarms a timer, if it has not fired.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::snapshot::{
-    CancelInfo, ChannelInfo, FirstPoll, HolderInfo, LastWaker, LockInfo, Phase, RunningInfo, ScopeInfo,
+    CancelInfo, ChannelInfo, HolderInfo, LastWaker, LockInfo, NewbornPoll, Phase, RunningInfo, ScopeInfo,
     ScopeKind, ShieldInfo, SiteParks, Snapshot, TaskInfo, UserInfo, WaitInfo, WaitObject,
 };
 use crate::scheduler::shared::{Polled, Shared, now_ms};
@@ -93,13 +93,13 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         }
     }
     doubt_who_has_just_ended(&mut tasks, |id| find(TaskId(id)).is_some());
-    let first_polls = first_polls(&running, &shared.running(), &tasks, now);
+    let newborn_polls = newborn_polls(&running, &shared.running(), &tasks, now);
     let mut snapshot = Snapshot {
         uptime: Duration::from_millis(now),
         tasks,
         scopes,
         newborn,
-        first_polls,
+        newborn_polls,
         finished: shared.finished(),
         unwakeable_total: shared.unwakeable_total(),
         incidents: shared.incidents.copy(),
@@ -111,19 +111,19 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
     snapshot
 }
 
-/// Who was in its first poll before the walk and is after it, so that it was counted as newborn meanwhile.
-fn first_polls(before: &[Polled], after: &[Polled], tasks: &[TaskInfo], now: u64) -> Vec<FirstPoll> {
+/// Whom a worker polled before the walk and still does after it, and who has never parked, so that it was counted as newborn meanwhile.
+fn newborn_polls(before: &[Polled], after: &[Polled], tasks: &[TaskInfo], now: u64) -> Vec<NewbornPoll> {
     let is_known = |id: TaskId| tasks.binary_search_by_key(&id.0, |task| task.id).is_ok();
     let still = |polled: &&Polled| {
         before.iter().any(|before| (before.worker, before.id) == (polled.worker, polled.id))
             && !is_known(polled.id)
     };
-    let first_poll = |polled: &Polled| {
-        let spawned_at = polled.first?.into();
+    let newborn_poll = |polled: &Polled| {
+        let spawned_at = polled.newborn?.into();
         let since = Duration::from_millis(now.saturating_sub(polled.turn_ms));
-        Some(FirstPoll { worker: polled.worker, task: polled.id.0, spawned_at, since })
+        Some(NewbornPoll { worker: polled.worker, task: polled.id.0, spawned_at, since })
     };
-    after.iter().filter(still).filter_map(first_poll).collect()
+    after.iter().filter(still).filter_map(newborn_poll).collect()
 }
 
 /// Looks again: what was said of a task's park stands only if it is still in it.

@@ -8,7 +8,7 @@
 //! | `schema` | `"leakfree-report/1"` |
 //! | `occasion` | `"live"`, `"shutdown"`, `"test_end"` or `"quiescent"` |
 //! | `uptime_ms`, `finished`, `newborn` | of the runtime, when the snapshot was taken |
-//! | `first_polls` | `[{ "worker", "task", "spawned_at", "since_ms" }]`: those of `newborn` (spawned, never parked) that a worker polls, for so long at most |
+//! | `first_polls` | `[{ "worker", "task", "spawned_at", "since_ms" }]`: those of `newborn` (spawned, never parked) that a worker polls, be it not for the first time, for so long at most |
 //! | `leaked`, `suspects` | number of leaked tasks, and of suspects, which are not counted among them |
 //! | `coverage` | `{ "complete", "parked" }`: parked tasks with a complete wait set, and all |
 //! | `tokio_tasks` | tasks alive in the runtime of tokio's behind `tokio-compat`: counted, and not judged; without the feature 0 |
@@ -45,7 +45,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::snapshot::{
-    FirstPoll, HolderInfo, Incident, IncidentKind, LastWaker, Phase, Site, TaskKind, UserInfo, WaitInfo,
+    HolderInfo, Incident, IncidentKind, LastWaker, NewbornPoll, Phase, Site, TaskKind, UserInfo, WaitInfo,
     WaitObject,
 };
 use super::suspect::Suspicion;
@@ -69,7 +69,7 @@ impl Report {
             o.millis("uptime_ms", Some(self.uptime));
             o.number("finished", self.finished);
             o.number("newborn", self.newborn);
-            o.field("first_polls").array(&self.snapshot.first_polls, first_poll);
+            o.field("first_polls").array(&self.snapshot.newborn_polls, newborn_poll);
             o.number("leaked", self.leaked());
             o.number("suspects", self.suspects());
             o.field("coverage").object(|o| {
@@ -85,7 +85,7 @@ impl Report {
     }
 }
 
-fn first_poll(json: &mut Json, poll: &FirstPoll) {
+fn newborn_poll(json: &mut Json, poll: &NewbornPoll) {
     json.object(|o| {
         o.number("worker", poll.worker as u64);
         o.number("task", poll.task);

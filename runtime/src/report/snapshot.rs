@@ -309,9 +309,9 @@ pub struct RunningInfo {
     pub since: Duration,
 }
 
-/// A worker that polls a task which has never parked: in its first poll, or in a later one if it has only yielded so far.
+/// A worker that polls a newborn task, which has never parked: in its first poll, or in a later one if it has only yielded so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FirstPoll {
+pub struct NewbornPoll {
     /// The worker's index.
     pub worker: usize,
     /// The task's id.
@@ -403,10 +403,10 @@ pub struct Snapshot {
     pub tasks: Vec<TaskInfo>,
     /// Every open scope.
     pub scopes: Vec<ScopeInfo>,
-    /// Tasks that were spawned and have never parked: they are in a run queue or in their first poll.
+    /// Tasks that were spawned and have never parked: they are in a run queue, or a worker polls them.
     pub newborn: u64,
-    /// Those of them that are in their first poll on a worker, at the beginning of the snapshot and at its end.
-    pub first_polls: Vec<FirstPoll>,
+    /// Those of them that a worker polls, at the beginning of the snapshot and at its end.
+    pub newborn_polls: Vec<NewbornPoll>,
     /// Tasks that have ended since the start.
     pub finished: u64,
     /// How often a task became unwakeable since the start.

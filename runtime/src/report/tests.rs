@@ -72,7 +72,7 @@ fn snapshot(tasks: Vec<TaskInfo>) -> Snapshot {
         tasks,
         scopes: vec![scope(1, false), scope(2, true)],
         newborn: 0,
-        first_polls: Vec::new(),
+        newborn_polls: Vec::new(),
         finished: 41_204,
         unwakeable_total: 0,
         incidents: Vec::new(),
@@ -229,12 +229,14 @@ fn the_header_counts() {
 
 #[test]
 fn a_long_scope_path_is_cut_in_the_middle() {
-    let mut deep = snapshot(vec![TaskInfo { scope: 100_000, ..task(1) }]);
-    deep.scopes = (1..=100_000).map(|id| scope(id, false)).collect();
+    let depth = if cfg!(miri) { 1_000 } else { 100_000 };
+    let mut deep = snapshot(vec![TaskInfo { scope: depth, ..task(1) }]);
+    deep.scopes = (1..=depth).map(|id| scope(id, false)).collect();
     let report = judge(deep, Occasion::Shutdown);
     assert_eq!(report.findings[0].path.len(), 6);
-    assert_eq!(report.findings[0].path_cut, 99_994);
-    assert!(report.to_string().contains("... 99,994 more ..."), "{report}");
+    assert_eq!(report.findings[0].path_cut as u64, depth - 6);
+    let cut = if cfg!(miri) { "... 994 more ..." } else { "... 99,994 more ..." };
+    assert!(report.to_string().contains(cut), "{report}");
 }
 
 /// Scopes that moved between two looks: the way up from one leads back to it.

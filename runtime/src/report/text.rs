@@ -10,7 +10,7 @@ use super::snapshot::{
 use super::suspect::Suspicion;
 use super::verdict::{Finding, Occasion, PathScope, Report, Verdict};
 
-/// A first poll of a task is told in a live report from here on.
+/// A poll of a task that has never parked is told in a live report from here on.
 const LONG_POLL: Duration = Duration::from_millis(20);
 
 impl fmt::Display for Report {
@@ -59,7 +59,7 @@ impl fmt::Display for Report {
                     count(others, "task was", "tasks were")
                 )?;
             }
-            self.first_polls(f, Duration::ZERO)?;
+            self.newborn_polls(f, Duration::ZERO)?;
             if waiting > 0 {
                 writeln!(
                     f,
@@ -68,7 +68,7 @@ impl fmt::Display for Report {
                 )?;
             }
         } else {
-            self.first_polls(f, LONG_POLL)?;
+            self.newborn_polls(f, LONG_POLL)?;
         }
         if self.snapshot.tokio_tasks > 0 {
             let tasks = count(self.snapshot.tokio_tasks, "task is", "tasks are");
@@ -85,9 +85,9 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// Who is in its first poll on a worker, for longer than that.
-    fn first_polls(&self, f: &mut fmt::Formatter<'_>, longer_than: Duration) -> fmt::Result {
-        for poll in self.snapshot.first_polls.iter().filter(|poll| poll.since >= longer_than) {
+    /// Whom a worker polls, for longer than that, of those who have never parked.
+    fn newborn_polls(&self, f: &mut fmt::Formatter<'_>, longer_than: Duration) -> fmt::Result {
+        for poll in self.snapshot.newborn_polls.iter().filter(|poll| poll.since >= longer_than) {
             writeln!(
                 f,
                 "\nworker {} polls task {}, which has never parked, for {} at most: spawned {}",

@@ -148,7 +148,7 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Tasks that ended since the start.
     pub finished: u64,
-    /// Tasks that were spawned and had never parked: still in a run queue, or in their first poll.
+    /// Tasks that were spawned and had never parked: still in a run queue, or polled by a worker.
     pub newborn: u64,
     /// Time since the runtime's start.
     pub uptime: Duration,
@@ -161,7 +161,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many tasks are leaked: each counts once, those that were never polled or are in their first poll included. Suspects
+    /// How many tasks are leaked: each counts once, those that have never parked included. Suspects
     /// are not counted.
     pub fn leaked(&self) -> u64 {
         let leaks = self.findings.iter().filter(|finding| finding.verdict != Verdict::Suspect);

@@ -221,23 +221,29 @@ fn outside(what: &str) -> ! {
 }
 
 #[inline]
+fn as_ptr() -> *const Shared {
+    CONTEXT.try_with(|context| context.shared.get()).unwrap_or(ptr::null())
+}
+
+#[inline]
 pub(crate) fn try_with_shared<T>(f: impl FnOnce(&Shared) -> T) -> Option<T> {
-    let shared = CONTEXT.try_with(|context| context.shared.get()).unwrap_or(ptr::null());
     // SAFETY: whoever set the pointer borrows the `Arc` until the context is put back, and that happens on this
     // thread, so not while `f` runs.
-    unsafe { shared.as_ref() }.map(f)
+    unsafe { as_ptr().as_ref() }.map(f)
 }
 
 /// The shared part, counted.
 #[track_caller]
 pub(crate) fn shared(what: &str) -> Arc<Shared> {
-    with_shared(what, |shared| {
-        // SAFETY: `Shared` is only ever made in an `Arc`, and is alive here.
-        unsafe {
-            Arc::increment_strong_count(ptr::from_ref(shared));
-            Arc::from_raw(shared)
-        }
-    })
+    let shared = as_ptr();
+    if shared.is_null() {
+        outside(what);
+    }
+    // SAFETY: the pointer came from an `Arc`, which is alive, as in `try_with_shared`.
+    unsafe {
+        Arc::increment_strong_count(shared);
+        Arc::from_raw(shared)
+    }
 }
 
 /// The shared part, counted, if the thread is in a runtime.

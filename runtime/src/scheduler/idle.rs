@@ -1,7 +1,9 @@
 //! Who sleeps, who searches, whom to wake. See `PROTOCOL.md`.
 
+use std::mem;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
+use super::ring::Outgrown;
 use crate::loom::sync::Mutex;
 use crate::loom::sync::atomic::AtomicUsize;
 
@@ -51,6 +53,8 @@ pub(crate) struct Idle {
 struct Sleepers {
     list: Vec<usize>,
     watcher: Option<usize>,
+    /// (Q1) What queues have outgrown, up to when nobody searches.
+    outgrown: Vec<Outgrown>,
 }
 
 impl Idle {
@@ -58,7 +62,11 @@ impl Idle {
         assert!(workers <= FIELD, "at most {FIELD} workers");
         Idle {
             word: AtomicUsize::new(0),
-            sleepers: Mutex::new(Sleepers { list: Vec::with_capacity(workers), watcher: None }),
+            sleepers: Mutex::new(Sleepers {
+                list: Vec::with_capacity(workers),
+                watcher: None,
+                outgrown: Vec::new(),
+            }),
             workers,
         }
     }
@@ -74,14 +82,15 @@ impl Idle {
         (1..=FIELD).contains(&self.word().0)
     }
 
-    /// After a push that nobody else need ever see: a worker to unpark, if one must be. The section in the injector that
-    /// the caller comes from orders its push, and this look, against those of sleepers and searchers.
-    pub(crate) fn to_wake_from_outside(&self) -> Option<usize> {
+    /// Whether to wake a sleeper after a push that nobody else need ever see. The section in the injector that the caller comes from orders
+    /// its push, and this look, against those of sleepers and searchers.
+    #[inline]
+    pub(crate) fn needs_waking(&self) -> bool {
         let word = self.word();
-        if word.sleeping() == 0 || word.searching() > 0 { None } else { self.take_sleeper() }
+        word.sleeping() > 0 && word.searching() == 0
     }
 
-    /// Takes a sleeper off the list and counts it as searching.
+    /// Takes a sleeper off the list and counts it as searching: the caller is to unpark it. None if somebody searches.
     pub(crate) fn take_sleeper(&self) -> Option<usize> {
         let mut sleepers = self.sleepers.lock().unwrap_or_else(|e| e.into_inner());
         if self.word().searching() > 0 {
@@ -118,10 +127,16 @@ impl Idle {
     }
 
     /// Puts the worker on the list. It must look into the injector's section once more before it parks, and call
-    /// [`awake`](Idle::awake) in the end, whatever ends its sleep.
-    pub(crate) fn sleep(&self, worker: usize, searching: Option<Searching>) -> Sleep {
+    /// [`awake`](Idle::awake) in the end, whatever ends its sleep. What its queue has outgrown is freed now, or with the next one that goes to sleep.
+    pub(crate) fn sleep(
+        &self,
+        worker: usize,
+        searching: Option<Searching>,
+        outgrown: Option<Outgrown>,
+    ) -> Sleep {
         let mut sleepers = self.sleepers.lock().unwrap_or_else(|e| e.into_inner());
         sleepers.list.push(worker);
+        sleepers.outgrown.extend(outgrown);
         let mut add = SLEEPING;
         let watch = sleepers.watcher.is_none() && sleepers.list.len() < self.workers;
         if watch {
@@ -129,8 +144,13 @@ impl Idle {
             add += WATCHED;
         }
         let sub = if searching.is_some() { SEARCHING } else { 0 };
-        self.word.fetch_add(add.wrapping_sub(sub), SeqCst);
+        let change = add.wrapping_sub(sub);
+        let word = Word(self.word.fetch_add(change, SeqCst).wrapping_add(change));
+        // (Q1) Whoever searched before this word has acquired all of it, and is seen to have ended; who searches after it acquires it, and with it
+        // that the queues have other buffers. The last one to go to sleep finds nobody, so at rest nothing is kept.
+        let free = if word.searching() == 0 { mem::take(&mut sleepers.outgrown) } else { Vec::new() };
         drop(sleepers);
+        drop(free);
         if watch { Sleep::Watch } else { Sleep::Deep }
     }
 
@@ -179,6 +199,11 @@ impl Idle {
             && sleepers.watcher.is_none_or(|watcher| sleepers.list.contains(&watcher))
     }
 
+    #[cfg(loom)]
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        self.sleepers.lock().unwrap_or_else(|e| e.into_inner()).outgrown.is_empty()
+    }
+
     /// Whether every worker but the caller sleeps. A moment's truth.
     pub(crate) fn others_sleep(&self) -> bool {
         self.word().sleeping() + 1 >= self.workers
@@ -197,13 +222,15 @@ mod tests {
     #[test]
     fn the_word_and_the_list_change_together() {
         let idle = Idle::new(2);
-        assert_eq!(idle.sleep(0, None), Sleep::Watch);
+        assert_eq!(idle.sleep(0, None, None), Sleep::Watch);
         assert!(!idle.wants_help(), "watched");
-        assert_eq!(idle.sleep(1, None), Sleep::Deep);
+        assert_eq!(idle.sleep(1, None, None), Sleep::Deep);
         assert!(idle.all_asleep());
         assert!(idle.stop_watch(0));
-        assert_eq!(idle.to_wake_from_outside(), Some(1));
-        assert_eq!(idle.to_wake_from_outside(), None, "one searches already");
+        assert!(idle.needs_waking());
+        assert_eq!(idle.take_sleeper(), Some(1));
+        assert!(!idle.needs_waking(), "one searches already");
+        assert_eq!(idle.take_sleeper(), None);
         let searching = idle.awake(1);
         assert!(!idle.all_asleep());
         assert!(idle.end_search(searching), "the last one");
@@ -214,10 +241,10 @@ mod tests {
     fn an_early_return_takes_the_worker_off_the_list() {
         let idle = Idle::new(1);
         let searching = idle.try_search();
-        let _ = idle.sleep(0, searching);
+        let _ = idle.sleep(0, searching, None);
         let searching = idle.awake(0);
         assert!(!idle.all_asleep());
-        assert_eq!(idle.to_wake_from_outside(), None);
+        assert!(!idle.needs_waking());
         assert!(idle.end_search(searching));
     }
 }

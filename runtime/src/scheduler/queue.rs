@@ -14,7 +14,8 @@ pub(crate) use self::stand_in::{Stealer, WITH_LOCK, Worker};
 #[cfg(not(loom))]
 mod real {
     use super::Steal;
-    use crate::scheduler::ring::{Item, Owner, Thief};
+    use crate::scheduler::idle::Searching;
+    use crate::scheduler::ring::{Item, Outgrown, Owner, Thief};
     use crate::task::runnable::Runnable;
 
     /// # Safety
@@ -58,6 +59,15 @@ mod real {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
+
+        /// What an empty queue has no use for.
+        ///
+        /// # Safety
+        /// (Q1) The answer is dropped when nobody steals who began to search before this.
+        pub(crate) unsafe fn shrink(&self) -> Option<Outgrown> {
+            // SAFETY: passed on: who steals is counted as searching.
+            unsafe { self.0.shrink() }
+        }
     }
 
     /// A worker's queue as its siblings see it.
@@ -69,8 +79,8 @@ mod real {
             self.0.is_empty()
         }
 
-        pub(crate) fn steal_batch_and_pop(&self, to: &Worker) -> Steal<Runnable> {
-            match self.0.steal(&to.0) {
+        pub(crate) fn steal_batch_and_pop(&self, to: &Worker, searching: &Searching) -> Steal<Runnable> {
+            match self.0.steal(&to.0, searching) {
                 // SAFETY: (I2) as said by the answer.
                 Steal::Success(item) => Steal::Success(unsafe { runnable(item) }),
                 Steal::Empty => Steal::Empty,
@@ -91,6 +101,8 @@ mod stand_in {
     use crate::loom::sync::atomic::AtomicUsize;
     use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
     use crate::loom::sync::{TryMutex, TryMutexGuard};
+    use crate::scheduler::idle::Searching;
+    use crate::scheduler::ring::Outgrown;
     use crate::task::runnable::Runnable;
 
     thread_local! {
@@ -206,6 +218,9 @@ mod stand_in {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
+        pub(crate) unsafe fn shrink(&self) -> Option<Outgrown> {
+            None
+        }
     }
 
     pub(crate) struct Stealer(Arc<Queue>);
@@ -214,7 +229,7 @@ mod stand_in {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
-        pub(crate) fn steal_batch_and_pop(&self, _to: &Worker) -> Steal<Runnable> {
+        pub(crate) fn steal_batch_and_pop(&self, _to: &Worker, _: &Searching) -> Steal<Runnable> {
             self.0.take()
         }
     }

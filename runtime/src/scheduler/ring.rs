@@ -16,14 +16,18 @@
 //! | owner, push | fills the slot of `tail`, then `tail + 1` | nobody reads from `tail` on, and the slot's last place is before a `head` that the owner has seen |
 //! | owner, pop  | `head + 1` by exchange, then reads the slot | nobody else writes slots, and whose exchange it was has the place |
 //! | thief       | reads the slots of `head..head + n`, then `head + n` by exchange | if `head` is still what it was, none of the places was taken, so none of the slots filled anew |
-//! | owner, full | copies `head..tail` to a ring twice the size, then has `buffer` point to it | the old one stays as it is, for thieves that look into it, up to the end of the queue |
+//! | owner, full | copies `head..tail` to a ring twice the size, then has `buffer` point to it | the old one stays as it is, for thieves that look into it |
+//! | owner, empty and before its sleep | has `buffer` point to a small ring | a thief that finds no place of before in it finds `head` moved: there are none left |
 //!
-//! **Q1** A buffer lives as long as the queue: those that were outgrown hang behind the last one. All of them together are less than twice the last.
+//! **Q1** A buffer that was replaced hangs behind the one that came in its place, and all of them together are less than twice the last: up to the end
+//! of the queue, or until a small one comes. Then they are [`Outgrown`], and freed when nobody is in `steal` who began before. Whoever is in there is
+//! counted as searching ([`Searching`]), so [`Idle`](super::idle::Idle) knows when that is: thieves pay nothing for it.
 //!
 //! **Q2** A slot is written by the owner only, and only where its place before this one, a lap ago, is below a `head` that the owner has acquired.
 //! So a thief that read a slot too late finds `head` moved.
 //!
-//! What lies in it is a word that is not null, and nothing here knows what it points to. The queue is not bounded, but by the number of tasks.
+//! What lies in it is a word that is not null, and nothing here knows what it points to. The queue is not bounded, but by the number of tasks; a
+//! worker that sleeps keeps [`KEPT`] slots at most. One that never sleeps again keeps what it once needed.
 
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -31,6 +35,7 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
+use super::idle::Searching;
 use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::loom::sync::atomic::{AtomicPtr, AtomicU64};
 
@@ -39,6 +44,8 @@ pub(crate) type Item = NonNull<()>;
 
 /// Slots of the first buffer; a power of two, as all are.
 const SLOTS: u64 = if cfg!(loom) { 2 } else { 256 };
+/// A larger buffer is not kept over a sleep: 8 KiB, with what it has outgrown not quite 16.
+const KEPT: u64 = if cfg!(any(loom, miri)) { SLOTS } else { 1024 };
 /// Places that one thief takes at most.
 const BATCH: u64 = 32;
 
@@ -64,33 +71,78 @@ struct Buffer {
     slots: NonNull<[AtomicPtr<()>]>,
     /// The one that this has taken the place of, or null.
     outgrown: *mut Buffer,
+    /// Read by who looks into the slots, written by who frees them: loom sees whether the two meet.
+    #[cfg(loom)]
+    freed: loom::cell::UnsafeCell<bool>,
 }
 
 impl Buffer {
     /// A box, as a pointer: others look into it while it goes from hand to hand.
     fn new(slots: u64, outgrown: *mut Buffer) -> NonNull<Buffer> {
         let slots: Box<[_]> = (0..slots).map(|_| AtomicPtr::new(ptr::null_mut())).collect();
-        NonNull::from(Box::leak(Box::new(Buffer { slots: NonNull::from(Box::leak(slots)), outgrown })))
+        NonNull::from(Box::leak(Box::new(Buffer {
+            slots: NonNull::from(Box::leak(slots)),
+            outgrown,
+            #[cfg(loom)]
+            freed: loom::cell::UnsafeCell::new(false),
+        })))
     }
 
     #[inline]
     fn slot(&self, place: u64) -> &AtomicPtr<()> {
+        // SAFETY: loom checks it.
+        #[cfg(loom)]
+        self.freed.with(|freed| assert!(!unsafe { *freed }, "a buffer that was freed is looked into"));
         // SAFETY: of a box, which lives as long as the buffer.
         let slots = unsafe { self.slots.as_ref() };
         &slots[place as usize & (slots.len() - 1)]
     }
 }
 
+/// A buffer, and those behind it, that are of no queue any more. Who drops it frees them.
+#[derive(Debug)]
+pub(crate) struct Outgrown(*mut Buffer);
+
+// SAFETY: boxes that nobody else frees.
+unsafe impl Send for Outgrown {}
+
+impl Drop for Outgrown {
+    fn drop(&mut self) {
+        // SAFETY: (Q1) the word of who made this.
+        #[cfg(not(loom))]
+        unsafe {
+            free(self.0);
+        }
+        // A model looks whether that is so, and keeps the memory: a little in each of its runs.
+        #[cfg(loom)]
+        while !self.0.is_null() {
+            // SAFETY: it is not freed, and loom checks the cell.
+            unsafe {
+                (*self.0).freed.with_mut(|freed| *freed = true);
+                self.0 = (*self.0).outgrown;
+            }
+        }
+    }
+}
+
 impl Drop for Ring {
     fn drop(&mut self) {
-        let mut buffer = self.buffer.load(Relaxed);
-        while !buffer.is_null() {
-            // SAFETY: (Q1) both are from boxes, and nobody uses the queue any more.
-            unsafe {
-                let Buffer { slots, outgrown } = *Box::from_raw(buffer);
-                drop(Box::from_raw(slots.as_ptr()));
-                buffer = outgrown;
-            }
+        // SAFETY: (Q1) nobody uses the queue any more.
+        unsafe { free(self.buffer.load(Relaxed)) };
+    }
+}
+
+/// Frees a buffer and those behind it.
+///
+/// # Safety
+/// (Q1) Nobody looks into them any more.
+unsafe fn free(mut buffer: *mut Buffer) {
+    while !buffer.is_null() {
+        // SAFETY: both are from boxes.
+        unsafe {
+            let Buffer { slots, outgrown, .. } = *Box::from_raw(buffer);
+            drop(Box::from_raw(slots.as_ptr()));
+            buffer = outgrown;
         }
     }
 }
@@ -179,23 +231,38 @@ impl Owner {
             while tail + places > head + slots {
                 slots *= 2;
             }
-            self.grow(head, slots);
+            self.replace(head, Buffer::new(slots, self.ring.buffer.load(Relaxed)));
         }
         self.room.set(head + slots);
     }
 
-    fn grow(&self, head: u64, slots: u64) {
-        // Thieves go on reading the old one, which stays as it is.
-        let grown = Buffer::new(slots, self.ring.buffer.load(Relaxed));
+    /// Moves on to another buffer. Thieves go on reading the old one, which stays as it is.
+    fn replace(&self, head: u64, new: NonNull<Buffer>) {
         // SAFETY: (Q1)
-        let buffer = unsafe { grown.as_ref() };
+        let buffer = unsafe { new.as_ref() };
         for place in head..self.tail.get() {
             buffer.slot(place).store(self.slot(place).load(Relaxed), Relaxed);
         }
         self.slots.set(buffer.slots.cast());
-        self.mask.set(slots - 1);
-        // Release: pairs with the acquire in `steal`: what was copied is seen there.
-        self.ring.buffer.store(grown.as_ptr(), Release);
+        self.mask.set(buffer.slots.len() as u64 - 1);
+        // Release: pairs with the acquire in `steal`: the buffer, and what was copied, is seen there.
+        self.ring.buffer.store(new.as_ptr(), Release);
+    }
+
+    /// Leaves a large buffer for a small one, if the queue is empty.
+    ///
+    /// # Safety
+    /// (Q1) The answer is dropped when nobody is inside [`Thief::steal`] who began there before this.
+    #[cold]
+    pub(crate) unsafe fn shrink(&self) -> Option<Outgrown> {
+        if self.mask.get() < KEPT || !self.is_empty() {
+            return None;
+        }
+        let tail = self.tail.get();
+        let outgrown = Outgrown(self.ring.buffer.load(Relaxed));
+        self.replace(tail, Buffer::new(SLOTS, ptr::null_mut()));
+        self.room.set(tail + SLOTS);
+        Some(outgrown)
     }
 
     /// The oldest.
@@ -206,7 +273,11 @@ impl Owner {
         while head != tail {
             // Acquire and release: as for a thief's exchange, which this one may come after, or before.
             match self.ring.head.compare_exchange_weak(head, head + 1, AcqRel, Relaxed) {
-                Ok(_) => return NonNull::new(self.slot(head).load(Relaxed)),
+                Ok(_) => {
+                    let item = NonNull::new(self.slot(head).load(Relaxed));
+                    debug_assert!(item.is_some(), "place {head} was filled before {tail} was published");
+                    return item;
+                }
                 Err(now) => head = now,
             }
         }
@@ -214,7 +285,6 @@ impl Owner {
     }
 
     #[inline]
-    #[cfg_attr(loom, allow(dead_code))]
     pub(crate) fn is_empty(&self) -> bool {
         self.ring.head.load(Relaxed) == self.tail.get()
     }
@@ -233,7 +303,8 @@ impl Thief {
     }
 
     /// Takes half of what is there: the oldest as the answer, the others into another queue, behind what that holds.
-    pub(crate) fn steal(&self, into: &Owner) -> Steal<Item> {
+    /// The caller is counted as searching up to its end, in the [`Idle`](super::idle::Idle) to which the owner hands what it has outgrown (Q1).
+    pub(crate) fn steal(&self, into: &Owner, _: &Searching) -> Steal<Item> {
         // Acquire: pairs with the release in the exchange that made it, whose thread knew a tail that is no less.
         let head = self.0.head.load(Acquire);
         // Acquire: pairs with `publish`.
@@ -243,9 +314,10 @@ impl Thief {
             return Steal::Empty;
         }
         let taken = there.div_ceil(2).min(BATCH);
-        // Acquire: pairs with `grow`. It is no older than the tail that was seen, so it has all places before that.
+        // Acquire: pairs with `replace`. It is no older than the tail that was seen, so it has all places before that; or it is one that came when all
+        // of them had been taken, and then `head` has moved.
         let buffer = self.0.buffer.load(Acquire);
-        // SAFETY: (Q1) we keep the ring.
+        // SAFETY: (Q1) we keep the ring, and are counted as searching.
         let buffer = unsafe { &*buffer };
         let own = into.tail.get();
         if own + taken > into.room.get() + 1 {
@@ -262,6 +334,7 @@ impl Thief {
         if taken > 1 {
             into.publish(own + taken - 1);
         }
+        debug_assert!(!oldest.is_null(), "place {head} was filled before {tail} was published");
         NonNull::new(oldest).map_or(Steal::Retry, Steal::Success)
     }
 }
@@ -272,6 +345,12 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::scheduler::idle::Idle;
+
+    /// Of a worker whose siblings free nothing.
+    fn searching() -> Searching {
+        Idle::new(2).try_search().expect("nobody else searches")
+    }
 
     fn item(n: usize) -> Item {
         NonNull::new(ptr::without_provenance_mut(n)).expect("from 1")
@@ -285,7 +364,7 @@ mod tests {
     fn the_oldest_comes_first_however_often_it_grows_and_goes_round() {
         let own = Owner::new();
         let (mut pushed, mut popped) = (0, 0);
-        for round in 1..100 {
+        for round in 1..if cfg!(miri) { 8 } else { 100 } {
             for _ in 0..round * 13 % 700 {
                 pushed += 1;
                 own.push(item(pushed));
@@ -311,12 +390,14 @@ mod tests {
             own.push(item(n));
         }
         theirs.push(item(100));
-        let Steal::Success(first) = own.thief().steal(&theirs) else { panic!("nobody else is there") };
+        let Steal::Success(first) = own.thief().steal(&theirs, &searching()) else {
+            panic!("nobody else is there")
+        };
         assert_eq!(number(first), 1);
         let rest = |owner: &Owner| std::iter::from_fn(|| owner.pop().map(number)).collect::<Vec<_>>();
         assert_eq!(rest(&theirs), [100, 2, 3, 4, 5]);
         assert_eq!(rest(&own), [6, 7, 8, 9]);
-        assert!(matches!(own.thief().steal(&theirs), Steal::Empty));
+        assert!(matches!(own.thief().steal(&theirs, &searching()), Steal::Empty));
     }
 
     #[test]
@@ -331,7 +412,7 @@ mod tests {
             (1..=held).for_each(|n| theirs.push(item(1000 + n)));
             (1..=100).for_each(|n| own.push(item(n)));
             let mut firsts = Vec::new();
-            while let Steal::Success(first) = own.thief().steal(&theirs) {
+            while let Steal::Success(first) = own.thief().steal(&theirs, &searching()) {
                 firsts.push(number(first));
             }
             let all: Vec<_> = std::iter::from_fn(|| theirs.pop().map(number)).collect();
@@ -366,7 +447,7 @@ mod tests {
                         // Whatever it holds.
                         for _ in 0..random >> 8 & 3 {
                             let victim = (me + 1 + (random as usize >> 16) % (threads - 1)) % threads;
-                            if let Steal::Success(item) = thieves[victim].steal(&own) {
+                            if let Steal::Success(item) = thieves[victim].steal(&own, &searching()) {
                                 taken.push(number(item));
                             }
                         }
@@ -387,18 +468,40 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_queue_leaves_a_large_buffer_for_a_small_one() {
+        let own = Owner::new();
+        let numbers = || std::iter::from_fn(|| own.pop().map(number));
+        for burst in [2 * KEPT as usize, KEPT as usize / 2, 5 * KEPT as usize] {
+            (1..=burst).for_each(|n| own.push(item(n)));
+            // SAFETY: (Q1) nobody steals.
+            assert!(unsafe { own.shrink() }.is_none(), "there is something in it");
+            assert!(numbers().eq(1..=burst));
+            // SAFETY: (Q1) nobody steals.
+            assert_eq!(unsafe { own.shrink() }.is_some(), burst > KEPT as usize);
+            assert!(own.mask.get() < KEPT);
+            (1..=SLOTS as usize).for_each(|n| own.push(item(n)));
+            assert!(numbers().eq(1..=SLOTS as usize));
+        }
+    }
+
+    #[test]
     fn whatever_owner_and_thieves_do_each_is_taken_once() {
         let items = if cfg!(miri) { 2_000 } else { 1_000_000 };
         let own = Owner::new();
+        // All of the thieves may search at once.
+        let idle = Idle::new(8);
         let over = AtomicBool::new(false);
         let taken: Vec<usize> = thread::scope(|threads| {
             let thieves: Vec<_> = (0..3)
                 .map(|_| {
-                    let (thief, theirs, over) = (own.thief(), Owner::new(), &over);
+                    let (thief, theirs, over, idle) = (own.thief(), Owner::new(), &over, &idle);
                     threads.spawn(move || {
                         let mut taken = Vec::new();
                         loop {
-                            match thief.steal(&theirs) {
+                            let searching = idle.try_search().expect("no more than half of the workers");
+                            let stolen = thief.steal(&theirs, &searching);
+                            let _ = idle.end_search(searching);
+                            match stolen {
                                 Steal::Success(item) => {
                                     taken.push(number(item));
                                     let ours = std::iter::from_fn(|| theirs.pop().map(number));
@@ -426,6 +529,11 @@ mod tests {
                 }
                 for _ in 0..(random >> 8) % (1 << (random >> 28)) {
                     taken.extend(own.pop().map(number));
+                }
+                if own.is_empty() {
+                    // SAFETY: (Q1) the thieves are counted.
+                    let _ = idle.sleep(0, None, unsafe { own.shrink() });
+                    let _ = idle.end_search(idle.awake(0));
                 }
             }
             taken.extend(std::iter::from_fn(|| own.pop().map(number)));

@@ -60,8 +60,8 @@ pub(crate) struct Polled {
     pub(crate) id: TaskId,
     /// When its turn began at the latest look at the clock.
     pub(crate) turn_ms: u64,
-    /// Where the task was spawned, if it is in its first poll.
-    pub(crate) first: Option<&'static Location<'static>>,
+    /// Where the task was spawned, if it has never parked.
+    pub(crate) newborn: Option<&'static Location<'static>>,
 }
 
 impl Seen {
@@ -95,8 +95,8 @@ impl Remote {
     }
 
     fn polled(&self, worker: usize) -> Option<Polled> {
-        let (id, first) = self.window.look()?;
-        Some(Polled { worker, id, turn_ms: self.seen.turn_ms.load(Relaxed), first })
+        let (id, newborn) = self.window.look()?;
+        Some(Polled { worker, id, turn_ms: self.seen.turn_ms.load(Relaxed), newborn })
     }
 
     pub(crate) fn new(stealer: Stealer) -> Remote {
@@ -265,7 +265,21 @@ impl Shared {
     /// Enqueues from a thread that is no worker of ours.
     pub(crate) fn schedule_from_outside(&self, task: Runnable) {
         self.injector.push(task);
-        if let Some(worker) = self.idle.to_wake_from_outside() {
+        self.wake_from_outside();
+    }
+
+    /// Behind the injector's section: wakes a sleeper, if nobody searches.
+    #[inline]
+    fn wake_from_outside(&self) {
+        if self.idle.needs_waking() {
+            self.wake_another();
+        }
+    }
+
+    /// Has a sleeper search, unless somebody does.
+    #[cold]
+    pub(crate) fn wake_another(&self) {
+        if let Some(worker) = self.idle.take_sleeper() {
             self.unpark(worker);
         }
     }
@@ -291,9 +305,7 @@ impl Shared {
         if self.idle.end_search(searching)
             && (!self.injector.is_empty() || self.has_stealable() || self.has_unwakeable())
         {
-            if let Some(worker) = self.idle.take_sleeper() {
-                self.unpark(worker);
-            }
+            self.wake_another();
         }
     }
 
@@ -373,9 +385,7 @@ impl Shared {
         self.unwakeable.pending.store(true, Release);
         // A sleeper looks at the flag after its section: if that comes before ours, we see it asleep.
         self.injector.pass();
-        if let Some(worker) = self.idle.to_wake_from_outside() {
-            self.unpark(worker);
-        }
+        self.wake_from_outside();
     }
 
     #[inline]

@@ -297,9 +297,7 @@ impl Worker {
 
     #[cold]
     fn wake_another(&self) {
-        if let Some(worker) = self.shared.idle.take_sleeper() {
-            self.shared.unpark(worker);
-        }
+        self.shared.wake_another();
     }
 
     #[inline]
@@ -512,6 +510,7 @@ impl Worker {
         if searching.is_none() {
             *searching = Some(self.shared.idle.try_search()?);
         }
+        let searches = searching.as_ref()?;
         for _ in 0..SEARCH_ROUNDS {
             let first = self.next_random() as usize % workers;
             let mut retry = false;
@@ -519,7 +518,7 @@ impl Worker {
                 if victim == self.index {
                     continue;
                 }
-                match self.shared.remotes[victim].stealer.steal_batch_and_pop(&self.queue) {
+                match self.shared.remotes[victim].stealer.steal_batch_and_pop(&self.queue, searches) {
                     Steal::Success(task) => return Some(task),
                     Steal::Empty => {}
                     Steal::Retry => retry = true,
@@ -550,7 +549,9 @@ impl Worker {
     /// Says that this worker sleeps. It watches, if it is to wake up after that long.
     fn lie_down(&self, searching: Option<Searching>) -> Option<Duration> {
         self.seen.set_polls(ptr::null());
-        match self.shared.idle.sleep(self.index, searching) {
+        // SAFETY: (Q1) `Idle` drops it when nobody searches.
+        let outgrown = unsafe { self.queue.shrink() };
+        match self.shared.idle.sleep(self.index, searching, outgrown) {
             Sleep::Watch => Some(WATCH_MIN),
             Sleep::Deep => None,
         }

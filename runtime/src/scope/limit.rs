@@ -134,11 +134,11 @@ impl Limit {
 }
 
 impl Branch for Limit {
-    fn close(&self, _cx: &Context<'_>, _reason: CancelReason) -> bool {
+    fn close_branch(self: Arc<Self>, _cx: &Context<'_>, _reason: CancelReason) -> bool {
         true
     }
 
-    fn cancel(&self, _reason: CancelReason) {
+    fn cancel_branch(self: Arc<Self>, _reason: CancelReason) {
         self.drop_aborted();
     }
 

@@ -9,11 +9,13 @@ mod children;
 pub(crate) mod cleanup;
 mod count;
 mod error;
+mod failure;
 mod future;
 pub(crate) mod join_scope;
 mod join_set;
 mod limit;
 pub(crate) mod owner;
+mod place;
 pub(crate) mod scope_blocking;
 pub(crate) mod scope_with;
 mod shield;
@@ -26,7 +28,6 @@ use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 use std::panic::Location;
 use std::pin::Pin;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -84,7 +85,7 @@ impl Drop for CountedIn<'_> {
             limit.leave();
         }
         // SAFETY: (S1) counted in by whoever made this, and no task leaves for it.
-        unsafe { ScopeInner::leave(NonNull::from(&**self.scope)) };
+        unsafe { ScopeInner::leave(tree::address(self.scope)) };
     }
 }
 

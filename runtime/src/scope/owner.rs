@@ -4,7 +4,7 @@ use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::tree::{ScopeInner, lock};
+use super::tree::{ScopeInner, address, lock};
 use crate::loom::sync::Mutex;
 use crate::scheduler::park::Parker;
 use crate::scheduler::worker::Worker;
@@ -83,7 +83,7 @@ impl OnWorkers {
     /// # Safety
     /// (S1) A child was counted in for it.
     pub(super) unsafe fn new(scope: &Arc<ScopeInner>) -> OnWorkers {
-        OnWorkers(Child(NonNull::from(&**scope)))
+        OnWorkers(Child(address(scope)))
     }
 
     fn child(&self) -> Child {
@@ -132,7 +132,7 @@ impl OnPool {
     /// # Safety
     /// (S1) A child was counted in for it.
     pub(super) unsafe fn new(scope: &Arc<ScopeInner>) -> OnPool {
-        OnPool(Child(NonNull::from(&**scope)))
+        OnPool(Child(address(scope)))
     }
 
     fn child(&self) -> Child {
@@ -216,7 +216,7 @@ impl OnThread {
     }
 
     fn child(&self) -> Child {
-        Child(NonNull::from(&*self.home().scope))
+        Child(address(&self.home().scope))
     }
 }
 

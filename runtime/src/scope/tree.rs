@@ -31,6 +31,7 @@ use crossbeam_utils::CachePadded;
 use super::count::ChildCount;
 use super::future::OnStuck;
 use super::limit::Limit;
+use super::place::Place;
 use crate::driver::wheel::Key;
 use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
@@ -45,7 +46,6 @@ use crate::task::hooks::{Bound, Branch, Cause, OwnerLink};
 use crate::task::join::panic_message;
 use crate::task::raw::{Flagged, TaskRef};
 use crate::task::reason::{CancelKind, CancelReason};
-use crate::task::wait::WaitReason;
 use crate::task::waker;
 use crate::util::linked_list::{Cursor, Links, List};
 use crate::util::lock::Lock;
@@ -65,7 +65,7 @@ pub(crate) struct ScopeInner {
     pub(crate) opened_at: Option<&'static Location<'static>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) options: Options,
-    place: Mutex<Place>,
+    pub(super) place: Mutex<Place>,
     /// Opened inside a shield, or in the body of such a scope, which has ended: a cancellation from further out ends here.
     /// Written under the lock of `place`.
     sealed: AtomicBool,
@@ -78,7 +78,7 @@ pub(crate) struct ScopeInner {
     /// Pending shields in the body.
     pub(super) shields: AtomicU32,
     /// A scope was opened in the body, or in a child.
-    encloses: AtomicBool,
+    pub(super) encloses: AtomicBool,
     /// The body has ended, and the scope waits for its children.
     pub(crate) closing: AtomicBool,
     /// It was its task that closed it, for the scope's future was elsewhere. There the body may go on.
@@ -102,39 +102,6 @@ pub(crate) struct Options {
     pub(crate) on_stuck: OnStuck,
 }
 
-/// Where a scope is in the tree. It changes when the scope's future moves to another task.
-#[derive(Default)]
-struct Place {
-    /// The task that the scope lives in; `None` for the root and for a scope at another's side.
-    owner: Option<TaskRef>,
-    /// The scope around it, in the same task or the one that bounds that task; `None` for the root.
-    enclosing: Option<Arc<ScopeInner>>,
-    /// It is in the body of that one, in the same task.
-    inside: bool,
-    depth: u32,
-}
-
-impl Place {
-    fn is_in(&self, task: *const Header) -> bool {
-        self.owner.as_ref().is_some_and(|owner| std::ptr::eq(owner.as_ptr().as_ptr(), task))
-    }
-
-    fn parts(&self) -> (Option<TaskRef>, Option<Arc<ScopeInner>>, bool) {
-        (self.owner.clone(), self.enclosing.clone(), self.inside)
-    }
-}
-
-/// (S3) One scope at a time moves to another task: what is in its body may be moving to a third one.
-fn moving() -> MutexGuard<'static, ()> {
-    #[cfg(not(loom))]
-    static MOVING: Mutex<()> = Mutex::new(());
-    #[cfg(loom)]
-    ::loom::lazy_static! {
-        static ref MOVING: Mutex<()> = Mutex::new(());
-    }
-    lock(&MOVING)
-}
-
 /// What happens at the end, and what it waits for.
 #[derive(Default)]
 pub(super) struct End {
@@ -148,7 +115,7 @@ pub(super) struct End {
     /// The first panic, and where the task that panicked was spawned.
     pub(super) panic: Option<Panic>,
     /// The scope's future was dropped before it had the panic: nobody comes for it.
-    unwanted: bool,
+    pub(super) unwanted: bool,
     /// Errors of a try scope's children and body, in their order.
     pub(super) errors: Vec<Box<dyn Any + Send>>,
     /// The scopes at this one's side: see [`Side`].
@@ -290,138 +257,6 @@ impl ScopeInner {
         scope
     }
 
-    /// Makes the polled task the scope's owner.
-    fn settle_in(self: &Arc<ScopeInner>, task: TaskRef) {
-        let owner = task.owner_if_polled().expect("the task is the one being polled");
-        let enclosing = innermost_of(owner);
-        let inside = !frame::scope().is_null();
-        // In the tree from now on, so that a cancellation finds what will be below it.
-        if !task.header().is_linked() {
-            let bound = owner.link(task.as_ptr());
-            if bound != Bound::Open {
-                let _ = task.header().state.cancel(bound >= Bound::Dropping);
-            }
-        }
-        enclosing.encloses.store(true, Release);
-        let depth = lock(&enclosing.place).depth + 1;
-        let place =
-            Place { owner: Some(task.clone()), enclosing: Some(Arc::clone(&enclosing)), inside, depth };
-        let old = std::mem::replace(&mut *lock(&self.place), place);
-        // Dropped outside the lock.
-        drop(old);
-        task.header().extra().branches.push(Arc::clone(self) as Arc<dyn Branch>);
-        // (S2) Again: the one around may be on the move, and who counts below it may have missed us.
-        self.count_depth();
-        if self.is_sealed() {
-            return;
-        }
-        // (S2) Branch first, flags after. What cancels the task reaches us through the scope that we are in the body of.
-        if enclosing.bound() != Bound::Open {
-            self.cancel_all(enclosing.cancel_reason().inherited(), enclosing.bound() == Bound::Forced);
-        } else if !inside && task.header().state.load().is_cancelled() {
-            let own = task.header().existing_extra().and_then(|extra| extra.cancel.clone());
-            self.cancel_all(own.unwrap_or_else(|| enclosing.cancel_reason()).inherited(), false);
-        }
-    }
-
-    /// The scope's future is polled by another task than before: that one is its owner from now on.
-    pub(super) fn follow(self: &Arc<ScopeInner>, task: TaskRef) {
-        let moving = moving();
-        // (S3) We are the new owner's first.
-        let from = lock(&self.place).owner.replace(task.clone());
-        // Scopes in our body move with it, whether they are polled this time or not.
-        let carried = from.as_ref().map(|from| self.carry(from, &task)).unwrap_or_default();
-        let taken = from.as_ref().and_then(|from| self.take_from(from));
-        drop(moving);
-        // Dropped outside the locks.
-        drop((from, taken));
-        // Adopted ones, whose end looked for them where they were before.
-        carried.iter().filter(|scope| scope.is_over()).for_each(|scope| scope.unbranch());
-        self.settle_in(task);
-        // The owner before may be waiting for our end, for its own body has ended: it need not any more.
-        self.wake_waiting();
-        carried.iter().for_each(|scope| scope.wake_waiting());
-        carried.iter().for_each(ScopeInner::heed);
-        self.look_below();
-    }
-
-    /// Whether the polled task is below us: with us in it the two would hang on each other, out of anybody's reach.
-    pub(super) fn is_above(self: &Arc<ScopeInner>, task: &TaskRef) -> bool {
-        let around = task.owner_if_polled().map(innermost_of);
-        std::iter::successors(around, |scope| scope.enclosing()).any(|scope| Arc::ptr_eq(&scope, self))
-    }
-
-    /// Moves the scopes in our body from one task to another, and returns them. The caller holds `moving`.
-    fn carry(self: &Arc<ScopeInner>, from: &TaskRef, to: &TaskRef) -> Vec<Arc<ScopeInner>> {
-        let mut rest = scopes_of(from);
-        let mut carried: Vec<Arc<ScopeInner>> = Vec::new();
-        // Each is looked at once for each that is around it. One that is over is carried, too: its end may not have handed
-        // on yet what it encloses.
-        let mut around = Arc::as_ptr(self);
-        let mut at = 0;
-        loop {
-            let (inside, others) = rest.into_iter().partition(|scope| {
-                scope.enclosing().is_some_and(|scope| std::ptr::eq(Arc::as_ptr(&scope), around))
-            });
-            rest = others;
-            carried.extend::<Vec<_>>(inside);
-            let Some(next) = carried.get(at) else { break };
-            around = Arc::as_ptr(next);
-            at += 1;
-        }
-        // What is in a scope comes after it (S3).
-        for scope in &carried {
-            lock(&scope.place).owner = Some(to.clone());
-            drop(scope.take_from(from));
-            to.header().extra().branches.push(Arc::clone(scope) as Arc<dyn Branch>);
-        }
-        carried
-    }
-
-    /// (S2) A walk may have missed us between two places; it has flagged the scope around us, or our task, before.
-    fn heed(self: &Arc<ScopeInner>) {
-        let (owner, enclosing, inside) = lock(&self.place).parts();
-        let (Some(owner), Some(enclosing), false) = (owner, enclosing, self.is_sealed()) else { return };
-        let (bound, is_open) = (enclosing.bound(), self.bound() == Bound::Open);
-        if bound == Bound::Forced || bound != Bound::Open && is_open {
-            self.cancel_all(enclosing.cancel_reason().inherited(), bound == Bound::Forced);
-        } else if !inside && is_open && owner.header().state.load().is_cancelled() {
-            let own = owner.header().existing_extra().and_then(|extra| extra.cancel.clone());
-            self.cancel_all(own.unwrap_or_else(|| enclosing.cancel_reason()).inherited(), false);
-        }
-    }
-
-    /// With the scope's place its ancestors have changed, and those of all below: counts their depths again, and has every
-    /// task polled that may wait for another's end, for that one may be its ancestor now.
-    fn look_below(self: &Arc<ScopeInner>) {
-        let mut below = vec![Arc::clone(self)];
-        let mut at = 0;
-        while let Some(scope) = below.get(at).cloned() {
-            at += 1;
-            below.extend(scope.inner_scopes());
-            scope.for_each_child(|task| {
-                below.extend(scopes_of(task).into_iter().filter(|scope| !lock(&scope.place).inside));
-            });
-        }
-        // Each after the one that encloses it; in turn with whoever counts some of them for another move.
-        let moving = moving();
-        below.iter().for_each(|scope| scope.count_depth());
-        drop(moving);
-        for scope in below {
-            scope.for_each_child(|task| {
-                if may_wait_for_a_task(task) {
-                    task.nudge();
-                }
-            });
-        }
-    }
-
-    fn count_depth(&self) {
-        let mut place = lock(&self.place);
-        let depth = place.enclosing.as_ref().map(|enclosing| lock(&enclosing.place).depth + 1);
-        place.depth = depth.unwrap_or(0);
-    }
-
     /// A child is proven stuck, at this moment.
     pub(super) fn child_stuck(self: &Arc<ScopeInner>, task: TaskRef) {
         self.act_on_proof(&task);
@@ -470,50 +305,6 @@ impl ScopeInner {
     /// The scopes at this one's side that have been made and are not over.
     pub(crate) fn sides(&self) -> Vec<Arc<ScopeInner>> {
         lock(&self.end).sides.iter().flatten().cloned().collect()
-    }
-
-    /// The task that the scope lives in; of a scope at another's side, the one that the other lives in.
-    pub(crate) fn owner(&self) -> Option<TaskRef> {
-        let place = lock(&self.place);
-        if place.owner.is_some() || !self.is_side() {
-            return place.owner.clone();
-        }
-        let around = place.enclosing.clone()?;
-        drop(place);
-        around.owner()
-    }
-
-    /// The scope around this one.
-    pub(crate) fn enclosing(&self) -> Option<Arc<ScopeInner>> {
-        lock(&self.place).enclosing.clone()
-    }
-
-    fn is_side(&self) -> bool {
-        matches!(self.kind, ScopeKind::Daemons | ScopeKind::Cleanups)
-    }
-
-    /// Whether the task is the one that the scope lives in.
-    pub(super) fn lives_in(&self, task: *const Header) -> bool {
-        lock(&self.place).is_in(task)
-    }
-
-    /// Whether a task that this scope bounds is below `other`.
-    pub(crate) fn is_below(&self, other: &Header, branches: &[Arc<dyn Branch>]) -> bool {
-        let depth_of =
-            |branch: &Arc<dyn Branch>| as_scope(Arc::clone(branch)).map(|scope| lock(&scope.place).depth);
-        let Some(least) = branches.iter().filter_map(depth_of).min() else { return false };
-        let mut depth = lock(&self.place).depth;
-        let mut next = (depth >= least).then(|| (self.owner(), self.enclosing()));
-        while let Some((owner, enclosing)) = next {
-            if owner.is_some_and(|owner| std::ptr::eq(owner.as_ptr().as_ptr(), other)) {
-                return true;
-            }
-            next = enclosing.filter(|_| depth > least).map(|scope| {
-                depth = lock(&scope.place).depth;
-                (scope.owner(), scope.enclosing())
-            });
-        }
-        false
     }
 
     pub(crate) fn inflate(&self) {
@@ -607,7 +398,7 @@ impl ScopeInner {
     fn close_count(self: &Arc<ScopeInner>) {
         if self.count.close() {
             // SAFETY: (S1) as in `leave_on`.
-            unsafe { ScopeInner::end_here(NonNull::from(&**self)) };
+            unsafe { ScopeInner::end_here(address(self)) };
         } else if self.kind == ScopeKind::Root {
             self.shared.close();
         }
@@ -673,7 +464,7 @@ impl ScopeInner {
             Some(Then::Leave(adopter)) => {
                 self.unbranch();
                 // SAFETY: (S1) adoption counted it in.
-                unsafe { ScopeInner::leave(NonNull::from(&*adopter)) };
+                unsafe { ScopeInner::leave(address(&adopter)) };
             }
             Some(Then::EndOf(scope, side)) => {
                 scope.end((side == Side::Daemons).then_some(Side::Cleanups));
@@ -741,7 +532,7 @@ impl ScopeInner {
                     drop(end);
                     self.unbranch();
                     // SAFETY: (S1) counted in above.
-                    unsafe { ScopeInner::leave(NonNull::from(&*scope)) };
+                    unsafe { ScopeInner::leave(address(&scope)) };
                 } else {
                     end.then = Some(Then::Leave(scope));
                 }
@@ -774,7 +565,7 @@ impl ScopeInner {
     }
 
     /// Takes the scope out of a task's branches. What is returned may be the last of it.
-    fn take_from(&self, task: &TaskRef) -> Option<Arc<dyn Branch>> {
+    pub(super) fn take_from(&self, task: &TaskRef) -> Option<Arc<dyn Branch>> {
         let this: *const ScopeInner = self;
         let branches = &mut task.header().existing_extra()?.branches;
         let found = branches.iter().rposition(|branch| std::ptr::eq(Arc::as_ptr(branch).cast(), this));
@@ -908,188 +699,54 @@ impl ScopeInner {
     pub(crate) fn live(&self) -> u64 {
         self.count.live() + self.sides().iter().map(|side| side.count.live()).sum::<u64>()
     }
-
-    // ---- failures ---------------------------------------------------------------------------
-
-    /// A child panicked. A supervising scope leaves the payload to the handle; any other keeps the first, cancels
-    /// what it bounds, and has its owner polled so that the body ends.
-    pub(crate) fn child_panicked(
-        self: &Arc<ScopeInner>,
-        payload: Box<dyn Any + Send>,
-    ) -> Box<dyn Any + Send> {
-        match self.kind {
-            ScopeKind::Root | ScopeKind::Supervisor => payload,
-            ScopeKind::Daemons | ScopeKind::Cleanups => match self.enclosing() {
-                Some(scope) => scope.child_panicked(payload),
-                None => payload,
-            },
-            ScopeKind::Plain | ScopeKind::Try => {
-                let message = panic_message(&*payload).to_owned();
-                self.keep_panic(payload);
-                Box::new(message)
-            }
-        }
-    }
-
-    /// Keeps the first panic for the scope's caller, and fails the scope.
-    pub(crate) fn keep_panic(self: &Arc<ScopeInner>, payload: Box<dyn Any + Send>) {
-        let message = panic_message(&*payload).to_owned();
-        let spare = {
-            let mut end = lock(&self.end);
-            match end.panic {
-                Some(_) => Some(payload),
-                None => {
-                    end.panic = Some((payload, frame::spawned_at()));
-                    None
-                }
-            }
-        };
-        if let Some(spare) = spare {
-            self.spare_panic(&message);
-            // A payload's own drop may panic; the first panic is the one that is told.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(spare)));
-        }
-        self.fail(&message);
-    }
-
-    /// A child or the body of a try scope returned an error.
-    pub(crate) fn keep_error(self: &Arc<ScopeInner>, error: Box<dyn Any + Send>) {
-        lock(&self.end).errors.push(error);
-        self.fail("");
-    }
-
-    /// Cancels what the scope bounds, and has its body dropped at its next suspension.
-    fn fail(self: &Arc<ScopeInner>, message: &str) {
-        // Release: pairs with the acquire where the body is polled.
-        self.failed.store(true, Release);
-        let reason = CancelReason::of(CancelKind::SiblingFailed).site(frame::spawned_at());
-        self.cancel_all(reason.because(message), false);
-        self.nudge_owner();
-    }
-
-    /// Notes what polls the body, for `nudge_owner`. The task itself needs no note, and has none, so that it can be proven
-    /// unwakeable.
-    pub(super) fn note_body(&self, cx: &Context<'_>) {
-        if waker::is_polled_task(cx) {
-            return;
-        }
-        let old = {
-            let mut end = lock(&self.end);
-            match &end.body_waker {
-                Some(waker) if waker.will_wake(cx.waker()) => None,
-                _ => end.body_waker.replace(cx.waker().clone()),
-            }
-        };
-        drop(old);
-    }
-
-    /// The body is gone.
-    pub(super) fn forget_body(&self) {
-        let old = lock(&self.end).body_waker.take();
-        drop(old);
-    }
-
-    pub(super) fn nudge_owner(&self) {
-        let body = lock(&self.end).body_waker.take();
-        if let Some(body) = body {
-            waker::wake_foreign(body);
-        }
-        let owner = lock(&self.place).owner.clone();
-        if let Some(owner) = owner {
-            owner.nudge();
-        }
-    }
-
-    /// A panic that nobody is handed goes to the report.
-    pub(crate) fn spare_panic(&self, message: &str) {
-        self.shared.incidents.note(IncidentKind::SparePanic, frame::spawned_at(), message);
-    }
-
-    pub(crate) fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
-        lock(&self.end).panic.take().map(|(payload, _)| payload)
-    }
-
-    /// The scope's future was dropped: if the end has come nobody takes its panic, if not the end sees to it.
-    pub(super) fn abandon(&self) {
-        // Release: pairs with the acquire where a branch is closed. The end looks under its lock.
-        self.abandoned.store(true, Release);
-        let lost = {
-            let mut end = lock(&self.end);
-            end.unwanted = true;
-            if self.is_over() { end.panic.take() } else { None }
-        };
-        self.tell_lost(lost);
-    }
-
-    fn tell_lost(&self, lost: Option<Panic>) {
-        let Some((payload, site)) = lost else { return };
-        self.shared.incidents.note(IncidentKind::SparePanic, site, panic_message(&*payload));
-        // A payload's own drop may panic.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
-    }
-
-    pub(super) fn take_errors(&self) -> Vec<Box<dyn Any + Send>> {
-        std::mem::take(&mut lock(&self.end).errors)
-    }
 }
 
 impl Branch for ScopeInner {
-    fn close(&self, cx: &Context<'_>, reason: CancelReason) -> bool {
-        // SAFETY: (S1) a branch is an `Arc` of its task's list; the count taken here keeps it for the call.
-        let this = unsafe {
-            Arc::increment_strong_count(self);
-            Arc::from_raw(self)
-        };
+    fn close_branch(self: Arc<Self>, cx: &Context<'_>, reason: CancelReason) -> bool {
         // It may have moved on since its task looked.
-        let is_ours = || this.lives_in(frame::header());
+        let is_ours = || self.lives_in(frame::header());
         if !is_ours() {
             return true;
         }
         let inner_reason = reason.clone();
         if reason.kind() == CancelKind::ScopeForgotten {
-            if !this.abandoned.swap(true, AcqRel) {
-                let live = this.live();
+            if !self.abandoned.swap(true, AcqRel) {
+                let live = self.live();
                 let what = format!("{live} live {}", if live == 1 { "child" } else { "children" });
-                this.shared.incidents.note(IncidentKind::ScopeForgotten, this.opened_at, &what);
+                self.shared.incidents.note(IncidentKind::ScopeForgotten, self.opened_at, &what);
             }
-            this.reached_from().cancel_all(reason, false);
+            self.reached_from().cancel_all(reason, false);
         } else {
-            this.reached_from().cancel_all(reason.inherited(), false);
+            self.reached_from().cancel_all(reason.inherited(), false);
         }
         // What is in our body ends before us: our grace is theirs, too, and who polls us next relies on it.
-        if this.encloses.load(Acquire) {
+        if self.encloses.load(Acquire) {
             for scope in TaskRef::polled().iter().flat_map(scopes_of) {
-                let inside = scope.enclosing().is_some_and(|around| Arc::ptr_eq(&around, &this));
-                if inside && !scope.is_over() && !Branch::close(&*scope, cx, inner_reason.clone()) {
+                let inside = scope.enclosing().is_some_and(|around| Arc::ptr_eq(&around, &self));
+                if inside && !scope.is_over() && !Branch::close_branch(scope, cx, inner_reason.clone()) {
                     return false;
                 }
             }
         }
         // (S3) Looked at again: on its way to another task it may have taken with it what is in our body before we found it.
         let closes = {
-            let place = lock(&this.place);
+            let place = lock(&self.place);
             if !place.is_in(frame::header()) {
                 return true;
             }
-            !this.closing.swap(true, AcqRel)
+            !self.closing.swap(true, AcqRel)
         };
         if closes {
-            this.closed_by_task.store(true, Release);
-            this.close_count();
+            self.closed_by_task.store(true, Release);
+            self.close_count();
         }
-        this.is_over() || !this.register_end_if(cx, is_ours)
+        self.is_over() || !self.register_end_if(cx, is_ours)
     }
 
-    fn cancel(&self, reason: CancelReason) {
-        if !self.is_reached_first() {
-            return;
+    fn cancel_branch(self: Arc<Self>, reason: CancelReason) {
+        if self.is_reached_first() {
+            self.cancel_all(reason.inherited(), false);
         }
-        // SAFETY: (S1) as above.
-        let this = unsafe {
-            Arc::increment_strong_count(self);
-            Arc::from_raw(self)
-        };
-        this.cancel_all(reason.inherited(), false);
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -1121,13 +778,6 @@ pub(crate) fn scopes_of(task: &TaskRef) -> Vec<Arc<ScopeInner>> {
     branches.into_iter().flatten().filter_map(as_scope).collect()
 }
 
-/// Whether a task may be parked on the end of another one: not if it has recorded one wait, for something else.
-fn may_wait_for_a_task(task: &TaskRef) -> bool {
-    let header = task.header();
-    let Some(copy) = header.record.read(|| header.state.load().is_idle()) else { return true };
-    copy.waits != 1 || copy.first.is_none_or(|wait| wait.reason == WaitReason::Join)
-}
-
 /// Whether something that is no waker may let an unwakeable task go on, or end: a deadline further out; a scope in it whose
 /// body ends when a child fails, or at its deadline. Such a task is not *proven*.
 #[cold]
@@ -1143,6 +793,13 @@ pub(super) fn innermost_of(owner: &dyn OwnerLink) -> Arc<ScopeInner> {
     // SAFETY: (S1) the polled task has not left its scope; the other is set by the poll of a scope's body around us,
     // which holds the scope.
     unsafe { Arc::clone(&borrow(innermost)) }
+}
+
+/// A scope's pointer, from which its `Arc` may be made again: one that comes from a reference reaches less far.
+#[inline]
+pub(crate) fn address(scope: &Arc<ScopeInner>) -> NonNull<ScopeInner> {
+    // SAFETY: an `Arc` is not null.
+    unsafe { NonNull::new_unchecked(Arc::as_ptr(scope).cast_mut()) }
 }
 
 /// The scope behind a bare pointer.

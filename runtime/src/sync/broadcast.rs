@@ -537,22 +537,12 @@ impl<T> Drop for Closed<'_, T> {
     }
 }
 
-macro_rules! opaque {
-    ($($type:ty, $name:literal;)+) => {$(
-        impl<T> fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct($name).finish_non_exhaustive()
-            }
-        }
-    )+};
-}
-
 opaque! {
-    Sender<T>, "Sender";
-    WeakSender<T>, "WeakSender";
-    Receiver<T>, "Receiver";
-    Recv<'_, T>, "Recv";
-    Closed<'_, T>, "Closed";
+    [T] Sender<T>, "Sender";
+    [T] WeakSender<T>, "WeakSender";
+    [T] Receiver<T>, "Receiver";
+    [T] Recv<'_, T>, "Recv";
+    [T] Closed<'_, T>, "Closed";
 }
 
 /// The value was not sent: there is no receiver.

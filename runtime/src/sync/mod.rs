@@ -9,6 +9,17 @@
 //!
 //! They need no runtime: their futures can be polled anywhere, and the `blocking_` methods wait on plain threads.
 
+/// `Debug` for types of which it tells the name, for what they hold is nobody's to look at: generics in brackets, type, name.
+macro_rules! opaque {
+    ($([$($generics:tt)*] $type:ty, $name:literal;)+) => {$(
+        impl<$($generics)*> std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct($name).finish_non_exhaustive()
+            }
+        }
+    )+};
+}
+
 mod barrier;
 mod blocking;
 pub(crate) mod mutex;

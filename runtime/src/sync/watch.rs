@@ -489,21 +489,11 @@ impl<T> Drop for Closed<'_, T> {
     }
 }
 
-macro_rules! opaque {
-    ($($type:ty, $name:literal;)+) => {$(
-        impl<T> fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct($name).finish_non_exhaustive()
-            }
-        }
-    )+};
-}
-
 opaque! {
-    Sender<T>, "Sender";
-    Receiver<T>, "Receiver";
-    Changed<'_, T>, "Changed";
-    Closed<'_, T>, "Closed";
+    [T] Sender<T>, "Sender";
+    [T] Receiver<T>, "Receiver";
+    [T] Changed<'_, T>, "Changed";
+    [T] Closed<'_, T>, "Closed";
 }
 
 impl<T: fmt::Debug> fmt::Debug for Ref<'_, T> {

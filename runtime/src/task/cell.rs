@@ -424,8 +424,8 @@ fn close_branches(header: &Header, cx: &mut Context<'_>, reason: impl Fn() -> Ca
     }
     let branches = extra.branches.clone();
     drop(extra);
-    for branch in &branches {
-        if !branch.close(cx, reason()) {
+    for branch in branches {
+        if !branch.close_branch(cx, reason()) {
             return false;
         }
     }

@@ -91,10 +91,10 @@ pub(crate) trait OwnerLink {
 pub(crate) trait Branch: Any + Send + Sync {
     /// The task's future is gone, or about to be dropped: nothing more may come below, and what is there is cancelled
     /// for `reason`. True if nothing is left there; if not, the polled task is woken when the last one leaves.
-    fn close(&self, cx: &std::task::Context<'_>, reason: CancelReason) -> bool;
+    fn close_branch(self: Arc<Self>, cx: &std::task::Context<'_>, reason: CancelReason) -> bool;
 
     /// Cancels everything below, with the grace that it has there.
-    fn cancel(&self, reason: CancelReason);
+    fn cancel_branch(self: Arc<Self>, reason: CancelReason);
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }

@@ -81,7 +81,7 @@ impl TaskRef {
     pub(crate) fn cancel(&self, reason: CancelReason) {
         self.header().extra().cancel.get_or_insert_with(|| reason.clone());
         for branch in self.flag_cancelled(true) {
-            branch.cancel(reason.clone());
+            branch.cancel_branch(reason.clone());
         }
     }
 

@@ -1,6 +1,5 @@
 //! Room in a bounded channel that is kept free for whoever has the permit.
 
-use std::fmt;
 use std::future::Future;
 use std::iter::FusedIterator;
 use std::mem;
@@ -230,21 +229,11 @@ impl<T> Drop for ReserveOwned<T> {
     }
 }
 
-macro_rules! opaque {
-    ($($type:ty, $name:literal;)+) => {$(
-        impl<T> fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct($name).finish_non_exhaustive()
-            }
-        }
-    )+};
-}
-
 opaque! {
-    Permit<'_, T>, "Permit";
-    OwnedPermit<T>, "OwnedPermit";
-    PermitIterator<'_, T>, "PermitIterator";
-    ReserveMany<'_, T>, "ReserveMany";
-    Reserve<'_, T>, "Reserve";
-    ReserveOwned<T>, "ReserveOwned";
+    [T] Permit<'_, T>, "Permit";
+    [T] OwnedPermit<T>, "OwnedPermit";
+    [T] PermitIterator<'_, T>, "PermitIterator";
+    [T] ReserveMany<'_, T>, "ReserveMany";
+    [T] Reserve<'_, T>, "Reserve";
+    [T] ReserveOwned<T>, "ReserveOwned";
 }

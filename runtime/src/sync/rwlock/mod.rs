@@ -292,21 +292,11 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
     }
 }
 
-macro_rules! opaque {
-    ($($future:ty, $name:literal;)+) => {$(
-        impl<T: ?Sized> fmt::Debug for $future {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct($name).finish_non_exhaustive()
-            }
-        }
-    )+};
-}
-
 opaque! {
-    Read<'_, T>, "Read";
-    Write<'_, T>, "Write";
-    ReadOwned<T>, "ReadOwned";
-    WriteOwned<T>, "WriteOwned";
+    [T: ?Sized] Read<'_, T>, "Read";
+    [T: ?Sized] Write<'_, T>, "Write";
+    [T: ?Sized] ReadOwned<T>, "ReadOwned";
+    [T: ?Sized] WriteOwned<T>, "WriteOwned";
 }
 
 impl<T: Default> Default for RwLock<T> {
