@@ -229,7 +229,7 @@ mod on {
         /// A poll ended `Pending` with so many waits, of which this is the first. Runner only.
         pub(crate) fn park_in_several(&self, now: Time, first: Entry, waits: usize) {
             let n = waits.min(255) as u32;
-            self.store(now.0 | u64::from(n * ONE | first.head & HEAD), first);
+            self.store(now.0 | u64::from((n * ONE) | (first.head & HEAD)), first);
         }
 
         #[inline]
@@ -278,7 +278,7 @@ mod on {
                 parked_ms: Time(word).ms(),
                 polls,
                 first,
-                waits: (word as u32 / ONE & 0xff) as usize,
+                waits: (word as u32 / ONE) as usize & 0xff,
             })
         }
 
