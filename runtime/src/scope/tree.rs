@@ -602,8 +602,9 @@ impl ScopeInner {
     /// Calls `visit` with each linked child. No lock is held meanwhile.
     pub(crate) fn for_each_child(&self, mut visit: impl FnMut(&TaskRef)) {
         self.walk(
+            Vec::with_capacity(BATCH),
             // SAFETY: (I1) alive, for it is linked.
-            |tasks: &mut Vec<_>, task| tasks.push(unsafe { TaskRef::new(task) }),
+            |tasks, task| tasks.push(unsafe { TaskRef::new(task) }),
             |tasks| tasks.drain(..).for_each(|task| visit(&task)),
         );
     }
@@ -611,8 +612,9 @@ impl ScopeInner {
     /// Flags the linked children as cancelled, has them polled, and calls `visit` with what is below each. No lock is held meanwhile.
     pub(super) fn flag_children(&self, drop: bool, mut visit: impl FnMut(Vec<Arc<dyn Branch>>)) {
         self.walk(
+            Flagged::new(BATCH),
             // SAFETY: (I1) alive, for it is linked.
-            |flagged: &mut Flagged, task| unsafe { flagged.add(task, drop) },
+            |flagged, task| unsafe { flagged.add(task, drop) },
             |flagged| {
                 flagged.look_below(&mut visit);
                 let parked = flagged.parked.drain(..);
@@ -626,8 +628,12 @@ impl ScopeInner {
 
     /// Walks over the linked children: has `see` note some of them in a batch under their list's lock, and hands that to `visit` without
     /// it.
-    fn walk<T: Default>(&self, mut see: impl FnMut(&mut T, NonNull<Header>), mut visit: impl FnMut(&mut T)) {
-        let mut batch = T::default();
+    fn walk<T>(
+        &self,
+        mut batch: T,
+        mut see: impl FnMut(&mut T, NonNull<Header>),
+        mut visit: impl FnMut(&mut T),
+    ) {
         for list in 0..self.lists.len() {
             let mut cursor = Box::new(Cursor::new());
             loop {

@@ -118,7 +118,6 @@ impl TaskRef {
 }
 
 /// Tasks that have been flagged as cancelled, and what keeps them until what is below them has been looked at.
-#[derive(Default)]
 pub(crate) struct Flagged {
     /// Those that were parked. Nobody else has the right to run them, so they are there. They are to be scheduled.
     pub(crate) parked: Vec<Runnable>,
@@ -127,6 +126,11 @@ pub(crate) struct Flagged {
 }
 
 impl Flagged {
+    /// With room for so many.
+    pub(crate) fn new(most: usize) -> Flagged {
+        Flagged { parked: Vec::with_capacity(most), kept: Vec::new() }
+    }
+
     /// Flags a task.
     ///
     /// # Safety
