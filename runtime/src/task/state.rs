@@ -645,7 +645,7 @@ impl State {
     /// is more to it: then nothing has changed.
     #[inline]
     pub(crate) fn detach(&self) -> bool {
-        let bits = self.0.load(Acquire);
+        let bits = self.look();
         bits & (COMPLETE | JOINER) == 0 && self.change(bits, bits & !JOIN_HANDLE).is_ok()
     }
 
