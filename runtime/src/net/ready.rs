@@ -196,7 +196,8 @@ macro_rules! ready_methods {
             )
         }
 
-        /// Waits until something can be read, or the end of it.
+        /// Waits until something can be read, or the end of it. It may say so once too often, as of an event of the
+        /// connect that came late: try, and wait again.
         ///
         /// # Errors
         /// None so far.
@@ -208,7 +209,8 @@ macro_rules! ready_methods {
             self.registration.operation(WaitReason::$read, |_| Ok(()))
         }
 
-        /// Waits until something can be written, or writing fails at once.
+        /// Waits until something can be written, or writing fails at once. It may say so once too often, as of an event of the
+        /// connect that came late: try, and wait again.
         ///
         /// # Errors
         /// None so far.
