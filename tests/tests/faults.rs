@@ -20,6 +20,7 @@ use leakfree::report::snapshot::Phase;
 use leakfree::report::verdict::{Occasion, Verdict, judge};
 use leakfree::runtime::{Builder, Handle};
 use leakfree::sync::oneshot;
+use leakfree::time::{sleep, timeout};
 use leakfree::{JoinHandle, scope, yield_now};
 use leakfree_tests::{Drops, again, panic_message, parked, ready, runtime, until};
 
@@ -427,6 +428,56 @@ fn bad_wakers_of_others_keep_no_scope_open() {
 }
 
 // ---- wakes for nothing, and wakers that outlive everything -----------------------------------------
+
+/// Leaves a scope half-way that has an error already, and a child yet behind a shield: the error stays with the scope.
+async fn leave_an_error_behind<E: Send + 'static>(error: E) {
+    let body = async move |s: leakfree::Scope<E>| {
+        drop(s.spawn(leakfree::shield(sleep(Duration::from_millis(100)))));
+        drop(s.spawn_try(async move {
+            sleep(Duration::from_millis(5)).await;
+            Err::<(), _>(error)
+        }));
+        pending::<Result<(), E>>().await
+    };
+    assert!(timeout(Duration::from_millis(30), leakfree::try_scope(body)).await.is_err());
+}
+
+/// Calls a function when it is dropped.
+struct OnDrop(fn());
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+#[leakfree::test(paused)]
+async fn an_error_that_nobody_came_for_is_dropped_under_no_lock() {
+    leakfree::task_local! {
+        static REQUEST: u64;
+    }
+    static DROPS: AtomicUsize = AtomicUsize::new(0);
+    let error = OnDrop(|| {
+        // That looks into what the task has inherited.
+        let _ = REQUEST.try_get();
+        DROPS.fetch_add(1, SeqCst);
+    });
+    REQUEST.sync_scope(7, || leakfree::spawn(leave_an_error_behind(error))).await.unwrap();
+    assert_eq!(DROPS.load(SeqCst), 1);
+}
+
+#[leakfree::test(paused)]
+async fn an_error_that_nobody_came_for_may_panic_as_it_is_dropped() {
+    static DROPS: AtomicUsize = AtomicUsize::new(0);
+    let error = OnDrop(|| {
+        DROPS.fetch_add(1, SeqCst);
+        panic!("in the drop of an error");
+    });
+    leakfree::scope(async |_| leave_an_error_behind(error).await).await;
+    // The worker that had it in its hands goes on.
+    leakfree::spawn(async {}).await.unwrap();
+    assert_eq!(DROPS.load(SeqCst), 1);
+}
 
 #[leakfree::test(workers = 2)]
 async fn a_million_wakes_for_nothing_cost_at_most_a_poll_each() {

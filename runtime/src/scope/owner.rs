@@ -38,11 +38,13 @@ impl Child {
     fn leave(self) {
         context::with_worker_in(Arc::as_ptr(&self.scope().shared), |worker| {
             self.scope().shared.count_finished(worker);
+            // Before a waker of others may be called.
+            let worker = worker.map(Worker::index);
             if let Some(limit) = &self.scope().options.limit {
                 limit.leave();
             }
             // SAFETY: (S1) counted in when the task was made; `Owner::leave` comes once, last.
-            unsafe { ScopeInner::leave_on(self.0, worker.map(Worker::index)) };
+            unsafe { ScopeInner::leave_on(self.0, worker) };
         });
     }
 }

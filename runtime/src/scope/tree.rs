@@ -762,6 +762,10 @@ impl Branch for ScopeInner {
 
 impl Drop for ScopeInner {
     fn drop(&mut self) {
+        // What nobody came for may panic as it is dropped: not in whoever happens to be the last.
+        let end = self.end.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut end.errors).into_iter().for_each(|error| waker::forgive(|| drop(error)));
+        end.panic.take().into_iter().for_each(|panic| waker::forgive(|| drop(panic)));
         // A scope holds the one around it, and so on up: take the chain apart here, not by recursion.
         let enclosing = |scope: &mut ScopeInner| {
             scope.place.get_mut().unwrap_or_else(PoisonError::into_inner).enclosing.take()

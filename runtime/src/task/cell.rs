@@ -418,7 +418,7 @@ fn reason<O: Owner>(header: &Header, owner: O) -> CancelReason {
 
 /// Closes what is below the task. False if something is left there; it will wake the task.
 fn close_branches(header: &Header, cx: &mut Context<'_>, reason: impl Fn() -> CancelReason) -> bool {
-    let Some(mut extra) = header.existing_extra() else { return true };
+    let Some(extra) = header.existing_extra() else { return true };
     if extra.branches.is_empty() {
         return true;
     }
@@ -429,8 +429,9 @@ fn close_branches(header: &Header, cx: &mut Context<'_>, reason: impl Fn() -> Ca
             return false;
         }
     }
-    extra = header.extra();
-    extra.branches.clear();
+    // Dropped outside the lock: the last of a scope drops errors of the user's.
+    let closed = std::mem::take(&mut header.extra().branches);
+    drop(closed);
     true
 }
 

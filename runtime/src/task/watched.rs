@@ -76,7 +76,8 @@ impl<W: Word> Words<W> {
         self.task.store(TaskWord::NONE.0, Relaxed);
     }
 
-    /// The task, if there is one, and where it was spawned, if that is in no list.
+    /// The task, if there is one, and where it was spawned, if that is in no list. (Should that one yield, another such be polled, and it again,
+    /// all while the caller reads, the place may be the other's.)
     pub(crate) fn read(&self) -> Option<(TaskWord, Option<&'static Location<'static>>)> {
         let task = self.task.load(Acquire);
         let spawned_at = self.spawned_at.load(Relaxed);
