@@ -12,6 +12,10 @@ use crate::instructions::{per_step, valgrind};
 
 /// What is a change and no noise: so much more than the baseline.
 const INSTRUCTIONS: f64 = 1.03;
+/// The same of workloads that take more or less, as the free blocks of a slab happen to lie: those of 10,000 tasks come back in runs or one by
+/// one. Seen in 8 runs: -11 to +4 % of their median.
+const INSTRUCTIONS_OF_SLABS: f64 = 1.08;
+const OF_SLABS: [&str; 1] = ["spawn-many"];
 const ALLOCATIONS: f64 = 1.10;
 /// Queues and tables grow at times that are not always the same.
 const FEW_ALLOCATIONS: f64 = 0.01;
@@ -93,7 +97,8 @@ fn compare(baseline: &[Line], lines: &[Line]) -> String {
             let (then, now) = (before.allocations, line.allocations);
             let _ = writeln!(worse, "{name}: {now:.4} allocations per operation, {then:.4} in gate.txt");
         }
-        if before.instructions > 0.0 && line.instructions > before.instructions * INSTRUCTIONS {
+        let most = if OF_SLABS.contains(&name.as_str()) { INSTRUCTIONS_OF_SLABS } else { INSTRUCTIONS };
+        if before.instructions > 0.0 && line.instructions > before.instructions * most {
             let (then, now) = (before.instructions, line.instructions);
             let ratio = now / then;
             let _ =
