@@ -122,8 +122,6 @@ pub(super) struct End {
     sides: [Option<Arc<ScopeInner>>; 2],
     /// Timers on the driver: the deadline's, and that of the end of the grace.
     pub(super) timers: [Option<Key>; 2],
-    /// Dropped when the scope is over.
-    pub(super) data: Option<Box<dyn Any + Send>>,
 }
 
 pub(super) type Panic = (Box<dyn Any + Send>, Option<&'static Location<'static>>);
@@ -439,7 +437,7 @@ impl ScopeInner {
             }
             side = next;
         }
-        let (waker, then, sides, timers, data, lost) = {
+        let (waker, then, sides, timers, lost) = {
             let mut end = lock(&self.end);
             let lost = if end.unwanted { end.panic.take() } else { None };
             if let (Some((payload, site)), true) = (&end.panic, self.abandoned.load(Acquire)) {
@@ -452,13 +450,12 @@ impl ScopeInner {
                 end.then.take(),
                 std::mem::take(&mut end.sides),
                 std::mem::take(&mut end.timers),
-                end.data.take(),
                 lost,
             )
         };
         self.tell_lost(lost);
         timers.into_iter().flatten().for_each(|key| self.shared.driver.disarm(key));
-        drop((sides, data));
+        drop(sides);
         match then {
             None => {}
             Some(Then::Leave(adopter)) => {

@@ -22,6 +22,7 @@ macro_rules! opaque {
 
 mod barrier;
 mod blocking;
+mod closed;
 pub(crate) mod mutex;
 mod notify;
 mod once_cell;

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use super::closed::ClosedWait;
 use crate::loom::sync::{PoisonError, RwLock, RwLockReadGuard};
 use crate::task::channel_facts::{ChannelRecord, End};
 use crate::task::wait::{Leaf, Object, WaitReason};
@@ -181,8 +182,8 @@ impl<T> Sender<T> {
     /// Cancel safe.
     #[track_caller]
     pub fn closed(&self) -> Closed<'_, T> {
-        let leaf = Leaf::new(WaitReason::WatchClosed, Object::Created(self.shared.created));
-        Closed { shared: &self.shared, place: None, leaf }
+        let wait = ClosedWait::new(WaitReason::WatchClosed, self.shared.created);
+        Closed { shared: &self.shared, wait }
     }
 
     /// Whether there is no receiver.
@@ -445,47 +446,24 @@ impl<T> Drop for Changed<'_, T> {
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Closed<'a, T> {
     shared: &'a Shared<T>,
-    place: Option<Place>,
-    leaf: Leaf,
+    wait: ClosedWait,
 }
 
 impl<T> Future for Closed<'_, T> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        let mut state = this.shared.state();
-        let granted = this.place.map(|place| state.closed.poll(place, cx, ()));
-        let old = match granted {
-            Some(Ok(())) | None if state.receivers == 0 => {
-                drop(state);
-                this.leaf.ready();
-                return Poll::Ready(());
-            }
-            Some(Err(replaced)) => replaced,
-            // Not yet in line; or the last one had gone, and before we looked there was another.
-            Some(Ok(())) | None => {
-                if let Some(granted) = this.place.take() {
-                    state.closed.leave(granted);
-                }
-                this.place = Some(state.closed.join(cx, ()));
-                this.leaf.set_object(state.parked(this.shared.created));
-                None
-            }
-        };
-        drop(state);
-        drop(old);
-        this.leaf.pending(cx);
-        Poll::Pending
+        let shared = self.shared;
+        let state = shared.state();
+        let is_closed = state.receivers == 0;
+        self.wait.poll(state, is_closed, |state| &mut state.closed, |state| state.parked(shared.created), cx)
     }
 }
 
 impl<T> Drop for Closed<'_, T> {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
-            let waker = self.shared.state().closed.leave(place);
-            drop(waker);
-        }
+        let shared = self.shared;
+        self.wait.leave(|| shared.state(), |state| &mut state.closed);
     }
 }
 

@@ -12,9 +12,9 @@ use super::error::{SendError, SendTimeoutError, TrySendError};
 use super::permit::{OwnedPermit, Permit, PermitIterator, Reserve, ReserveMany, ReserveOwned};
 use super::shared::{NoSlots, Shared, SlotWait};
 use crate::sync::blocking;
+use crate::sync::closed::ClosedWait;
 use crate::task::channel_facts::End;
-use crate::task::wait::{Leaf, Object, WaitReason};
-use crate::task::waiters::Place;
+use crate::task::wait::WaitReason;
 
 impl<T> Shared<T> {
     /// Sends into an unbounded channel.
@@ -61,8 +61,8 @@ macro_rules! sender {
             /// Cancel safe: it holds no value.
             #[track_caller]
             pub fn closed(&self) -> Closed<'_, T> {
-                let leaf = Leaf::new(WaitReason::MpscClosed, Object::Created(self.shared.created));
-                Closed { shared: &self.shared, place: None, leaf }
+                let wait = ClosedWait::new(WaitReason::MpscClosed, self.shared.created);
+                Closed { shared: &self.shared, wait }
             }
 
             /// Whether the receiver is gone or has closed the channel. Does not wait.
@@ -386,42 +386,24 @@ impl<T> Drop for Send<'_, T> {
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Closed<'a, T> {
     shared: &'a Shared<T>,
-    place: Option<Place>,
-    leaf: Leaf,
+    wait: ClosedWait,
 }
 
 impl<T> Future for Closed<'_, T> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        let mut state = this.shared.lock();
-        if state.closed {
-            drop(state);
-            this.leaf.ready();
-            return Poll::Ready(());
-        }
-        let old = match this.place {
-            Some(place) => state.closed_waiters.poll(place, cx, ()).err().flatten(),
-            None => {
-                this.place = Some(state.closed_waiters.join(cx, ()));
-                this.leaf.set_object(this.shared.parked(&mut state));
-                None
-            }
-        };
-        drop(state);
-        drop(old);
-        this.leaf.pending(cx);
-        Poll::Pending
+        let shared = self.shared;
+        let state = shared.lock();
+        let is_closed = state.closed;
+        self.wait.poll(state, is_closed, |state| &mut state.closed_waiters, |state| shared.parked(state), cx)
     }
 }
 
 impl<T> Drop for Closed<'_, T> {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
-            let old = self.shared.lock().closed_waiters.leave(place);
-            drop(old);
-        }
+        let shared = self.shared;
+        self.wait.leave(|| shared.lock(), |state| &mut state.closed_waiters);
     }
 }
 
