@@ -43,6 +43,9 @@ impl Results {
     }
 }
 
+/// The figure of the first table.
+const FIRST: &str = "wall";
+
 /// Whether it comes from the run with the counting allocator, whose times are worth nothing.
 fn is_counted(figure: &str) -> bool {
     matches!(figure, "heap" | "resident" | "retained" | "allocs" | "bytes")
@@ -68,12 +71,18 @@ impl Row {
         text
     }
 
-    /// The line of a table; `None` if nobody has such a figure.
+    fn spreads(&self, figure: &str) -> Vec<Option<Spread>> {
+        self.results.iter().map(|results| results.spread(figure)).collect()
+    }
+
+    /// The line of a table; `None` if nobody has such a figure. That of the first table says all that one should know at first.
     fn line(&self, figure: &str, names: &[&str]) -> Option<String> {
-        let spreads: Vec<Option<Spread>> =
-            self.results.iter().map(|results| results.spread(figure)).collect();
+        let spreads = self.spreads(figure);
         spreads.iter().flatten().next()?;
         let mut line = format!("| {}", self.workload.name);
+        if figure == FIRST {
+            let _ = write!(line, ": {}", self.workload.op);
+        }
         for (spread, results) in spreads.iter().zip(&self.results) {
             let text = match spread {
                 Some(spread) => number(spread.median),
@@ -89,6 +98,10 @@ impl Row {
                 *spread = spread.filter(|_| distributes(name));
             }
             let _ = write!(line, " | {}", self.to_best(figure, &spreads).unwrap_or_default());
+        }
+        if figure == FIRST {
+            let cpu = self.to_best("cpu", &self.spreads("cpu")).unwrap_or_default();
+            let _ = write!(line, " | {cpu}");
         }
         line.push_str(" |\n");
         Some(line)
@@ -168,6 +181,9 @@ impl Report<'_> {
             let mut ratios = vec![format!("{} / best other", self.names[0])];
             if self.names.iter().any(|name| !distributes(name)) {
                 ratios.push("/ best that wakes siblings".to_string());
+            }
+            if *figure == FIRST {
+                ratios.push("CPU time / best other".to_string());
             }
             let _ = writeln!(text, "### {heading}\n\n| workload | {columns} | {} |", ratios.join(" | "));
             let _ = writeln!(text, "|---|{}", "---|".repeat(self.names.len() + ratios.len()));
