@@ -1,8 +1,8 @@
 //! Who runs what, in which order, and why.
 //!
 //! - A worker's own wakes and spawns go to its **LIFO slot**: the message just sent is in the cache. The task
-//!   that was there goes to the back of the worker's queue. After [`worker::LIFO_MAX`] tasks in a row from
-//!   the slot one is taken from the queue, so that a pair that plays ping-pong starves nobody.
+//!   that was there goes to the back of the worker's queue. One in [`worker::QUEUE_FIRST`] polls is of the
+//!   queue's first task at any rate, so that a pair that plays ping-pong starves nobody.
 //! - A task that yields, or is woken during its own poll, goes to the back of the queue.
 //! - What comes from outside goes to the **injector**; a worker looks there when its queue is empty and
 //!   once per turn.

@@ -268,15 +268,18 @@ impl Owner {
     /// The oldest.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Item> {
+        let ring = &*self.ring;
         let tail = self.tail.get();
-        let mut head = self.ring.head.load(Relaxed);
+        let mut head = ring.head.load(Relaxed);
         while head != tail {
             // Acquire and release: as for a thief's exchange, which this one may come after, or before.
-            match self.ring.head.compare_exchange_weak(head, head + 1, AcqRel, Relaxed) {
+            match ring.head.compare_exchange_weak(head, head + 1, AcqRel, Relaxed) {
                 Ok(_) => {
-                    let item = NonNull::new(self.slot(head).load(Relaxed));
-                    debug_assert!(item.is_some(), "place {head} was filled before {tail} was published");
-                    return item;
+                    let item = self.slot(head).load(Relaxed);
+                    debug_assert!(!item.is_null(), "place {head} was filled before {tail} was published");
+                    // SAFETY: (Q2) this place was filled by `write`, with an item, before the tail that is beyond it was set; and nobody has
+                    // filled its slot anew, for that is us.
+                    return Some(unsafe { NonNull::new_unchecked(item) });
                 }
                 Err(now) => head = now,
             }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ use super::queue::{Steal, Worker as Queue};
 use super::shared::{self, Seen, Shared};
 use crate::driver::Seat;
 use crate::loom::thread;
-use crate::task::frame;
+use crate::task::frame::{self, AtRest};
+use crate::task::header::Header;
 use crate::task::hooks::Cause;
 use crate::task::runnable::Runnable;
 
@@ -29,8 +30,8 @@ const LOOK_NS: u64 = if cfg!(loom) { 0 } else { 10_000 };
 const SAMPLED: u32 = 4;
 /// How long a worker goes on after the shutdown with what that has given up.
 const REST: Duration = Duration::from_secs(1);
-/// Tasks run from the LIFO slot in a row.
-pub(crate) const LIFO_MAX: u32 = 3;
+/// One poll in so many is of the queue's first task, though there is one in the LIFO slot. A power of two.
+pub(crate) const QUEUE_FIRST: u32 = 4;
 /// The watcher's first and longest sleep.
 const WATCH_MIN: Duration = Duration::from_micros(50);
 const WATCH_MAX: Duration = Duration::from_millis(1);
@@ -51,16 +52,17 @@ pub(crate) struct Worker {
     index: usize,
     queue: Queue,
     seen: Arc<CachePadded<Seen>>,
-    /// The task made runnable last; its owner's alone.
-    lifo: Cell<Option<Runnable>>,
-    lifo_run: Cell<u32>,
+    /// The task made runnable last, as a `Runnable` was given up for it; its owner's alone.
+    lifo: Cell<Option<NonNull<Header>>>,
     /// Who was woken last by the end of a task that it waits for: its id. By its address, that of another one later, it would be the
     /// allocator that chooses, and no simulation could be played again.
     joined: Cell<u64>,
-    /// Polls left in this turn.
+    /// Polls left in this turn, with the one that the next begins with.
     turn: Cell<u32>,
     /// Turns, and sleeps, that have begun.
     turns: Cell<u32>,
+    /// The next poll is the first after a sleep.
+    slept: Cell<bool>,
     /// When this worker last looked into the driver at the end of a turn.
     looked_ns: Cell<u64>,
     /// It counts no children of the root any more.
@@ -72,6 +74,8 @@ pub(crate) struct Worker {
     role: loom::cell::UnsafeCell<()>,
 }
 
+// SAFETY: all its fields are, what lies in the LIFO slot as the `Runnable` that it was.
+unsafe impl Send for Worker {}
 // SAFETY: (W1) what is not shared by design is used by one thread at a time, and its role is handed from thread to thread by
 // a spawn, which orders the one's use before the other's.
 unsafe impl Sync for Worker {}
@@ -91,10 +95,10 @@ impl Worker {
             index,
             queue,
             lifo: Cell::new(None),
-            lifo_run: Cell::new(0),
             joined: Cell::new(0),
-            turn: Cell::new(TURN),
+            turn: Cell::new(1),
             turns: Cell::new(0),
+            slept: Cell::new(true),
             looked_ns: Cell::new(0),
             retired: Cell::new(false),
             woken: RefCell::new(Vec::new()),
@@ -154,13 +158,16 @@ impl Worker {
     pub(crate) fn run(self: &Arc<Self>) {
         let _entered = context::enter(&self.shared, Some(self), true);
         let _seen = self.shared.remotes[self.index].window.open();
+        let rest = frame::rest();
+        debug_assert!(rest.is_outermost(), "a worker's thread is its own");
         self.read_clock();
         loop {
-            if self.turn.get() == 0 && !self.end_turn() {
-                break;
-            }
             if let Some(task) = self.next() {
-                if !self.poll(task) {
+                if !self.count_poll(&task) {
+                    self.queue.push(task);
+                    break;
+                }
+                if !self.poll(task, &rest) {
                     // (W1) Not ours any more.
                     return self.shared.driver.let_go();
                 }
@@ -168,34 +175,36 @@ impl Worker {
                 break;
             }
         }
-        self.run_rest();
+        self.run_rest(&rest);
     }
 
     /// What is queued after the shutdown is what it has given up, for this thread got no time: cancelled by force, and reported. It ends
     /// now, for left in its queue it would keep all that is its runtime's. What goes round and round behind a shield never ends, and is left
     /// there after [`REST`].
     #[cold]
-    fn run_rest(&self) {
+    fn run_rest(&self, rest: &AtRest) {
         let start = Instant::now();
         while start.elapsed() < REST {
             let Some(task) = self.next().or_else(|| self.steal_injected()) else { return };
-            if !self.poll(task) {
+            if !self.poll(task, rest) {
                 return self.shared.driver.let_go();
             }
         }
     }
 
+    /// The task's poll is next. False if the scheduler is shut down.
+    #[inline]
+    fn count_poll(&self, task: &Runnable) -> bool {
+        let left = self.turn.get() - 1;
+        self.turn.set(left);
+        left > 0 || self.begin_turn(task)
+    }
+
     /// False if this thread has handed the role over meanwhile.
     #[inline]
-    fn poll(&self, task: Runnable) -> bool {
-        let left = self.turn.get().wrapping_sub(1);
-        self.turn.set(left);
-        // One compare for the first poll of a turn and for one that comes after the last.
-        if left >= TURN - 1 {
-            self.begin_turn(&task);
-        }
+    fn poll(&self, task: Runnable, rest: &AtRest) -> bool {
         self.seen.set_polls(task.header());
-        let again = task.poll();
+        let again = task.poll(rest);
         if context::has_handed_over() {
             // (W1) The queue is not ours any more.
             again.into_iter().for_each(|task| task.schedule(Cause::Yielded));
@@ -251,7 +260,21 @@ impl Worker {
     /// Takes the LIFO slot for a task, and returns the one that was there.
     #[inline]
     fn displace(&self, task: Runnable) -> Option<Runnable> {
-        if self.shared.sim.skips_lifo() { Some(task) } else { self.lifo.replace(Some(task)) }
+        if self.shared.sim.skips_lifo() {
+            return Some(task);
+        }
+        let last = self.take_last();
+        self.lifo.set(Some(task.into_raw()));
+        last
+    }
+
+    /// Empties the LIFO slot.
+    #[inline]
+    fn take_last(&self) -> Option<Runnable> {
+        let last = self.lifo.get()?;
+        self.lifo.set(None);
+        // SAFETY: (I2) `displace` alone fills the slot, with a `Runnable` that was given up there; it is taken once.
+        Some(unsafe { Runnable::from_raw(last) })
     }
 
     #[inline(never)]
@@ -304,14 +327,13 @@ impl Worker {
     fn next(&self) -> Option<Runnable> {
         #[cfg(loom)]
         self.role.with_mut(|_| ());
-        if self.lifo_run.get() < LIFO_MAX && !self.shared.sim.skips_lifo() {
-            if let Some(task) = self.lifo.take() {
-                self.lifo_run.set(self.lifo_run.get() + 1);
-                return Some(task);
-            }
+        if self.lifo.get().is_none() {
+            return self.queue.pop();
         }
-        self.lifo_run.set(0);
-        self.queue.pop().or_else(|| self.lifo.take())
+        if self.turn.get() % QUEUE_FIRST != 0 && !self.shared.sim.skips_lifo() {
+            return self.take_last();
+        }
+        self.queue.pop().or_else(|| self.take_last())
     }
 
     fn read_clock(&self) {
@@ -323,23 +345,26 @@ impl Worker {
         self.seen.set_turn(now_ms);
     }
 
-    /// The first poll of a turn, and of the time after a sleep: of some of them the park is sampled.
+    /// The first poll of a turn, or of the time after a sleep, is that of this task: of some of them the park is sampled. False if the scheduler
+    /// is shut down.
     #[cold]
-    fn begin_turn(&self, task: &Runnable) {
-        if self.turn.get() > TURN {
-            return self.turn.set(0);
+    #[inline(never)]
+    fn begin_turn(&self, task: &Runnable) -> bool {
+        self.turn.set(TURN);
+        // After a sleep everything was looked at just now.
+        if !self.slept.replace(false) && !self.look_around() {
+            return false;
         }
         let turns = self.turns.get().wrapping_add(1);
         self.turns.set(turns);
         if turns % SAMPLED == 0 {
             self.shared.sites.sample(task.header(), frame::now_ms());
         }
+        true
     }
 
     /// Once per turn: clock, injector, and the driver if it is time. False if the scheduler is shut down.
-    #[cold]
-    fn end_turn(&self) -> bool {
-        self.turn.set(TURN);
+    fn look_around(&self) -> bool {
         self.seen.set_polls(ptr::null());
         if !self.goes_on() {
             return false;
@@ -495,10 +520,7 @@ impl Worker {
     }
 
     fn has_own(&self) -> bool {
-        let lifo = self.lifo.take();
-        let has = lifo.is_some();
-        self.lifo.set(lifo);
-        has || !self.queue.is_empty()
+        self.lifo.get().is_some() || !self.queue.is_empty()
     }
 
     /// Steals half of a sibling's queue.
@@ -583,7 +605,8 @@ impl Worker {
     }
 
     fn get_up(&self) -> Searching {
-        self.turn.set(TURN);
+        self.turn.set(1);
+        self.slept.set(true);
         self.shared.idle.awake(self.index)
     }
 
@@ -664,15 +687,20 @@ impl Worker {
         match place {
             Place::Awake => {
                 frame::set_now_ms(shared::now_ms(&self.shared.driver));
-                if (ends_turn || self.turn.get() == 0) && !self.end_turn() {
-                    return (Some(Place::Stopped), Event::Stop, None);
+                if ends_turn {
+                    self.turn.set(1);
+                    self.slept.set(false);
                 }
                 let Some(task) = self.next() else {
                     return (Some(Place::Looking(None)), Event::RunDry, None);
                 };
+                if !self.count_poll(&task) {
+                    self.queue.push(task);
+                    return (Some(Place::Stopped), Event::Stop, None);
+                }
                 let id = task.header().record.id().0;
                 let before = context::replace_handed_over(false);
-                self.poll(task);
+                self.poll(task, &frame::rest());
                 let place = if context::replace_handed_over(before) {
                     self.shared.driver.let_go();
                     None

@@ -247,8 +247,10 @@ impl<F: Future> Future for Isolated<F> {
 /// One turn of a task: poll it, drop it, or see whether those below it have left. If it is to have another one next, behind the others, the
 /// answer is the `Runnable`.
 ///
+/// What is seldom is apart: in line it would take registers, which each turn saves, from what is not.
+///
 /// # Safety
-/// (I2) The caller gives its `Runnable` up.
+/// (I2) The caller gives its `Runnable` up. The thread is at [rest](frame::rest).
 unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let cell = ptr.cast::<Cell<F, O>>().as_ptr();
     // SAFETY: (I2) alive and ours to run; the reference is not used after the `Runnable` is given up.
@@ -274,70 +276,144 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let waker = unsafe { waker::borrowed(ptr) };
     let mut cx = Context::from_waker(&waker);
 
-    if note.stage() == Stage::Future {
-        let ended = if start.drops() && !is_shielded(header) {
-            if !close_branches(header, &mut cx, || reason(header, owner())) {
-                return park_slowly(ptr, owner(), start, entered);
+    if note.stage() != Stage::Future || start.drops() {
+        if note.stage() != Stage::Future || !is_shielded(header) {
+            // SAFETY: (I2) passed on.
+            return unsafe { run_slowly::<F, O>(ptr, start, entered, note.stage(), &mut cx) };
+        }
+        header.remind_shields();
+    }
+    trace::woken(header);
+    // SAFETY: (I2) the future is there, and only the runner touches it; it never moves: it is dropped in place.
+    let polled = catch(|| unsafe { Pin::new_unchecked(&mut *(*slot).future).poll(&mut cx) });
+    let output = match polled {
+        // Polled behind a shield that is gone now: dropped in the next turn.
+        Ok(Poll::Pending) if entered.yielded() || start.drops() && !is_shielded(header) => {
+            trace::parks(header);
+            if entered.registered() {
+                header.state.count_spare();
             }
-            // SAFETY: (I2) the future is there and only the runner touches it.
-            let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
-            // A handle that is gone does not come back: nobody will ask why. And nothing is below.
-            if dropped.is_ok() && !header.has_extra() && !header.state.load().has_join_handle() {
-                let registered = entered.registered();
-                drop(entered);
-                // SAFETY: (I2) given up here; there is no output, for nobody takes one.
-                unsafe { end_dropped(ptr, owner(), registered) };
-                return None;
-            }
-            Err(match dropped {
-                Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner())),
-                Err(payload) => JoinError::panicked(header.record.id(), owner().panicked(payload)),
-            })
-        } else {
-            if start.drops() {
-                header.remind_shields();
-            }
-            trace::woken(header);
-            // SAFETY: (I2) as above; the future never moves: it is dropped in place.
-            let polled = catch(|| unsafe { Pin::new_unchecked(&mut *(*slot).future).poll(&mut cx) });
-            match polled {
-                // Polled behind a shield that is gone now: dropped in the next turn.
-                Ok(Poll::Pending) if entered.yielded() || start.drops() && !is_shielded(header) => {
-                    trace::parks(header);
-                    if entered.registered() {
-                        header.state.count_spare();
-                    }
-                    drop(entered);
-                    // (I2) no wake was taken away, so the `Runnable` is still ours to hand on.
-                    // SAFETY: as said.
-                    return Some(unsafe { Runnable::from_raw(ptr) });
-                }
-                Ok(Poll::Pending) => return park(ptr, owner(), start, entered),
-                Ok(Poll::Ready(output)) => {
-                    // SAFETY: (I2) as above.
-                    match catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }) {
-                        Ok(()) => Ok(output),
-                        Err(payload) => {
-                            spare(owner(), catch(|| drop(output)));
-                            Err(JoinError::panicked(header.record.id(), owner().panicked(payload)))
-                        }
-                    }
-                }
-                Err(payload) => {
-                    // SAFETY: (I2) as above.
-                    spare(owner(), catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }));
-                    Err(JoinError::panicked(header.record.id(), owner().panicked(payload)))
-                }
-            }
+            drop(entered);
+            // (I2) no wake was taken away, so the `Runnable` is still ours to hand on.
+            // SAFETY: as said.
+            return Some(unsafe { Runnable::from_raw(ptr) });
+        }
+        Ok(Poll::Pending) => return park(ptr, owner(), start, entered),
+        Ok(Poll::Ready(output)) => output,
+        // SAFETY: (I2) passed on.
+        Err(payload) => return unsafe { end_panicked::<F, O>(ptr, start, entered, payload, &mut cx) },
+    };
+    // SAFETY: (I2) as above.
+    let ended = match catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }) {
+        Ok(()) => Ok(output),
+        Err(payload) => Err(spoilt::<_, O>(ptr, owner(), output, payload)),
+    };
+    // SAFETY: (I2) the future is gone; the slot holds the output from here on.
+    unsafe { (*slot).output = ManuallyDrop::new(ended) };
+    if header.has_extra() {
+        // SAFETY: (I2) passed on; the output is stored.
+        return unsafe { end_slowly::<F, O>(ptr, start, entered, &mut cx) };
+    }
+    let registered = entered.registered();
+    drop(entered);
+    // SAFETY: (I2) given up here.
+    unsafe { end(ptr, owner(), header.note(), Outcome::Returned, registered, true) };
+    None
+}
+
+/// The turn of a task that is dropped, or whose output is stored.
+///
+/// # Safety
+/// As [`run`].
+#[cold]
+#[inline(never)]
+unsafe fn run_slowly<F: Future, O: Owner>(
+    ptr: NonNull<Header>,
+    start: PollStart,
+    entered: frame::Entered,
+    stage: Stage,
+    cx: &mut Context<'_>,
+) -> Option<Runnable> {
+    let cell = ptr.cast::<Cell<F, O>>().as_ptr();
+    // SAFETY: (I2) as in `run`.
+    let (header, slot, owner) = unsafe { (&(*cell).header, (*cell).slot.get(), (*cell).owner) };
+    if stage == Stage::Future {
+        if !close_branches(header, cx, || reason(header, owner)) {
+            return park_slowly(ptr, owner, start, entered);
+        }
+        // SAFETY: (I2) the future is there and only the runner touches it.
+        let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
+        // A handle that is gone does not come back: nobody will ask why. And nothing is below.
+        if dropped.is_ok() && !header.has_extra() && !header.state.load().has_join_handle() {
+            let registered = entered.registered();
+            drop(entered);
+            // SAFETY: (I2) given up here; there is no output, for nobody takes one.
+            unsafe { end(ptr, owner, header.note(), Outcome::Cancelled, registered, false) };
+            return None;
+        }
+        let error = match dropped {
+            Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
+            Err(payload) => JoinError::panicked(header.record.id(), owner.panicked(payload)),
         };
         // SAFETY: (I2) the future is gone; the slot holds the output from here on.
-        unsafe { (*slot).output = ManuallyDrop::new(ended) };
+        unsafe { (*slot).output = ManuallyDrop::new(Err(error)) };
     }
+    // SAFETY: (I2) passed on; the output is stored.
+    unsafe { end_slowly::<F, O>(ptr, start, entered, cx) }
+}
 
-    let left_behind = || CancelReason::of(CancelKind::ScopeForgotten);
-    if !close_branches(header, &mut cx, left_behind) {
+/// The future has panicked.
+///
+/// # Safety
+/// As [`run`].
+#[cold]
+#[inline(never)]
+unsafe fn end_panicked<F: Future, O: Owner>(
+    ptr: NonNull<Header>,
+    start: PollStart,
+    entered: frame::Entered,
+    payload: Box<dyn Any + Send>,
+    cx: &mut Context<'_>,
+) -> Option<Runnable> {
+    let cell = ptr.cast::<Cell<F, O>>().as_ptr();
+    // SAFETY: (I2) as in `run`.
+    let (header, slot, owner) = unsafe { (&(*cell).header, (*cell).slot.get(), (*cell).owner) };
+    // SAFETY: (I2) the future is there and only the runner touches it.
+    spare(owner, catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) }));
+    let error = JoinError::panicked(header.record.id(), owner.panicked(payload));
+    // SAFETY: (I2) the future is gone; the slot holds the output from here on. It is stored.
+    unsafe {
+        (*slot).output = ManuallyDrop::new(Err(error));
+        end_slowly::<F, O>(ptr, start, entered, cx)
+    }
+}
+
+/// The future has returned, and its drop has panicked.
+#[cold]
+#[inline(never)]
+fn spoilt<T, O: Owner>(ptr: NonNull<Header>, owner: O, output: T, payload: Box<dyn Any + Send>) -> JoinError {
+    spare(owner, catch(|| drop(output)));
+    // SAFETY: (I2) the caller runs it.
+    JoinError::panicked(unsafe { ptr.as_ref() }.record.id(), owner.panicked(payload))
+}
+
+/// The end of a turn whose output is stored: of the task's last one, unless something is left below it.
+///
+/// # Safety
+/// As [`run`].
+#[inline(never)]
+unsafe fn end_slowly<F: Future, O: Owner>(
+    ptr: NonNull<Header>,
+    start: PollStart,
+    entered: frame::Entered,
+    cx: &mut Context<'_>,
+) -> Option<Runnable> {
+    let cell = ptr.cast::<Cell<F, O>>().as_ptr();
+    // SAFETY: (I2) as in `run`.
+    let (header, slot, owner) = unsafe { (&(*cell).header, (*cell).slot.get(), (*cell).owner) };
+    if !close_branches(header, cx, || CancelReason::of(CancelKind::ScopeForgotten)) {
         header.set_ending();
-        return park_slowly(ptr, owner(), start, entered);
+        return park_slowly(ptr, owner, start, entered);
     }
     let registered = entered.registered();
     drop(entered);
@@ -350,10 +426,10 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let note = header.note();
     if note.has_locals() {
         let locals = header.extra().locals.take();
-        spare(owner(), catch(|| drop(locals)));
+        spare(owner, catch(|| drop(locals)));
     }
     // SAFETY: (I2) given up here.
-    unsafe { end(ptr, owner(), note, outcome, registered, true) };
+    unsafe { end(ptr, owner, note, outcome, registered, true) };
     None
 }
 
@@ -378,16 +454,6 @@ unsafe fn end<O: Owner>(
     owner.leave(outcome);
     // Last, for it may be code of the user's, which takes its time or panics; the task has completed all the same.
     let _ = catch(|| joiner.map(PackedWaker::wake_joiner));
-}
-
-/// The end of a task that was dropped and leaves no output; apart, so that [`end`] stands in line where a task returns.
-///
-/// # Safety
-/// As [`end`].
-#[inline(never)]
-unsafe fn end_dropped<O: Owner>(ptr: NonNull<Header>, owner: O, registered: bool) {
-    // SAFETY: passed on.
-    unsafe { end(ptr, owner, ptr.as_ref().note(), Outcome::Cancelled, registered, false) };
 }
 
 /// Flags a task whose bound was found cancelled. True if it is to be dropped.

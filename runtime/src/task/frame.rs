@@ -1,7 +1,7 @@
 //! What this thread is polling, and the waits that the poll has noted so far.
 //!
-//! There is one [`Frame`] per thread. [`enter`] puts a task into it for one poll and puts back what was
-//! there, so that a `block_on` inside a blocking call nests.
+//! There is one [`Frame`] per thread. [`enter`] puts a task into it for one poll. Before that the thread is brought to [rest](rest), and what was
+//! there is put back after, so that a `block_on` inside a blocking call nests; a worker does so once for all its polls.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -40,8 +40,6 @@ pub(crate) struct Frame {
     poll: Cell<u64>,
     /// The number of the last poll inside of another; 0 if it needs a range.
     inner_poll: Cell<u64>,
-    /// The next poll needs a range: 1, else 0.
-    no_range: Cell<usize>,
     /// What the current poll is inside of, or null.
     outer: Cell<*mut Outer>,
     /// The runtime clock of this thread's last turn.
@@ -91,7 +89,6 @@ impl Frame {
             header: Cell::new(ptr::null()),
             poll: Cell::new(0),
             inner_poll: Cell::new(0),
-            no_range: Cell::new(1),
             outer: Cell::new(ptr::null_mut()),
             now: Cell::new(Time::new(0)),
             own: Own {
@@ -177,8 +174,9 @@ pub(crate) fn now_ms() -> u64 {
 pub(crate) fn set_now_ms(now_ms: u64) {
     with(|frame| {
         frame.now.set(Time::new(now_ms));
-        if frame.poll.get() >= HALF {
-            frame.no_range.set(1);
+        // Not in a poll: that one's number has to stay.
+        if frame.poll.get() >= HALF && frame.header.get().is_null() {
+            frame.poll.set(new_range());
         }
     });
 }
@@ -512,10 +510,52 @@ fn take_back_at(place: usize) {
     });
 }
 
-/// A task in this thread's frame; dropping it puts back what was there before. It is of this thread.
+/// A task in this thread's frame, up to its drop. It is of this thread.
 pub(crate) struct Entered(PhantomData<*const ()>);
 
-/// A poll that another one is inside of: a task in a `block_on` in a blocking call. A worker has none.
+/// This thread polls no task, and no combinator of ours on behalf of another executor, but for those that are [entered](enter) and have left.
+/// Dropping it puts back what was there before; if there was something, one poll comes meanwhile at the most.
+pub(crate) struct AtRest {
+    /// There was something.
+    saved: bool,
+    this_thread: PhantomData<*const ()>,
+}
+
+/// Lays what this thread is polling aside.
+pub(crate) fn rest() -> AtRest {
+    let saved = with(|frame| {
+        // No number yet.
+        if frame.poll.get() == 0 {
+            frame.poll.set(new_range());
+        }
+        let saves = !frame.is_at_rest();
+        if saves {
+            frame.save();
+        }
+        saves
+    });
+    AtRest {
+        saved: saved.expect("a thread polls no task while its locals are destroyed"),
+        this_thread: PhantomData,
+    }
+}
+
+impl AtRest {
+    /// Nothing was laid aside: any number of polls may come.
+    pub(crate) fn is_outermost(&self) -> bool {
+        !self.saved
+    }
+}
+
+impl Drop for AtRest {
+    fn drop(&mut self) {
+        if self.saved {
+            with(Frame::restore);
+        }
+    }
+}
+
+/// A poll that another one is inside of: a task in a `block_on` in a blocking call.
 struct Outer {
     outer: *mut Outer,
     header: *const Header,
@@ -531,13 +571,11 @@ struct Outer {
     places: usize,
 }
 
-/// Makes `header` the task that this thread polls. Next comes [`Entered::show`].
+/// Makes `header` the task that this thread, which is [at rest](rest), polls. Next comes [`Entered::show`].
 #[inline]
 pub(crate) fn enter(header: NonNull<Header>) -> Entered {
     with(|frame| {
-        if !frame.is_at_rest() {
-            frame.come_to_rest();
-        }
+        debug_assert!(frame.is_at_rest(), "whoever changes the frame inside of a poll puts it back");
         frame.header.set(header.as_ptr());
         if !cfg!(leakfree_norecord) {
             frame.poll.set(frame.poll.get().wrapping_add(POLL));
@@ -549,30 +587,14 @@ pub(crate) fn enter(header: NonNull<Header>) -> Entered {
 }
 
 impl Frame {
-    /// The thread polls no task, and no combinator of ours on behalf of another executor. Whoever changes the frame inside of a
-    /// poll puts it back before the poll ends, and [`Entered`] does the rest.
-    #[inline]
+    /// See [`rest`]. Whoever changes the frame inside of a poll puts it back before the poll ends, and [`Entered`] does the rest.
     fn is_at_rest(&self) -> bool {
-        // One jump for all.
-        let arm = self.arm.get().map_or(ptr::null(), ptr::from_ref);
-        let at_rest = self.header.get().addr() | self.scope.get().addr() | arm.addr() | self.locals.get();
-        let at_rest = at_rest | self.no_range.get() == 0;
+        let at_rest = self.header.get().is_null()
+            && self.scope.get().is_null()
+            && self.arm.get().is_none()
+            && self.locals.get() == 0;
         debug_assert!(!at_rest || !self.shielded.get() && self.places() == WAITS_MAX);
-        debug_assert!(!at_rest || self.outer.get().is_null());
         at_rest
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn come_to_rest(&self) {
-        // Not in a poll: that one's number has to stay.
-        if self.header.get().is_null() && self.no_range.replace(0) == 1 {
-            self.poll.set(new_range());
-            if self.is_at_rest() {
-                return;
-            }
-        }
-        self.save();
     }
 
     fn save(&self) {
@@ -597,6 +619,8 @@ impl Frame {
         // That poll's number will be the next one.
         self.poll.set(last);
         self.inner_poll.set(last + POLL);
+        self.header.set(ptr::null());
+        self.own.set(false, false, UNCONSTRAINED, WAITS_MAX);
     }
 
     /// There may be less: some may have been taken back.
@@ -625,9 +649,9 @@ impl Frame {
     }
 
     #[cold]
-    #[inline(never)]
     fn restore(&self) {
-        // SAFETY: not null, as the caller says; it came from a box, and is not found here again.
+        debug_assert!(self.is_at_rest());
+        // SAFETY: not null, for the caller has saved; it came from a box, and is not found here again.
         let outer = unsafe { Box::from_raw(self.outer.get()) };
         self.outer.set(outer.outer);
         self.header.set(outer.header);
@@ -674,11 +698,10 @@ impl Entered {
         with(|frame| frame.own.registered.get()).unwrap_or(false)
     }
 
-    /// It is inside of no other poll, and has left one wait at the most.
+    /// It has left one wait at the most.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        // One jump for both.
-        with(|frame| frame.outer.get().addr() | frame.places() & !1 == 0).unwrap_or(false)
+        with(|frame| frame.places() <= 1).unwrap_or(false)
     }
 
     /// The end of a plain poll that parks: as [`park`](Entered::park), [`registered`](Entered::registered) and a drop.
@@ -717,12 +740,7 @@ impl Entered {
 impl Drop for Entered {
     #[inline]
     fn drop(&mut self) {
-        with(|frame| {
-            frame.clear();
-            if !frame.outer.get().is_null() {
-                frame.restore();
-            }
-        });
+        with(Frame::clear);
     }
 }
 

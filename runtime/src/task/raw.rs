@@ -13,7 +13,8 @@ use super::state::OnWake;
 
 /// What a header can do without knowing its future. Each function's precondition is in its name's comment.
 pub(crate) struct Vtable {
-    /// Runs the task once. (I2) The caller gives its `Runnable` up; if it comes back, it is to go behind the others.
+    /// Runs the task once, on a thread that is [at rest](frame::rest). (I2) The caller gives its `Runnable` up; if it comes back, it is to go
+    /// behind the others.
     pub(crate) run: unsafe fn(NonNull<Header>) -> Option<Runnable>,
     /// Hands a runnable task to its owner. (I2) The caller gives its `Runnable` up.
     pub(crate) schedule: unsafe fn(NonNull<Header>, Cause),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ptr::NonNull;
 
+use super::frame::{self, AtRest};
 use super::header::Header;
 use super::hooks::Cause;
 use super::raw::TaskRef;
@@ -39,7 +40,7 @@ impl Runnable {
     /// Polls the task once, or drops its future if it has been cancelled. One that yields, or was woken meanwhile, comes back: it is to go
     /// behind the others.
     #[inline]
-    pub(crate) fn poll(self) -> Option<Runnable> {
+    pub(crate) fn poll(self, _: &AtRest) -> Option<Runnable> {
         let run = self.header().vtable.run;
         // SAFETY: (I2) we give our right up to the call.
         unsafe { run(self.into_raw()) }
@@ -47,7 +48,8 @@ impl Runnable {
 
     /// The same; one that comes back goes to its owner's queue.
     pub(crate) fn run(self) {
-        if let Some(task) = self.poll() {
+        let again = self.poll(&frame::rest());
+        if let Some(task) = again {
             task.schedule(Cause::Yielded);
         }
     }

@@ -71,9 +71,9 @@ const FOREIGNS: u64 = WAKE - FOREIGN;
 const WAKES: u64 = !(WAKE - 1);
 
 /// From here on a wake is undone, so that the field, which is the topmost, never wraps.
-const WAKES_HIGH: u64 = (WAKES / 4) & WAKES;
-/// A runner that finds as many wakes, half of that, first takes them down to one.
-const WAKES_HALF: u64 = (WAKES_HIGH / 2) & WAKES;
+const WAKES_HIGH: u64 = 1 << 62;
+/// A runner that finds as many wakes, half of that, first takes them down to one. A power of two is soon compared with.
+const WAKES_HALF: u64 = WAKES_HIGH / 2;
 const HALVES: u64 = ((REFS / 2) & REFS) | ((OWNS / 2) & OWNS) | ((FOREIGNS / 2) & FOREIGNS);
 
 // Each count may become a wake that is not undone: an eighth of the field is left for threads that are about to undo theirs.

@@ -204,11 +204,12 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// Whether `cx` carries the waker of the task that this thread is polling.
+/// Whether `cx` carries the waker of the task that this thread is polling: the [borrowed](borrowed) one, or a clone. (An own one, which no
+/// poll has, would be taken for somebody else's.)
 #[inline]
 pub(crate) fn is_polled_task(cx: &Context<'_>) -> bool {
     let waker = cx.waker();
-    count_of(waker).is_some() && std::ptr::eq(waker.data().cast(), frame::header())
+    std::ptr::eq(waker.vtable(), &FOREIGN) && std::ptr::eq(waker.data().cast(), frame::header())
 }
 
 /// Whether a stored waker would wake the task that `cx` polls. (`Waker::will_wake` compares vtables, too,
