@@ -430,7 +430,8 @@ impl State {
                 return OnComplete::DropOutput;
             }
             let bits = if registered || seen & STUCK != 0 { seen } else { seen - OWN };
-            if Bits(bits).is_alone() {
+            // Said of the handle again, that who knows of it need not ask.
+            if seen & JOIN_HANDLE == 0 && Bits(bits).is_alone() {
                 // Unlinked, unowned, without wakers: nobody else can reach the word any more.
                 return OnComplete::Free;
             }
