@@ -54,7 +54,7 @@ pub(crate) struct Worker {
     seen: Arc<CachePadded<Seen>>,
     /// The task made runnable last, as a `Runnable` was given up for it; its owner's alone.
     lifo: Cell<Option<NonNull<Header>>>,
-    /// Who was woken last by the end of a task that it waits for: its id. By its address, that of another one later, it would be the
+    /// Who was woken last by the end of a task that it waits for: its word. By its address, that of another one later, it would be the
     /// allocator that chooses, and no simulation could be played again.
     joined: Cell<u64>,
     /// Polls left in this turn, with the one that the next begins with.
@@ -228,11 +228,17 @@ impl Worker {
     pub(crate) fn push(&self, task: Runnable, cause: Cause) {
         let to_queue = match cause {
             Cause::Joined => self.joins_again(&task) && !self.queue.is_empty(),
-            Cause::Yielded => true,
-            Cause::Spawned => return self.push_spawned(task),
             Cause::Woken => false,
+            Cause::Spawned | Cause::Yielded => return self.push_other(task, cause),
         };
         if to_queue { self.push_last(task) } else { self.push_first(task) }
+    }
+
+    /// Apart: most that are spawned or yield come another way.
+    #[cold]
+    #[inline(never)]
+    fn push_other(&self, task: Runnable, cause: Cause) {
+        if cause == Cause::Spawned { self.push_spawned(task) } else { self.push_last(task) }
     }
 
     /// Takes tasks of any kind that became runnable together.
@@ -313,7 +319,7 @@ impl Worker {
         let who = if cfg!(leakfree_norecord) {
             std::ptr::from_ref(header).addr() as u64
         } else {
-            header.record.id().0
+            header.record.task().0
         };
         self.joined.replace(who) == who
     }

@@ -196,37 +196,22 @@ impl<E> Scope<E> {
         granted: bool,
         worker: Option<&Worker>,
     ) -> JoinHandle<F::Output> {
-        // In parts, and put together again for either: what is lent to a function that is called must lie in memory.
-        let Spawn { kind, spawned_at, now, name, locals } = spawn;
         if self.inner.bound() != Bound::Open || !self.inner.enter_on(worker.map(Worker::index)) {
-            let spawn = Spawn { kind, spawned_at, now, name, locals };
             return self.refuse(spawn, future, granted);
         }
         // Nothing panics from here on but a subscriber of `tracing`.
         let counted = cfg!(feature = "tracing").then(|| CountedIn { scope: &self.inner, granted });
-        let spawn = Spawn { kind, spawned_at, now, name, locals };
         let owner = owner(&self.inner);
         // SAFETY: the callers answer for `Send` and `'static`, or for the owner's thread.
         let (task, handle) = unsafe { cell::new(spawn, owner, future) };
-        // What is dropped if a call unwinds lies in memory: a worker's push does not.
-        let handle = ManuallyDrop::new(handle);
         // From before it is scheduled it is the task that leaves.
         mem::forget(counted);
-        match (&self.inner.options.limit, worker) {
-            // A subscriber may have given the worker's role away.
-            (None, Some(worker)) if O::ON_WORKERS && !cfg!(feature = "tracing") => {
-                worker.push_spawned(task);
-                ManuallyDrop::into_inner(handle)
-            }
-            (limit, _) => {
-                let handle = ManuallyDrop::into_inner(handle);
-                match limit {
-                    None => owner.schedule(task, Cause::Spawned),
-                    Some(limit) => limit.admit(task, granted),
-                }
-                handle
-            }
+        // A subscriber may have given the worker's role away.
+        match &self.inner.options.limit {
+            None => owner.schedule(task, Cause::Spawned),
+            Some(limit) => limit.admit(task, granted),
         }
+        handle
     }
 
     /// The scope is cancelled, or has ended: the task completes without being polled.
@@ -276,6 +261,45 @@ impl<E> Scope<E> {
         let mut future = ManuallyDrop::new(future);
         // SAFETY: not used any more.
         let future = unsafe { OnItsWay::new(&mut future) };
+        // SAFETY: until the task is pushed no code of the user's runs.
+        let worker = unsafe { self.inner.worker_here() };
+        match worker {
+            // As nearly always; what `admit` does, and no more.
+            Some(worker)
+                if kind == TaskKind::Async
+                    && name.is_none()
+                    && self.inner.options.limit.is_none()
+                    && !cfg!(feature = "tracing")
+                    && !frame::may_have_locals()
+                    && self.inner.bound() == Bound::Open
+                    && self.inner.enter_on(Some(worker.index())) =>
+            {
+                let spawn = Spawn { kind, spawned_at, now: frame::now(), name: None, locals: None };
+                // SAFETY: (S1) counted in just now; future and output are `Send` and `'static`.
+                let (task, handle) = unsafe { cell::new(spawn, OnWorkers::new(&self.inner), future) };
+                // What is dropped if a call unwinds lies in memory: this one does not.
+                let handle = ManuallyDrop::new(handle);
+                worker.push_spawned(task);
+                ManuallyDrop::into_inner(handle)
+            }
+            _ => self.spawn_slowly(kind, spawned_at, name, future),
+        }
+    }
+
+    /// See [`spawn_task`](Scope::spawn_task).
+    #[cold]
+    #[inline(never)]
+    fn spawn_slowly<F>(
+        &self,
+        kind: TaskKind,
+        spawned_at: &'static Location<'static>,
+        name: Option<Arc<str>>,
+        future: OnItsWay<'_, F>,
+    ) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
         // SAFETY: `admit` sees to it.
         let worker = unsafe { self.inner.worker_here() };
         let spawn = self.new_spawn(kind, spawned_at, name, worker);

@@ -8,7 +8,7 @@ use super::tree::{ScopeInner, address, lock};
 use crate::loom::sync::Mutex;
 use crate::scheduler::park::Parker;
 use crate::scheduler::worker::Worker;
-use crate::scheduler::{blocking, context, shared};
+use crate::scheduler::{blocking, shared};
 use crate::task::header::Header;
 use crate::task::hooks::{Bound, Branch, Cause, Outcome, Owner, OwnerLink};
 use crate::task::join::panic_message;
@@ -36,16 +36,28 @@ impl Child {
 
     #[inline]
     fn leave(self) {
-        context::with_worker_in(Arc::as_ptr(&self.scope().shared), |worker| {
-            self.scope().shared.count_finished(worker);
-            // Before a waker of others may be called.
-            let worker = worker.map(Worker::index);
-            if let Some(limit) = &self.scope().options.limit {
-                limit.leave();
+        // SAFETY: it is used for the last time before a waker of others may be called.
+        let worker = unsafe { self.scope().worker_here() };
+        match worker {
+            Some(worker) if self.scope().options.limit.is_none() => {
+                worker.seen().count_finished();
+                // SAFETY: (S1) counted in when the task was made; `Owner::leave` comes once, last.
+                unsafe { ScopeInner::leave_on(self.0, Some(worker.index())) };
             }
-            // SAFETY: (S1) counted in when the task was made; `Owner::leave` comes once, last.
-            unsafe { ScopeInner::leave_on(self.0, worker) };
-        });
+            worker => self.leave_slowly(worker),
+        }
+    }
+
+    /// The same, of a child on no worker, or of a scope with a bound on its children.
+    #[inline(never)]
+    fn leave_slowly(self, worker: Option<&Worker>) {
+        self.scope().shared.count_finished(worker);
+        let worker = worker.map(Worker::index);
+        if let Some(limit) = &self.scope().options.limit {
+            limit.leave();
+        }
+        // SAFETY: as in `leave`.
+        unsafe { ScopeInner::leave_on(self.0, worker) };
     }
 }
 

@@ -25,6 +25,12 @@ const OFF: u8 = 0;
 const UNKNOWN: u8 = 1;
 const ON: u8 = 2;
 
+/// That they are not taken is known already.
+#[inline]
+pub(super) fn is_off() -> bool {
+    MODE.load(Relaxed) == OFF
+}
+
 #[inline]
 fn is_on() -> bool {
     MODE.load(Relaxed) != OFF && find_out()

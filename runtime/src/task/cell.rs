@@ -260,7 +260,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let owner = || unsafe { (*cell).owner };
 
     let mut start = header.state.start_poll();
-    let entered = frame::enter(ptr);
+    let mut entered = frame::enter(ptr);
     let note = header.note();
     if !note.is_linked() {
         entered.show_place(&header.record);
@@ -276,12 +276,12 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let waker = unsafe { waker::borrowed(ptr) };
     let mut cx = Context::from_waker(&waker);
 
-    if note.stage() != Stage::Future || start.drops() {
-        if note.stage() != Stage::Future || !is_shielded(header) {
-            // SAFETY: (I2) passed on.
-            return unsafe { run_slowly::<F, O>(ptr, start, entered, note.stage(), &mut cx) };
+    if note.is_seldom() || start.drops() {
+        // SAFETY: (I2) passed on.
+        match unsafe { run_slowly::<F, O>(ptr, start, entered, &mut cx) } {
+            Ok(polls) => entered = polls,
+            Err(ended) => return ended,
         }
-        header.remind_shields();
     }
     trace::woken(header);
     // SAFETY: (I2) the future is there, and only the runner touches it; it never moves: it is dropped in place.
@@ -321,7 +321,8 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     None
 }
 
-/// The turn of a task that is dropped, or whose output is stored.
+/// The turn of a task that is one of few: it is dropped, or its output is stored. Or it is polled next: it has inherited task-local values, or
+/// a shield holds its drop off.
 ///
 /// # Safety
 /// As [`run`].
@@ -331,15 +332,25 @@ unsafe fn run_slowly<F: Future, O: Owner>(
     ptr: NonNull<Header>,
     start: PollStart,
     entered: frame::Entered,
-    stage: Stage,
     cx: &mut Context<'_>,
-) -> Option<Runnable> {
+) -> Result<frame::Entered, Option<Runnable>> {
     let cell = ptr.cast::<Cell<F, O>>().as_ptr();
     // SAFETY: (I2) as in `run`.
     let (header, slot, owner) = unsafe { (&(*cell).header, (*cell).slot.get(), (*cell).owner) };
-    if stage == Stage::Future {
+    let note = header.note();
+    if note.has_locals() {
+        entered.inherits();
+    }
+    if note.stage() == Stage::Future {
+        if !start.drops() {
+            return Ok(entered);
+        }
+        if is_shielded(header) {
+            header.remind_shields();
+            return Ok(entered);
+        }
         if !close_branches(header, cx, || reason(header, owner)) {
-            return park_slowly(ptr, owner, start, entered);
+            return Err(park_slowly(ptr, owner, start, entered));
         }
         // SAFETY: (I2) the future is there and only the runner touches it.
         let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
@@ -349,7 +360,7 @@ unsafe fn run_slowly<F: Future, O: Owner>(
             drop(entered);
             // SAFETY: (I2) given up here; there is no output, for nobody takes one.
             unsafe { end(ptr, owner, header.note(), Outcome::Cancelled, registered, false) };
-            return None;
+            return Err(None);
         }
         let error = match dropped {
             Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
@@ -359,7 +370,7 @@ unsafe fn run_slowly<F: Future, O: Owner>(
         unsafe { (*slot).output = ManuallyDrop::new(Err(error)) };
     }
     // SAFETY: (I2) passed on; the output is stored.
-    unsafe { end_slowly::<F, O>(ptr, start, entered, cx) }
+    Err(unsafe { end_slowly::<F, O>(ptr, start, entered, cx) })
 }
 
 /// The future has panicked.
@@ -517,11 +528,11 @@ fn park<O: Owner>(
     }
     let registered = entered.park_plainly(header);
     trace::parks(header);
-    match header.state.end_poll(start, registered) {
-        OnPollEnd::Idle => None,
-        // SAFETY: (I2) each of the others leaves us the `Runnable`.
-        end => go_on(end, unsafe { Runnable::from_raw(ptr) }),
+    if header.state.end_poll_idle(start, registered) {
+        return None;
     }
+    // SAFETY: (I2) passed on.
+    unsafe { end_turn(ptr, start, registered) }
 }
 
 /// The same of any task, as of one that parks for the first time, or in several waits; apart, for whoever parks again makes no call but
@@ -545,21 +556,26 @@ fn park_slowly<O: Owner>(
         }
     }
     trace::parks(header);
-    match header.state.end_poll(start, registered) {
-        OnPollEnd::Idle => None,
-        // SAFETY: (I2) each of the others leaves us the `Runnable`.
-        end => go_on(end, unsafe { Runnable::from_raw(ptr) }),
+    if header.state.end_poll_idle(start, registered) {
+        return None;
     }
+    // SAFETY: (I2) passed on.
+    unsafe { end_turn(ptr, start, registered) }
 }
 
-/// The turn has ended, and `task` is the runner's still. Apart, so that who parks needs no table of jumps.
+/// The end of a turn after which the task does not go idle, perhaps. Apart, so that who parks calls nothing.
+///
+/// # Safety
+/// (I2) The caller gives its `Runnable` up.
 #[inline(never)]
-fn go_on(end: OnPollEnd, task: Runnable) -> Option<Runnable> {
-    debug_assert_ne!(end, OnPollEnd::Idle, "then it is not ours");
-    match end {
-        OnPollEnd::Idle | OnPollEnd::Reschedule => return Some(task),
-        OnPollEnd::Unwakeable => waker::record_unwakeable(task, LastWaker::NeverRegistered),
-        OnPollEnd::Stuck => waker::end_grace(task),
+unsafe fn end_turn(ptr: NonNull<Header>, start: PollStart, registered: bool) -> Option<Runnable> {
+    // SAFETY: (I2) we hold the `Runnable` up to `end_poll`, and each of its other answers leaves it to us.
+    let (header, task) = unsafe { (ptr.as_ref(), || Runnable::from_raw(ptr)) };
+    match header.state.end_poll(start, registered) {
+        OnPollEnd::Idle => return None,
+        OnPollEnd::Reschedule => return Some(task()),
+        OnPollEnd::Unwakeable => waker::record_unwakeable(task(), LastWaker::NeverRegistered),
+        OnPollEnd::Stuck => waker::end_grace(task()),
     }
     None
 }

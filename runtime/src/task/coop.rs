@@ -47,7 +47,7 @@ pub struct Unconstrained<F> {
 }
 
 /// Puts the budget back, panic or not.
-struct Restore(u8);
+struct Restore(frame::Budget);
 
 impl Drop for Restore {
     fn drop(&mut self) {

@@ -31,8 +31,11 @@ const HALF: u64 = 1 << 63;
 
 /// How many operations of ours may be ready at once in one poll, before the task has to let others run.
 const BUDGET: u8 = 128;
-/// No bound: outside of tasks, and in [`unconstrained`](super::coop::unconstrained).
+/// Outside of tasks, where there is no bound: as in [`unconstrained`](super::coop::unconstrained) it is taken from, and begins anew.
 const UNCONSTRAINED: u8 = u8::MAX;
+
+/// With the number of task-local values that are bound: the task has inherited some.
+const INHERITS: u32 = 1 << 31;
 
 pub(crate) struct Frame {
     header: Cell<*const Header>,
@@ -51,8 +54,8 @@ pub(crate) struct Frame {
     shielded: Cell<bool>,
     /// Where the arm of a `select!` or `join!` stands that is being polled.
     arm: Cell<Option<&'static Location<'static>>>,
-    /// Task-local values that are bound for the task being polled; see `local`.
-    locals: Cell<usize>,
+    /// The budget has no bound.
+    unconstrained: Cell<bool>,
     /// The notes of this poll but for the first one.
     waits: [Cell<Option<Entry>>; WAITS_MAX - 1],
     /// The last caller of a poll function that was found to be the user's own code, for a loop calls from one place.
@@ -62,7 +65,8 @@ pub(crate) struct Frame {
 }
 
 /// What each poll has of its own; side by side, so that they begin anew in one store.
-#[repr(C, align(4))]
+#[derive(Clone)]
+#[repr(C, align(8))]
 struct Own {
     yielded: Cell<bool>,
     /// The registration that is counted for the poll is taken: see `state`.
@@ -71,15 +75,18 @@ struct Own {
     budget: Cell<u8>,
     /// Places of notes that are taken, or were. Outside of a poll they all are.
     places: Cell<u8>,
+    /// Task-local values that are bound for the task, and [`INHERITS`]; see `local`.
+    locals: Cell<u32>,
 }
 
 impl Own {
     #[inline]
-    fn set(&self, yielded: bool, registered: bool, budget: u8, places: usize) {
-        self.yielded.set(yielded);
-        self.registered.set(registered);
+    fn begin(&self, budget: u8, places: usize) {
+        self.yielded.set(false);
+        self.registered.set(false);
         self.budget.set(budget);
         self.places.set(places as u8);
+        self.locals.set(0);
     }
 }
 
@@ -96,11 +103,12 @@ impl Frame {
                 registered: Cell::new(false),
                 budget: Cell::new(UNCONSTRAINED),
                 places: Cell::new(WAITS_MAX as u8),
+                locals: Cell::new(0),
             },
             scope: Cell::new(ptr::null()),
             shielded: Cell::new(false),
             arm: Cell::new(None),
-            locals: Cell::new(0),
+            unconstrained: Cell::new(false),
             waits: [const { Cell::new(None) }; WAITS_MAX - 1],
             users: Cell::new(ptr::null()),
             words: CachePadded::new(Words::new()),
@@ -192,6 +200,12 @@ pub(crate) fn take_registration() -> bool {
     with(|frame| !frame.own.registered.replace(true)).unwrap_or(false)
 }
 
+/// Whether it is taken.
+#[inline]
+pub(crate) fn has_registered() -> bool {
+    with(|frame| frame.own.registered.get()).unwrap_or(true)
+}
+
 /// A registration was given up by the current poll's task: it is the poll's again. False if the poll has one.
 #[inline]
 pub(crate) fn give_registration_back() -> bool {
@@ -202,20 +216,11 @@ pub(crate) fn give_registration_back() -> bool {
 #[inline]
 pub(crate) fn spend() -> bool {
     with(|frame| {
-        let left = frame.own.budget.get();
-        if left == 0 {
-            return spent();
-        }
-        frame.own.budget.set(left - u8::from(left != UNCONSTRAINED));
-        true
+        let (left, spent) = frame.own.budget.get().overflowing_sub(1);
+        frame.own.budget.set(left);
+        !spent || frame.goes_on()
     })
     .unwrap_or(true)
-}
-
-/// Says that this is seldom.
-#[cold]
-fn spent() -> bool {
-    false
 }
 
 /// Gives back what an operation took that was not ready.
@@ -231,7 +236,7 @@ pub(crate) fn give_back() {
 
 /// Whether an operation may go on that is ready.
 pub(crate) fn has_budget() -> bool {
-    with(|frame| frame.own.budget.get() > 0).unwrap_or(true)
+    with(|frame| frame.own.budget.get() > 0 || frame.is_unconstrained()).unwrap_or(true)
 }
 
 /// The budget begins anew.
@@ -239,13 +244,24 @@ pub(crate) fn refill() {
     with(|frame| frame.own.budget.set(BUDGET));
 }
 
-/// Lifts the bound, and returns the budget for [`set_budget`].
-pub(crate) fn lift_budget() -> u8 {
-    with(|frame| frame.own.budget.replace(UNCONSTRAINED)).unwrap_or(UNCONSTRAINED)
+/// What is left of a budget, and whether it has no bound.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Budget {
+    left: u8,
+    unconstrained: bool,
 }
 
-pub(crate) fn set_budget(budget: u8) {
-    with(|frame| frame.own.budget.set(budget));
+/// Lifts the bound, and returns the budget for [`set_budget`].
+pub(crate) fn lift_budget() -> Budget {
+    with(|frame| Budget { left: frame.own.budget.get(), unconstrained: frame.unconstrained.replace(true) })
+        .unwrap_or_default()
+}
+
+pub(crate) fn set_budget(budget: Budget) {
+    with(|frame| {
+        frame.own.budget.set(budget.left);
+        frame.unconstrained.set(budget.unconstrained);
+    });
 }
 
 pub(crate) fn scope() -> *const () {
@@ -290,26 +306,21 @@ pub(crate) fn set_users(location: &'static Location<'static>) {
 
 /// How many task-local values are bound for the task being polled.
 pub(crate) fn locals() -> usize {
-    with(|frame| frame.locals.get()).unwrap_or(0)
+    with(|frame| (frame.own.locals.get() & !INHERITS) as usize).unwrap_or(0)
 }
 
 pub(crate) fn add_local() {
-    with(|frame| frame.locals.set(frame.locals.get() + 1));
+    with(|frame| frame.own.locals.set(frame.own.locals.get() + 1));
 }
 
 pub(crate) fn remove_local() {
-    with(|frame| frame.locals.set(frame.locals.get() - 1));
+    with(|frame| frame.own.locals.set(frame.own.locals.get() - 1));
 }
 
 /// Whether the task being polled has bound or inherited any task-local value.
 #[inline]
 pub(crate) fn may_have_locals() -> bool {
-    with(|frame| {
-        // SAFETY: (I1) a task that is being polled is alive.
-        let header = unsafe { frame.header.get().as_ref() };
-        frame.locals.get() > 0 || header.is_some_and(Header::has_locals)
-    })
-    .unwrap_or(false)
+    with(|frame| frame.own.locals.get() != 0).unwrap_or(false)
 }
 
 /// What the task being polled has inherited.
@@ -408,6 +419,15 @@ pub(crate) fn note(entry: Entry, again: Option<Stamp>) -> Option<Stamp> {
     if !is_next_note_first() {
         let Entry { head, object, location } = entry;
         return note_another(head, object, location, again);
+    }
+    note_first(entry)
+}
+
+/// The same, if it [is the first one](is_next_note_first).
+#[inline(always)]
+pub(crate) fn note_first(entry: Entry) -> Option<Stamp> {
+    if cfg!(leakfree_norecord) {
+        return None;
     }
     let (header, now, poll) = with(|frame| {
         frame.own.places.set(1);
@@ -564,11 +584,8 @@ struct Outer {
     scope: *const (),
     shielded: bool,
     arm: Option<&'static Location<'static>>,
-    locals: usize,
-    yielded: bool,
-    registered: bool,
-    budget: u8,
-    places: usize,
+    unconstrained: bool,
+    own: Own,
 }
 
 /// Makes `header` the task that this thread, which is [at rest](rest), polls. Next comes [`Entered::show`].
@@ -580,7 +597,7 @@ pub(crate) fn enter(header: NonNull<Header>) -> Entered {
         if !cfg!(leakfree_norecord) {
             frame.poll.set(frame.poll.get().wrapping_add(POLL));
         }
-        frame.own.set(false, false, BUDGET, 0);
+        frame.own.begin(BUDGET, 0);
         Entered(PhantomData)
     })
     .expect("a thread polls no task while its locals are destroyed")
@@ -592,7 +609,8 @@ impl Frame {
         let at_rest = self.header.get().is_null()
             && self.scope.get().is_null()
             && self.arm.get().is_none()
-            && self.locals.get() == 0;
+            && self.own.locals.get() == 0
+            && !self.unconstrained.get();
         debug_assert!(!at_rest || !self.shielded.get() && self.places() == WAITS_MAX);
         at_rest
     }
@@ -607,11 +625,8 @@ impl Frame {
             scope: self.scope.replace(ptr::null()),
             shielded: self.shielded.replace(false),
             arm: self.arm.replace(None),
-            locals: self.locals.replace(0),
-            yielded: self.own.yielded.get(),
-            registered: self.own.registered.get(),
-            budget: self.own.budget.get(),
-            places: self.places(),
+            unconstrained: self.unconstrained.replace(false),
+            own: self.own.clone(),
         };
         self.outer.set(Box::into_raw(Box::new(outer)));
         let last = self.inner_poll.get();
@@ -620,7 +635,23 @@ impl Frame {
         self.poll.set(last);
         self.inner_poll.set(last + POLL);
         self.header.set(ptr::null());
-        self.own.set(false, false, UNCONSTRAINED, WAITS_MAX);
+        self.own.begin(UNCONSTRAINED, WAITS_MAX);
+    }
+
+    /// Nothing is left of the budget. True if it has no bound, and has begun anew by being taken from.
+    #[cold]
+    #[inline(never)]
+    fn goes_on(&self) -> bool {
+        let goes_on = self.is_unconstrained();
+        if !goes_on {
+            self.own.budget.set(0);
+        }
+        goes_on
+    }
+
+    #[cold]
+    fn is_unconstrained(&self) -> bool {
+        self.unconstrained.get() || self.header.get().is_null()
     }
 
     /// There may be less: some may have been taken back.
@@ -645,7 +676,7 @@ impl Frame {
         if !cfg!(leakfree_norecord) {
             self.words.end();
         }
-        self.own.set(false, false, UNCONSTRAINED, WAITS_MAX);
+        self.own.begin(UNCONSTRAINED, WAITS_MAX);
     }
 
     #[cold]
@@ -664,8 +695,13 @@ impl Frame {
         self.scope.set(outer.scope);
         self.shielded.set(outer.shielded);
         self.arm.set(outer.arm);
-        self.locals.set(outer.locals);
-        self.own.set(outer.yielded, outer.registered, outer.budget, outer.places);
+        self.unconstrained.set(outer.unconstrained);
+        let Own { yielded, registered, budget, places, locals } = outer.own;
+        self.own.yielded.set(yielded.get());
+        self.own.registered.set(registered.get());
+        self.own.budget.set(budget.get());
+        self.own.places.set(places.get());
+        self.own.locals.set(locals.get());
     }
 }
 
@@ -684,6 +720,11 @@ impl Entered {
         if !cfg!(leakfree_norecord) {
             with(|frame| frame.words.begin(record));
         }
+    }
+
+    /// The task has inherited task-local values.
+    pub(crate) fn inherits(&self) {
+        with(|frame| frame.own.locals.set(INHERITS));
     }
 
     /// The poll asked to go to the back of the run queue.

@@ -90,6 +90,12 @@ impl Note {
         if self.0 & ENDING == 0 { Stage::Future } else { Stage::Ending }
     }
 
+    /// Any of what few tasks are: at the end, or with task-local values.
+    #[inline]
+    pub(crate) fn is_seldom(self) -> bool {
+        self.0 & (ENDING | HAS_LOCALS) != 0
+    }
+
     /// It inherited task-local values; see `local`.
     #[inline]
     pub(crate) fn has_locals(self) -> bool {

@@ -25,10 +25,10 @@ pub(crate) enum Bound {
 /// Why a task comes to a run queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cause {
-    Spawned,
     Woken,
     /// A task that it waits for has completed.
     Joined,
+    Spawned,
     /// It yielded, or was woken during its own poll: others first.
     Yielded,
 }

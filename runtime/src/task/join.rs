@@ -56,11 +56,10 @@ impl<T> JoinHandle<T> {
         self.stamp != TAKEN
     }
 
-    /// Takes the note of this poll back, if there is one.
+    /// Takes the note of this poll back, if there is one. The stamp is not used again.
     #[inline]
-    fn forget_note(&mut self) {
+    fn forget_note(&self) {
         if let Some(stamp) = self.stamp.filter(|_| self.has_output()) {
-            self.stamp = None;
             frame::take_back(stamp);
         }
     }
@@ -157,22 +156,45 @@ impl<T> JoinHandle<T> {
         cx: &mut Context<'_>,
         site: &'static Location<'static>,
     ) -> Poll<Result<(), JoinError>> {
-        let header = self.header();
-        let asker = Asker::of(cx);
-        // The first look of a task at another one that goes on: as nearly every wait begins, and as a leaf would, step by step.
-        if asker.is_own()
-            && !header.state.load().has_joiner()
-            && frame::has_budget()
-            && !header.is_at_or_above_polled()
-            && self.leave_joiner(asker.register_packed())
-        {
-            let record = &self.header().record;
-            let (object, site) = (Object::Task(record.id()), wait::place(site, record.spawned_at()));
-            let entry = Entry::new(WaitReason::Join, object, site).polled_by(asker);
-            self.stamp = frame::note(entry, self.stamp.take());
-            return Poll::Pending;
+        if !frame::is_users(site) {
+            return self.wait_elsewhere(cx, site);
         }
-        self.wait_slowly(cx, site)
+        if self.wait_first(cx, site) { Poll::Pending } else { self.wait_slowly(cx, site) }
+    }
+
+    /// The place has to be looked into.
+    #[inline(never)]
+    fn wait_elsewhere(
+        &mut self,
+        cx: &mut Context<'_>,
+        site: &'static Location<'static>,
+    ) -> Poll<Result<(), JoinError>> {
+        let place = wait::place(site, self.header().record.spawned_at());
+        if self.wait_first(cx, place) { Poll::Pending } else { self.wait_slowly(cx, site) }
+    }
+
+    /// The first look of a task at another one that goes on, as the only thing that it waits for: as nearly every wait begins. As a leaf would,
+    /// step by step, but for what is seldom: so it calls nothing. If it says no, nothing was done.
+    #[inline(always)]
+    fn wait_first(&mut self, cx: &Context<'_>, place: &'static Location<'static>) -> bool {
+        let asker = Asker::of(cx);
+        let Some(joiner) = asker.first_packed() else { return false };
+        let header = self.header();
+        // Nothing is below the task, so it is not above us.
+        if !frame::is_next_note_first() || asker.is_of(header) || header.has_extra() {
+            return false;
+        }
+        let Some(seen) = header.state.without_joiner() else { return false };
+        // (I7) `JOINER` is clear: nobody looks into the slot.
+        header.joiner.store(joiner.into_raw(), Relaxed);
+        if !header.state.set_first_joiner(seen) {
+            return false;
+        }
+        // The task may fire the joiner before this: of what is counted for the poll only the poll's end is told.
+        frame::take_registration();
+        let entry = Entry::new(WaitReason::Join, Object::Task(header.record.id()), place).polled_by(asker);
+        self.stamp = frame::note_first(entry);
+        true
     }
 
     #[inline(never)]

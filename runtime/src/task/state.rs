@@ -364,7 +364,6 @@ impl State {
     /// A poll that began with `start` ended `Pending`. `registered`: it used up the registration that was counted for it.
     ///
     /// Release: the next runner, who acquires in `start_poll`, sees what this poll wrote.
-    #[inline]
     pub(crate) fn end_poll(&self, start: PollStart, registered: bool) -> OnPollEnd {
         let mut seen = self.0.load(Acquire);
         loop {
@@ -387,6 +386,16 @@ impl State {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// The same in one attempt, if the task goes idle as nearly always: no wake is left, counts are not void, and something can wake it besides
+    /// the next poll's registration. If not nothing has changed, and [`end_poll`](State::end_poll) comes next.
+    #[must_use]
+    #[inline]
+    pub(crate) fn end_poll_idle(&self, start: PollStart, registered: bool) -> bool {
+        let seen = self.0.load(Acquire);
+        let new = seen.wrapping_add(u64::from(registered) * OWN).wrapping_sub(start.wakes());
+        seen & STUCK == 0 && (2..WAKE / OWN).contains(&(new / OWN)) && self.change(seen, new).is_ok()
     }
 
     /// As the end of a poll does that `registered`, for one after which the runner keeps the `Runnable`.
@@ -421,7 +430,8 @@ impl State {
                 return OnComplete::DropOutput;
             }
             let bits = if registered || seen & STUCK != 0 { seen } else { seen - OWN };
-            if Bits(bits).is_alone() {
+            // Said of the handle again, that who knows of it need not ask.
+            if seen & JOIN_HANDLE == 0 && Bits(bits).is_alone() {
                 // Unlinked, unowned, without wakers: nobody else can reach the word any more.
                 return OnComplete::Free;
             }
@@ -447,16 +457,20 @@ impl State {
     /// Wakes by value: schedules and gives up the waker's count in one addition.
     #[inline]
     pub(crate) fn wake(&self, count: Count) -> OnWake {
+        self.wake_idle(count).unwrap_or_else(|seen| self.wake_other(seen, count))
+    }
+
+    /// The same, of a task that is idle as a rule. If it is not, what [`wake_other`](State::wake_other) is to be told next.
+    #[inline]
+    pub(crate) fn wake_idle(&self, count: Count) -> Result<OnWake, u64> {
         // AcqRel even when the task is scheduled already: its runner must see what the waker wrote.
         let prev = self.0.fetch_add(WAKE.wrapping_sub(count.unit()), AcqRel);
-        if prev & (WAKES | STUCK) == 0 {
-            return OnWake::Enqueue;
-        }
-        self.wake_cold(prev, count.unit())
+        if prev & (WAKES | STUCK) == 0 { Ok(OnWake::Enqueue) } else { Err(prev) }
     }
 
     #[cold]
-    fn wake_cold(&self, prev: u64, unit: u64) -> OnWake {
+    pub(crate) fn wake_other(&self, prev: u64, count: Count) -> OnWake {
+        let unit = count.unit();
         if prev & STUCK != 0 {
             // Such a task is never freed.
             self.0.fetch_add(unit, AcqRel);
@@ -617,6 +631,21 @@ impl State {
                 Err(now) => bits = now,
             }
         }
+    }
+
+    /// What [`set_first_joiner`](State::set_first_joiner) is told, if the joiner slot is empty and the task is not complete: then it is the
+    /// handle's to fill.
+    #[inline]
+    pub(crate) fn without_joiner(&self) -> Option<Bits> {
+        let bits = self.0.load(Acquire);
+        (bits & (COMPLETE | JOINER) == 0).then_some(Bits(bits))
+    }
+
+    /// As [`set_joiner`](State::set_joiner), in one attempt. If the word is not what it was the slot stays the handle's.
+    #[must_use]
+    #[inline]
+    pub(crate) fn set_first_joiner(&self, seen: Bits) -> bool {
+        self.change(seen.0, seen.0 | JOINER).is_ok()
     }
 
     /// The handle takes the joiner slot back, if it is filled and the task is not complete.

@@ -71,6 +71,21 @@ fn wake(data: *const (), count: Count) {
     act(data, on_wake, Cause::Woken);
 }
 
+#[inline]
+fn wake_joined(data: *const (), count: Count) {
+    match header(data).state.wake_idle(count) {
+        Ok(on_wake) => act(data, on_wake, Cause::Joined),
+        Err(seen) => wake_joined_other(data, seen, count),
+    }
+}
+
+/// Apart, so that who wakes an idle task keeps nothing in registers.
+#[cold]
+#[inline(never)]
+fn wake_joined_other(data: *const (), seen: u64, count: Count) {
+    act(data, header(data).state.wake_other(seen, count), Cause::Joined);
+}
+
 fn wake_by_ref(data: *const ()) {
     let on_wake = header(data).state.wake_by_ref();
     act(data, on_wake, Cause::Woken);
@@ -181,6 +196,20 @@ impl<'a> Asker<'a> {
             Some(data) => PackedWaker::tagged(data, TAG_OWN),
             None => self.clone_packed(),
         }
+    }
+
+    /// The same where the registration that is counted for the poll is still there. It counts as taken when [`frame::take_registration`] is
+    /// called; before that the answer may be forgotten.
+    #[inline(always)]
+    pub(crate) fn first_packed(self) -> Option<PackedWaker> {
+        let first = self.own && !frame::has_registered() && backtrace::is_off();
+        first.then(|| PackedWaker::tagged(self.waker.data(), TAG_OWN))
+    }
+
+    /// Whether it would wake that task.
+    #[inline]
+    pub(crate) fn is_of(self, task: &Header) -> bool {
+        std::ptr::eq(self.waker.data().cast(), task)
     }
 
     #[cold]
@@ -365,10 +394,8 @@ impl PackedWaker {
     #[inline]
     pub(crate) fn wake_joiner(self) {
         match self.unpack() {
-            (data, TAG_OWN) => act(data.cast(), header(data.cast()).state.wake(Count::Own), Cause::Joined),
-            (data, TAG_FOREIGN) => {
-                act(data.cast(), header(data.cast()).state.wake(Count::Foreign), Cause::Joined);
-            }
+            (data, TAG_OWN) => wake_joined(data.cast(), Count::Own),
+            (data, TAG_FOREIGN) => wake_joined(data.cast(), Count::Foreign),
             _ => self.into_waker().wake(),
         }
     }
