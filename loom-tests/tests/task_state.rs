@@ -2,14 +2,16 @@
 
 #![cfg(loom)]
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
-use leakfree::model::Bed;
+use leakfree::model::{Bed, fire, register};
 use leakfree_loom_tests::{Script, Scripted};
 use loom::future::block_on;
 use loom::sync::atomic::Ordering::SeqCst;
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 #[test]
@@ -93,6 +95,41 @@ fn the_joiner_is_woken_or_finds_the_output() {
         runner.join().unwrap();
         assert_eq!((script.drops.load(SeqCst), script.outputs.load(SeqCst)), (1, 1));
         assert_eq!(bed.left(), 1);
+    });
+}
+
+/// What a thread that waits does not: it registers as the task that is polled, and goes on to wait for something else.
+#[test]
+fn a_task_that_joins_is_woken_or_finds_the_output() {
+    loom::model(|| {
+        let (children, joiners) = (Bed::new(), Bed::new());
+        let script = Script::new(&[]);
+        let child = children.spawn(Scripted(script.clone()));
+        let queue = Arc::new(Mutex::new(None));
+        let theirs = queue.clone();
+        let joiner = joiners.spawn(async move {
+            drop(child.await.unwrap());
+            let mut polls = 0;
+            poll_fn(|cx| {
+                polls += 1;
+                if polls == 2 {
+                    return Poll::Ready(());
+                }
+                *theirs.lock().unwrap() = Some(register(cx));
+                Poll::Pending
+            })
+            .await;
+        });
+        let runner = thread::spawn(move || children.run_all());
+        joiners.run_all();
+        runner.join().unwrap();
+        joiners.run_all();
+        let waker = queue.lock().unwrap().take();
+        fire(waker.expect("it has the output, and waits for us"));
+        joiners.run_all();
+        assert!(joiner.is_finished());
+        assert_eq!(joiners.unwakeable(), 0);
+        assert_eq!((script.drops.load(SeqCst), script.outputs.load(SeqCst)), (1, 1));
     });
 }
 

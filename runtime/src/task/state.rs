@@ -393,7 +393,7 @@ impl State {
     #[must_use]
     #[inline]
     pub(crate) fn end_poll_idle(&self, start: PollStart, registered: bool) -> bool {
-        let seen = self.0.load(Acquire);
+        let seen = self.look();
         let new = seen.wrapping_add(u64::from(registered) * OWN).wrapping_sub(start.wakes());
         seen & STUCK == 0 && (2..WAKE / OWN).contains(&(new / OWN)) && self.change(seen, new).is_ok()
     }
@@ -637,7 +637,7 @@ impl State {
     /// handle's to fill.
     #[inline]
     pub(crate) fn without_joiner(&self) -> Option<Bits> {
-        let bits = self.0.load(Acquire);
+        let bits = self.look();
         (bits & (COMPLETE | JOINER) == 0).then_some(Bits(bits))
     }
 
