@@ -16,7 +16,7 @@ MUTANTS = [
     ("task/state.rs", "        prev & WAKES != WAKE\n    }", "prev & WAKES != WAKE", "false", "unwakeable::a_cancel_at_the_edge_still_ends_the_task"),
     ("task/state.rs", "let changed = if bits & JOINER == 0 {", "bits & JOINER == 0", "true", "task_state::the_joiner_is_woken_or_finds_the_output"),
     ("task/state.rs", "        bits & (COMPLETE | JOINER) == 0 && self.change", "bits & (COMPLETE | JOINER) == 0", "bits & JOINER == 0", "task_state::a_handle_dropped_at_completion_leaves_the_output_dropped_once"),
-    ("task/state.rs", "            let bits = if registered { Bits(seen).with_spare() } else { seen };", "registered", "false", "task_state::a_task_that_joins_is_woken_or_finds_the_output"),
+    ("task/state.rs", "            let bits = if registered { Bits(seen).with_spare() } else { seen };", "registered", "false", "unwakeable::a_registration_of_a_poll_that_was_woken_meanwhile_counts_on"),
     ("task/state.rs", "(2..WAKE / OWN).contains(&(new / OWN))", "(2..WAKE / OWN).contains(&(new / OWN))", "new < WAKE", "unwakeable::a_waker_dropped_during_the_poll_is_said_at_one_edge_or_the_other"),
     ("task/state.rs", "wrapping_add(u64::from(registered) * OWN)", "u64::from(registered) * OWN", "OWN", "unwakeable::a_waker_dropped_during_the_poll_is_said_at_one_edge_or_the_other"),
     ("task/state.rs", "(bits & (COMPLETE | JOINER) == 0).then_some(Bits(bits))", "bits & (COMPLETE | JOINER) == 0", "bits & JOINER == 0", "task_state::a_task_that_joins_is_woken_or_finds_the_output"),

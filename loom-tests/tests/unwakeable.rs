@@ -100,6 +100,34 @@ fn an_own_registration_that_fires_is_never_a_gap() {
 }
 
 #[test]
+fn a_registration_of_a_poll_that_was_woken_meanwhile_counts_on() {
+    loom::model(|| {
+        let bed = Bed::new();
+        let queue = Arc::new(Mutex::new(None));
+        let theirs = queue.clone();
+        let mut polls = 0;
+        let handle = bed.spawn(poll_fn(move |cx| {
+            polls += 1;
+            match polls {
+                1 => {
+                    *theirs.lock().unwrap() = Some(register(cx));
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                2 => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        }));
+        bed.run_all();
+        assert_eq!(bed.unwakeable(), 0, "it has left its registration where it was");
+        let waker = queue.lock().unwrap().take();
+        fire(waker.unwrap());
+        bed.run_all();
+        assert!(handle.is_finished());
+    });
+}
+
+#[test]
 fn a_cancel_at_the_edge_still_ends_the_task() {
     loom::model(|| {
         let bed = Bed::new();
