@@ -208,6 +208,31 @@ fn a_task_that_leaves_while_the_walk_cancels_is_dropped_once() {
 }
 
 #[test]
+fn who_is_not_seen_of_those_that_are_dropped_together_has_been_dropped() {
+    model(|| {
+        let engine = Engine::new(1);
+        let scripts = [Script::new(&[1]), Script::new(&[1])];
+        for script in &scripts {
+            drop(engine.root().spawn(Scripted(script.clone())));
+            engine.run_injected();
+        }
+        engine.cancel("both");
+        let worker = on_thread(&engine, |engine| engine.work(0));
+        let seen = engine.look();
+        // Not a load, which may be of before.
+        let dropped: usize = scripts.iter().map(|script| script.drops.fetch_add(0, SeqCst)).sum();
+        assert!(seen + dropped >= 2, "{seen} are seen, {dropped} dropped");
+        engine.stop();
+        worker.join().unwrap();
+        for script in &scripts {
+            script.assert_over(1, 0);
+            drop(script.take());
+        }
+        engine.check();
+    });
+}
+
+#[test]
 fn a_cancel_goes_down_two_levels() {
     big(|| {
         let engine = Engine::new(1);

@@ -33,7 +33,7 @@ use crate::task::cell::{self, Spawn};
 use crate::task::channel_facts::{self, ChannelRecord, End};
 use crate::task::facts::{self, Hand, Holder, LockRecord, SharedRecord};
 use crate::task::header::Header;
-use crate::task::hooks::{Bound, Branch, Cause, Outcome, Owner, OwnerLink};
+use crate::task::hooks::{Bound, Branch, Cause, Owner, OwnerLink};
 use crate::task::join::JoinHandle;
 use crate::task::meta::{Record, TaskId, TaskWord, Time};
 use crate::task::raw::TaskRef;
@@ -196,8 +196,9 @@ impl Owner for OnBed {
             _ => Bound::Dropping,
         }
     }
-    fn unlink(&self, task: NonNull<Header>) {
-        self.0.children.lock().unwrap().retain(|&address| address != task.as_ptr().addr());
+    fn unlink(&self, _list: u16, tasks: &[NonNull<Header>]) {
+        let mut children = self.0.children.lock().unwrap();
+        tasks.iter().for_each(|task| children.retain(|&address| address != task.as_ptr().addr()));
     }
     fn cancel_reason(&self) -> CancelReason {
         CancelReason::of(CancelKind::Explicit)
@@ -205,8 +206,8 @@ impl Owner for OnBed {
     fn panicked(&self, payload: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
         payload
     }
-    fn leave(&self, _outcome: Outcome) {
-        self.0.left.fetch_add(1, SeqCst);
+    fn leave(&self, tasks: u64) {
+        self.0.left.fetch_add(tasks as usize, SeqCst);
     }
 }
 
@@ -246,8 +247,8 @@ impl Count {
     pub fn enter(&self, worker: Option<usize>) -> bool {
         self.0.enter(worker).is_some()
     }
-    pub fn leave(&self, worker: Option<usize>) -> bool {
-        self.0.leave(worker)
+    pub fn leave(&self, worker: Option<usize>, children: u64) -> bool {
+        self.0.leave(worker, children)
     }
     pub fn close(&self) -> bool {
         self.0.close()
@@ -534,6 +535,13 @@ impl Engine {
     pub fn cancel(&self, message: &'static str) {
         let reason = CancelReason::of(CancelKind::Explicit);
         self.root.cancel_all(reason.because(message), true);
+    }
+
+    /// How many children of the root a snapshot would show.
+    pub fn look(&self) -> usize {
+        let mut seen = 0;
+        self.root.for_each_child(|_| seen += 1);
+        seen
     }
 
     /// What the root scope was cancelled for.

@@ -3,6 +3,7 @@
 use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -212,6 +213,56 @@ async fn a_childs_panic_cancels_its_siblings_and_the_body_and_is_resumed_in_the_
     let payload = parent.await.unwrap_err().into_panic();
     assert_eq!(payload.downcast_ref::<&str>(), Some(&"the child's own words"));
     assert_eq!(drops.count(), 2);
+}
+
+/// Children that are cancelled together, of which some panic as they are dropped, or open a scope that outlives the drop.
+#[leakfree::test(workers = 2)]
+async fn what_happens_in_a_drop_is_of_that_child_however_many_are_dropped() {
+    struct Dropped(usize, Arc<AtomicUsize>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            let Dropped(child, drops) = self;
+            match *child % 50 {
+                7 => panic!("child {child}"),
+                20 => {
+                    let below = Dropped(0, Arc::clone(drops));
+                    let opened = pin!(scope(async |s| {
+                        s.spawn(async move {
+                            let _below = below;
+                            pending::<()>().await;
+                        });
+                        pending::<()>().await;
+                    }));
+                    assert!(opened.now_or_never().is_none());
+                }
+                _ => {}
+            }
+            drops.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let drops = Arc::new(AtomicUsize::new(0));
+    let theirs = Arc::clone(&drops);
+    let parent = leakfree::spawn(async move {
+        scope(async |s| {
+            for child in 1..=200 {
+                let held = Dropped(child, Arc::clone(&theirs));
+                s.spawn(async move {
+                    let _held = held;
+                    pending::<()>().await;
+                });
+            }
+            until(|| Handle::current().snapshot().tasks.len() >= 200).await;
+            s.cancel("all");
+        })
+        .await;
+    });
+    let payload = parent.await.unwrap_err().into_panic();
+    assert!(payload.downcast_ref::<String>().is_some_and(|message| message.starts_with("child ")));
+    assert_eq!(
+        drops.load(Ordering::SeqCst),
+        200 - 4 + 4,
+        "without those that panic, with those opened below"
+    );
 }
 
 #[leakfree::test(workers = 2)]

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use leakfree::report::snapshot::{Phase, TaskInfo, TaskKind};
@@ -55,6 +55,40 @@ fn a_loop_without_an_await_is_running_on_a_worker() {
     assert!(text.contains(&format!("running on worker {} for ", running.worker)), "{text}");
     assert!(text.contains("it blocks its worker or loops without an await"), "{text}");
     assert!(text.contains("cancelled ") && text.contains("ago: shutdown"), "{text}");
+    stop.store(true, Ordering::SeqCst);
+}
+
+#[test]
+fn who_was_dropped_before_a_drop_that_never_ends_is_not_named() {
+    struct Dropped(Arc<AtomicUsize>, Arc<AtomicBool>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            if self.0.fetch_add(1, Ordering::SeqCst) == 4 {
+                while !self.1.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+    let runtime = runtime(1);
+    let (dropped, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    runtime.block_on(async {
+        for _ in 0..20 {
+            let held = Dropped(Arc::clone(&dropped), Arc::clone(&stop));
+            leakfree::spawn(async move {
+                let _held = held;
+                pending::<()>().await;
+            });
+        }
+        until(|| {
+            Handle::current().snapshot().tasks.iter().filter(|task| task.phase == Phase::Parked).count() >= 20
+        })
+        .await;
+    });
+    let report = shut_down(runtime);
+    assert_eq!(dropped.load(Ordering::SeqCst), 5, "the fifth holds the only worker");
+    let text = report.to_string();
+    assert!(text.contains("UNRESPONSIVE, 16 tasks alike"), "it, and those that it is in the way of:\n{text}");
     stop.store(true, Ordering::SeqCst);
 }
 

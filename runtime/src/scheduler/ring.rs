@@ -46,8 +46,8 @@ pub(crate) type Item = NonNull<()>;
 const SLOTS: u64 = if cfg!(loom) { 2 } else { 256 };
 /// A larger buffer is not kept over a sleep: 8 KiB, with what it has outgrown not quite 16.
 const KEPT: u64 = if cfg!(any(loom, miri)) { SLOTS } else { 1024 };
-/// Places that one thief takes at most.
-const BATCH: u64 = 32;
+/// Places that one thief takes at most: the more the deeper the queue is, for two workers that take from one meet at its head each time.
+const BATCH: std::ops::RangeInclusive<u64> = 32..=128;
 
 /// What a thief finds.
 #[derive(Debug)]
@@ -316,7 +316,7 @@ impl Thief {
         if there == 0 {
             return Steal::Empty;
         }
-        let taken = there.div_ceil(2).min(BATCH);
+        let taken = there.div_ceil(2).min((there / 16).clamp(*BATCH.start(), *BATCH.end()));
         // Acquire: pairs with `replace`. It is no older than the tail that was seen, so it has all places before that; or it is one that came when all
         // of them had been taken, and then `head` has moved.
         let buffer = self.0.buffer.load(Acquire);

@@ -77,10 +77,10 @@ impl Seen {
         self.turn_ms.store(now_ms, Relaxed);
     }
 
-    /// A task has completed on the worker.
+    /// So many tasks have completed on the worker.
     #[inline]
-    pub(crate) fn count_finished(&self) {
-        self.finished.store(self.finished.load(Relaxed) + 1, Relaxed);
+    pub(crate) fn count_finished(&self, tasks: u64) {
+        self.finished.store(self.finished.load(Relaxed) + tasks, Relaxed);
     }
 }
 
@@ -352,12 +352,12 @@ impl Shared {
         std::mem::take(&mut *self.spares.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
-    /// Counts a task that has completed on this thread, which is that worker of ours, if any.
+    /// Counts tasks that have completed on this thread, which is that worker of ours, if any.
     #[inline]
-    pub(crate) fn count_finished(&self, worker: Option<&Worker>) {
+    pub(crate) fn count_finished(&self, worker: Option<&Worker>, tasks: u64) {
         match worker {
-            Some(worker) => worker.seen().count_finished(),
-            None => _ = self.finished_outside.fetch_add(1, Relaxed),
+            Some(worker) => worker.seen().count_finished(tasks),
+            None => _ = self.finished_outside.fetch_add(tasks, Relaxed),
         }
     }
 

@@ -279,7 +279,7 @@ impl Worker {
     fn take_last(&self) -> Option<Runnable> {
         let last = self.lifo.get()?;
         self.lifo.set(None);
-        // SAFETY: (I2) `displace` alone fills the slot, with a `Runnable` that was given up there; it is taken once.
+        // SAFETY: (I2) `displace` and `next_if` alone fill the slot, with a `Runnable` that was given up there; it is taken once.
         Some(unsafe { Runnable::from_raw(last) })
     }
 
@@ -340,6 +340,24 @@ impl Worker {
             return self.take_last();
         }
         self.queue.pop().or_else(|| self.take_last())
+    }
+
+    /// What this worker would run next, if it `fits`; it counts as a poll of the turn. The caller is a task's turn, which is not over.
+    #[inline]
+    pub(crate) fn next_if(&self, fits: impl FnOnce(&Runnable) -> bool) -> Option<Runnable> {
+        // Who was woken meanwhile comes first; and a step of a simulation is a turn of one task.
+        if self.turn.get() <= 1 || self.lifo.get().is_some() || self.shared.sim.is_on() {
+            return None;
+        }
+        let task = self.queue.pop()?;
+        if !fits(&task) {
+            // Before the others all the same.
+            self.lifo.set(Some(task.into_raw()));
+            return None;
+        }
+        self.turn.set(self.turn.get() - 1);
+        self.seen.set_polls(task.header());
+        Some(task)
     }
 
     fn read_clock(&self) {

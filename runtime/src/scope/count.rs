@@ -11,7 +11,7 @@
 //!  worker i: entered - left = ci   --- close(), and retire() of all W workers --->
 //! ```
 //!
-//! A child *enters* once and *leaves* once, each time at whatever counter its thread finds: a shard of its
+//! A child *enters* once and *leaves* once, alone or with others, each time at whatever counter its thread finds: a shard of its
 //! worker's, or the central one. A single `ci` may be negative; the sum is what counts.
 //!
 //! - While `OPEN` is in the central count it cannot reach zero, so nobody takes a passing zero for the end.
@@ -199,26 +199,26 @@ impl ChildCount {
         }
     }
 
-    /// A child leaves. True for the last one of a closing scope.
+    /// So many children leave. True if they are the last of a closing scope.
     ///
     /// Release: the owner, told of the end, sees what the child did. Acquire: the last one passes on what
     /// the others released.
     #[must_use]
     #[inline]
-    pub(crate) fn leave(&self, worker: Option<usize>) -> bool {
+    pub(crate) fn leave(&self, worker: Option<usize>, children: u64) -> bool {
         if let Some(own) = self.own(worker) {
             // As in `enter`. Who is told of the end acquires it from `retire`.
-            own.left.store(own.left.load(Relaxed) + 1, Release);
+            own.left.store(own.left.load(Relaxed) + children, Release);
             return false;
         }
         // A shard that is closed stays so: the children of a scope that ends need not try.
         if let Some(shard) = self.shard(worker).filter(|shard| shard.load(Acquire) & CLOSED == 0) {
-            if shard.fetch_sub(1, AcqRel) & CLOSED == 0 {
+            if shard.fetch_sub(children, AcqRel) & CLOSED == 0 {
                 return false;
             }
-            shard.fetch_add(1, AcqRel);
+            shard.fetch_add(children, AcqRel);
         }
-        self.central.fetch_sub(1, AcqRel) == 1
+        self.central.fetch_sub(children, AcqRel) == children
     }
 
     /// The owner wants to know of the end. Called once. True if no child is left.
@@ -315,9 +315,9 @@ mod tests {
         let count = ChildCount::new();
         assert_eq!(count.enter(None), Some(false));
         assert_eq!(count.enter(None), Some(false));
-        assert!(!count.leave(None));
+        assert!(!count.leave(None, 1));
         assert!(!count.close());
-        assert!(count.leave(None));
+        assert!(count.leave(None, 1));
         assert!(count.is_zero());
         assert_eq!(count.enter(None), None, "the count does not revive");
     }
@@ -330,15 +330,15 @@ mod tests {
             let _ = count.enter(Some(0));
         }
         let _ = count.enter(None);
-        assert!(!count.leave(Some(1)));
-        assert!(!count.leave(Some(1)));
+        assert!(!count.leave(Some(1), 1));
+        assert!(!count.leave(Some(1), 1));
         assert_eq!(count.live(), 2);
         assert!(!count.close());
         assert_eq!(count.live(), 2);
         assert_eq!(count.enter(Some(0)), Some(false));
-        assert!(!count.leave(Some(1)));
-        assert!(!count.leave(Some(0)));
-        assert!(count.leave(Some(1)));
+        assert!(!count.leave(Some(1), 1));
+        assert!(!count.leave(Some(0), 1));
+        assert!(count.leave(Some(1), 1));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::scheduler::park::Parker;
 use crate::scheduler::worker::Worker;
 use crate::scheduler::{blocking, shared};
 use crate::task::header::Header;
-use crate::task::hooks::{Bound, Branch, Cause, Outcome, Owner, OwnerLink};
+use crate::task::hooks::{Bound, Branch, Cause, Owner, OwnerLink};
 use crate::task::join::panic_message;
 use crate::task::raw::TaskRef;
 use crate::task::reason::CancelReason;
@@ -34,30 +34,31 @@ impl Child {
         unsafe { super::tree::borrow(self.0.as_ptr().cast()) }
     }
 
-    #[inline]
-    fn leave(self) {
+    /// In line: where one leaves, as nearly always, a call would be a fifth of it.
+    #[inline(always)]
+    fn leave(self, children: u64) {
         // SAFETY: it is used for the last time before a waker of others may be called.
         let worker = unsafe { self.scope().worker_here() };
         match worker {
             Some(worker) if self.scope().options.limit.is_none() => {
-                worker.seen().count_finished();
-                // SAFETY: (S1) counted in when the task was made; `Owner::leave` comes once, last.
-                unsafe { ScopeInner::leave_on(self.0, Some(worker.index())) };
+                worker.seen().count_finished(children);
+                // SAFETY: (S1) counted in when the tasks were made; `Owner::leave` comes once for each, last.
+                unsafe { ScopeInner::leave_on(self.0, Some(worker.index()), children) };
             }
-            worker => self.leave_slowly(worker),
+            worker => self.leave_slowly(worker, children),
         }
     }
 
-    /// The same, of a child on no worker, or of a scope with a bound on its children.
+    /// The same, of children on no worker, or of a scope with a bound on its children.
     #[inline(never)]
-    fn leave_slowly(self, worker: Option<&Worker>) {
-        self.scope().shared.count_finished(worker);
+    fn leave_slowly(self, worker: Option<&Worker>, children: u64) {
+        self.scope().shared.count_finished(worker, children);
         let worker = worker.map(Worker::index);
         if let Some(limit) = &self.scope().options.limit {
-            limit.leave();
+            (0..children).for_each(|_| limit.leave());
         }
         // SAFETY: as in `leave`.
-        unsafe { ScopeInner::leave_on(self.0, worker) };
+        unsafe { ScopeInner::leave_on(self.0, worker, children) };
     }
 }
 
@@ -121,8 +122,8 @@ impl Owner for OnWorkers {
     fn bound(&self) -> Bound {
         self.0.scope().bound()
     }
-    fn unlink(&self, task: NonNull<Header>) {
-        self.0.scope().unlink(task);
+    fn unlink(&self, list: u16, tasks: &[NonNull<Header>]) {
+        self.0.scope().unlink(list, tasks);
     }
     fn cancel_reason(&self) -> CancelReason {
         self.0.scope().cancel_reason()
@@ -131,8 +132,12 @@ impl Owner for OnWorkers {
         self.0.arc().child_panicked(payload)
     }
     #[inline]
-    fn leave(&self, _outcome: Outcome) {
-        self.0.leave();
+    fn leave(&self, tasks: u64) {
+        self.0.leave(tasks);
+    }
+    fn next_if(&self, fits: impl FnOnce(&Runnable) -> bool) -> Option<Runnable> {
+        // SAFETY: up to its answer no code of the user's runs.
+        unsafe { self.0.scope().worker_here() }?.next_if(fits)
     }
 }
 
@@ -164,8 +169,8 @@ impl Owner for OnPool {
     fn bound(&self) -> Bound {
         self.0.scope().bound()
     }
-    fn unlink(&self, task: NonNull<Header>) {
-        self.0.scope().unlink(task);
+    fn unlink(&self, list: u16, tasks: &[NonNull<Header>]) {
+        self.0.scope().unlink(list, tasks);
     }
     fn cancel_reason(&self) -> CancelReason {
         self.0.scope().cancel_reason()
@@ -174,8 +179,8 @@ impl Owner for OnPool {
         self.0.arc().child_panicked(payload)
     }
     #[inline]
-    fn leave(&self, _outcome: Outcome) {
-        self.0.leave();
+    fn leave(&self, tasks: u64) {
+        self.0.leave(tasks);
     }
 }
 
@@ -253,8 +258,8 @@ impl Owner for OnThread {
     fn bound(&self) -> Bound {
         self.home().scope.bound()
     }
-    fn unlink(&self, task: NonNull<Header>) {
-        self.home().scope.unlink(task);
+    fn unlink(&self, list: u16, tasks: &[NonNull<Header>]) {
+        self.home().scope.unlink(list, tasks);
     }
     fn cancel_reason(&self) -> CancelReason {
         self.home().scope.cancel_reason()
@@ -264,8 +269,8 @@ impl Owner for OnThread {
         payload
     }
     #[inline]
-    fn leave(&self, _outcome: Outcome) {
-        self.child().leave();
+    fn leave(&self, tasks: u64) {
+        self.child().leave(tasks);
         // SAFETY: the count that `new` took; `leave` comes once, last.
         drop(unsafe { Arc::from_raw(self.0.as_ptr()) });
     }
@@ -310,7 +315,7 @@ impl Owner for Refused {
     fn bound(&self) -> Bound {
         Bound::Dropping
     }
-    fn unlink(&self, _task: NonNull<Header>) {}
+    fn unlink(&self, _list: u16, _tasks: &[NonNull<Header>]) {}
     fn cancel_reason(&self) -> CancelReason {
         // SAFETY: as `new` demands.
         unsafe { &*self.0 }.cancel_reason()
@@ -318,5 +323,5 @@ impl Owner for Refused {
     fn panicked(&self, payload: Box<dyn Any + Send>) -> Box<dyn Any + Send> {
         Box::new(panic_message(&*payload).to_owned())
     }
-    fn leave(&self, _outcome: Outcome) {}
+    fn leave(&self, _tasks: u64) {}
 }

@@ -358,17 +358,17 @@ impl ScopeInner {
     #[inline]
     pub(crate) unsafe fn leave(scope: NonNull<ScopeInner>) {
         // SAFETY: (S1) the child still counts; passed on.
-        unsafe { ScopeInner::leave_on(scope, scope.as_ref().worker()) };
+        unsafe { ScopeInner::leave_on(scope, scope.as_ref().worker(), 1) };
     }
 
-    /// The same, on a thread that is this worker.
+    /// The same of so many, on a thread that is this worker.
     ///
     /// # Safety
-    /// As [`leave`](ScopeInner::leave).
+    /// As [`leave`](ScopeInner::leave), for each.
     #[inline]
-    pub(super) unsafe fn leave_on(scope: NonNull<ScopeInner>, worker: Option<usize>) {
-        // SAFETY: (S1) the child still counts.
-        let last = unsafe { scope.as_ref() }.count.leave(worker);
+    pub(super) unsafe fn leave_on(scope: NonNull<ScopeInner>, worker: Option<usize>, children: u64) {
+        // SAFETY: (S1) they still count.
+        let last = unsafe { scope.as_ref() }.count.leave(worker, children);
         if last {
             // SAFETY: (S1) the count was brought to zero by us.
             unsafe { ScopeInner::end_here(scope) };
@@ -583,12 +583,10 @@ impl ScopeInner {
         bound
     }
 
-    pub(crate) fn unlink(&self, task: NonNull<Header>) {
-        // SAFETY: the runner calls this for a linked task, in the list it was linked in.
-        unsafe {
-            let list = task.as_ref().list();
-            self.lists.get(list).lock().remove(links(task));
-        }
+    pub(crate) fn unlink(&self, list: u16, tasks: &[NonNull<Header>]) {
+        let mut nodes = self.lists.get(list).lock();
+        // SAFETY: the runner calls this for linked tasks, with the list they were linked in.
+        tasks.iter().for_each(|&task| unsafe { nodes.remove(links(task)) });
     }
 
     /// How many children are linked: the others are newborn.
@@ -596,12 +594,16 @@ impl ScopeInner {
         (0..self.lists.len()).map(|list| self.lists.get(list).lock().len() as u64).sum()
     }
 
-    /// Calls `visit` with each linked child. No lock is held meanwhile.
+    /// Calls `visit` with each linked child, but for those that have been dropped and are about to leave together. No lock is held meanwhile.
     pub(crate) fn for_each_child(&self, mut visit: impl FnMut(&TaskRef)) {
         self.walk(
             Vec::with_capacity(BATCH),
             // SAFETY: (I1) alive, for it is linked.
-            |tasks, task| tasks.push(unsafe { TaskRef::new(task) }),
+            |tasks, task| unsafe {
+                if !task.as_ref().is_leaving() {
+                    tasks.push(TaskRef::new(task));
+                }
+            },
             |tasks| tasks.drain(..).for_each(|task| visit(&task)),
         );
     }

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use super::block;
 use super::frame;
 use super::header::{Header, LastWaker, Note, Stage};
-use super::hooks::{Bound, Cause, Outcome, Owner, OwnerLink};
+use super::hooks::{Bound, Cause, Owner, OwnerLink};
 use super::join::{JoinError, JoinHandle, panic_message};
 use super::local::Locals;
 use super::meta::Time;
@@ -317,7 +317,7 @@ unsafe fn run<F: Future, O: Owner>(ptr: NonNull<Header>) -> Option<Runnable> {
     let registered = entered.registered();
     drop(entered);
     // SAFETY: (I2) given up here.
-    unsafe { end(ptr, owner(), header.note(), Outcome::Returned, registered, true) };
+    unsafe { end(ptr, owner(), header.note(), registered) };
     None
 }
 
@@ -359,8 +359,7 @@ unsafe fn run_slowly<F: Future, O: Owner>(
             let registered = entered.registered();
             drop(entered);
             // SAFETY: (I2) given up here; there is no output, for nobody takes one.
-            unsafe { end(ptr, owner, header.note(), Outcome::Cancelled, registered, false) };
-            return Err(None);
+            return Err(unsafe { end_dropped::<F, O>(ptr, registered) });
         }
         let error = match dropped {
             Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
@@ -421,50 +420,129 @@ unsafe fn end_slowly<F: Future, O: Owner>(
 ) -> Option<Runnable> {
     let cell = ptr.cast::<Cell<F, O>>().as_ptr();
     // SAFETY: (I2) as in `run`.
-    let (header, slot, owner) = unsafe { (&(*cell).header, (*cell).slot.get(), (*cell).owner) };
+    let (header, owner) = unsafe { (&(*cell).header, (*cell).owner) };
     if !close_branches(header, cx, || CancelReason::of(CancelKind::ScopeForgotten)) {
         header.set_ending();
         return park_slowly(ptr, owner, start, entered);
     }
     let registered = entered.registered();
     drop(entered);
-    // SAFETY: (I2) the output is stored.
-    let outcome = match unsafe { &*(*slot).output } {
-        Ok(_) => Outcome::Returned,
-        Err(error) if error.is_cancelled() => Outcome::Cancelled,
-        Err(_) => Outcome::Panicked,
-    };
     let note = header.note();
     if note.has_locals() {
         let locals = header.extra().locals.take();
         spare(owner, catch(|| drop(locals)));
     }
     // SAFETY: (I2) given up here.
-    unsafe { end(ptr, owner, note, outcome, registered, true) };
+    unsafe { end(ptr, owner, note, registered) };
     None
 }
 
-/// The end of the last turn. `note`: as it is since the task was polled or dropped, for nobody puts it in a list after.
+/// The end of the last turn. `note`: as it is since the task was polled, for nobody puts it in a list after.
 ///
 /// # Safety
-/// (I2) The caller gives its `Runnable` up; the output is stored, if there is one, and else there is no join handle.
+/// (I2) The caller gives its `Runnable` up; the output is stored.
 #[inline(always)]
-unsafe fn end<O: Owner>(
-    ptr: NonNull<Header>,
-    owner: O,
-    note: Note,
-    outcome: Outcome,
-    registered: bool,
-    has_output: bool,
-) {
+unsafe fn end<O: Owner>(ptr: NonNull<Header>, owner: O, note: Note, registered: bool) {
     if note.is_linked() {
-        owner.unlink(ptr);
+        owner.unlink(note.list(), &[ptr]);
     }
     // SAFETY: (I2) passed on.
-    let joiner = unsafe { complete(ptr, registered, has_output) };
-    owner.leave(outcome);
+    let joiner = unsafe { complete(ptr, registered, true) };
+    owner.leave(1);
     // Last, for it may be code of the user's, which takes its time or panics; the task has completed all the same.
     let _ = catch(|| joiner.map(PackedWaker::wake_joiner));
+}
+
+/// Tasks that are dropped together, at most.
+const TOGETHER: usize = 16;
+
+/// The end of a task that was dropped and leaves no output. Those like it that this thread would run next are dropped in the same turn, then all are
+/// taken out of their list under one lock, and counted out at once: two workers that drop a scope's children would else meet at the lock for each.
+/// Up to its drop each is in the tree and is found by whoever looks; from there on it is said to be leaving, for the next one's drop may take its time.
+///
+/// # Safety
+/// (I2) The caller gives its `Runnable` up; the future is gone, nothing is below, and there is no join handle. The answer is as that of [`run`].
+#[inline(never)]
+unsafe fn end_dropped<F: Future, O: Owner>(ptr: NonNull<Header>, registered: bool) -> Option<Runnable> {
+    // SAFETY: (I2) alive up to its end, below.
+    let (header, owner) = unsafe { (ptr.as_ref(), (*ptr.cast::<Cell<F, O>>().as_ptr()).owner) };
+    let note = header.note();
+    let fits = |task: &Runnable| {
+        let (other, bits) = (task.header(), task.header().state.load());
+        ptr::eq(header.vtable, other.vtable)
+            // SAFETY: (I2) alive, and a cell like ours, for its functions are the same.
+            && unsafe { (*task.as_ptr().cast::<Cell<F, O>>().as_ptr()).owner.scope() } == owner.scope()
+            && note == other.note()
+            && bits.is_dropping()
+            && !bits.has_join_handle()
+            && !other.has_extra()
+    };
+    let mut dropped = [ptr; TOGETHER];
+    let mut count = 1;
+    let mut again = None;
+    if registered {
+        header.state.count_spare();
+    }
+    header.set_ending();
+    while note.is_linked() && count < TOGETHER {
+        let Some(task) = owner.next_if(fits) else { break };
+        // SAFETY: (I2) ours to run, and its future is there, for its note says so.
+        if !unsafe { drop_next::<F, O>(task.as_ptr(), owner) } {
+            again = Some(task);
+            break;
+        }
+        dropped[count] = task.into_raw();
+        count += 1;
+    }
+    // SAFETY: (I2) given up here.
+    unsafe { leave_together(&dropped[..count], owner) };
+    again
+}
+
+/// # Safety
+/// (I2) The caller gives the `Runnable` of each up. They have been dropped, have no output and no join handle, and are in one list, if in any.
+#[inline(never)]
+unsafe fn leave_together<O: Owner>(dropped: &[NonNull<Header>], owner: O) {
+    // SAFETY: (I2) alive up to its end, below.
+    let note = unsafe { dropped[0].as_ref() }.note();
+    if note.is_linked() {
+        owner.unlink(note.list(), dropped);
+    }
+    for &ptr in dropped {
+        // SAFETY: (I2) given up here; there is no output, and nobody to take it.
+        let joiner = unsafe { complete(ptr, false, false) };
+        debug_assert!(joiner.is_none(), "a join handle takes its joiner along");
+    }
+    owner.leave(dropped.len() as u64);
+}
+
+/// Drops the future of a task that `fits`. False if there is more to it: then it goes on in a turn of its own.
+///
+/// # Safety
+/// (I2) The caller holds the `Runnable`; the future, of that type, is there.
+#[inline(always)]
+unsafe fn drop_next<F: Future, O: Owner>(ptr: NonNull<Header>, owner: O) -> bool {
+    // SAFETY: (I2) as said.
+    let (header, slot) = unsafe { (ptr.as_ref(), (*ptr.cast::<Cell<F, O>>().as_ptr()).slot.get()) };
+    let entered = frame::enter(ptr);
+    header.record.start_poll();
+    entered.show(&header.record);
+    // SAFETY: (I2) only the runner touches it.
+    let dropped = catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) });
+    if entered.registered() {
+        header.state.count_spare();
+    }
+    header.set_ending();
+    if dropped.is_ok() && !header.has_extra() {
+        return true;
+    }
+    let error = match dropped {
+        Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
+        Err(payload) => JoinError::panicked(header.record.id(), owner.panicked(payload)),
+    };
+    // SAFETY: (I2) the future is gone; the slot holds the output from here on.
+    unsafe { (*slot).output = ManuallyDrop::new(Err(error)) };
+    false
 }
 
 /// Flags a task whose bound was found cancelled. True if it is to be dropped.

@@ -70,7 +70,7 @@ pub(crate) enum LastWaker {
 pub(crate) enum Stage {
     /// The future is there.
     Future,
-    /// The future is gone and the output stored; tasks below have not left yet.
+    /// The future is gone and the output stored, if somebody may take it; the task, or those below it, have not left yet.
     Ending,
 }
 
@@ -81,7 +81,7 @@ const HAS_LOCALS: u32 = 1 << 4;
 const LIST: u32 = 8;
 
 /// The runner's note in a task's record, read once: `[list: 16 | 3 | has locals: 1 | linked: 1 | ending: 1 | kind: 2]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Note(u32);
 
 impl Note {
@@ -94,6 +94,12 @@ impl Note {
     #[inline]
     pub(crate) fn is_seldom(self) -> bool {
         self.0 & (ENDING | HAS_LOCALS) != 0
+    }
+
+    /// The list that it is in.
+    #[inline]
+    pub(crate) fn list(self) -> u16 {
+        (self.0 >> LIST) as u16
     }
 
     /// It inherited task-local values; see `local`.
@@ -169,6 +175,11 @@ impl Header {
         self.record.add_note(ENDING);
     }
 
+    /// The future is gone, nothing is below, and nobody waits for the output: the task has only its place in the tree to leave.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.note().stage() == Stage::Ending && !self.has_extra() && !self.state.load().has_join_handle()
+    }
+
     #[inline]
     pub(crate) fn has_locals(&self) -> bool {
         self.note().has_locals()
@@ -183,10 +194,6 @@ impl Header {
     pub(crate) fn set_linked(&self, list: u16) {
         self.record.add_note(LINKED | u32::from(list) << LIST);
         self.record.set_linked();
-    }
-
-    pub(crate) fn list(&self) -> u16 {
-        (self.record.note() >> LIST) as u16
     }
 
     /// Whether the task that this thread is polling is this one or below it.

@@ -33,15 +33,6 @@ pub(crate) enum Cause {
     Yielded,
 }
 
-/// How a task ended.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    Returned,
-    Cancelled,
-    /// The payload goes to whoever takes it: the owner, or the join handle if the owner leaves it there.
-    Panicked,
-}
-
 /// The bound and the queue of a task: a pointer, a copy of which lies in each task behind the header. Its methods are called only while the
 /// task has not *left*: from its creation up to and including [`Owner::leave`], which is called once, last.
 pub(crate) trait Owner: Copy + OwnerLink + Send + 'static {
@@ -54,8 +45,8 @@ pub(crate) trait Owner: Copy + OwnerLink + Send + 'static {
     /// Whether the bound has been cancelled; asked before the first poll.
     fn bound(&self) -> Bound;
 
-    /// Takes a linked task out of the tree.
-    fn unlink(&self, task: NonNull<Header>);
+    /// Takes linked tasks out of the tree, all of them from the list of that number.
+    fn unlink(&self, list: u16, tasks: &[NonNull<Header>]);
 
     /// The reason a cancelled task shows.
     fn cancel_reason(&self) -> CancelReason;
@@ -63,8 +54,14 @@ pub(crate) trait Owner: Copy + OwnerLink + Send + 'static {
     /// A child panicked. The owner may keep the payload; what it returns goes to the join handle.
     fn panicked(&self, payload: Box<dyn Any + Send>) -> Box<dyn Any + Send>;
 
-    /// The task is complete; nothing of it but its output is left.
-    fn leave(&self, outcome: Outcome);
+    /// So many tasks of its own are complete; nothing of them but their output is left.
+    fn leave(&self, tasks: u64);
+
+    /// The task that this thread would run next, if it `fits`.
+    fn next_if(&self, fits: impl FnOnce(&Runnable) -> bool) -> Option<Runnable> {
+        let _ = fits;
+        None
+    }
 }
 
 /// The part of [`Owner`] that is reached without knowing its type.

@@ -31,6 +31,11 @@ impl Runnable {
         unsafe { self.0.as_ref() }
     }
 
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> NonNull<Header> {
+        self.0
+    }
+
     /// For [`from_raw`](Runnable::from_raw): the right goes with it.
     #[inline]
     pub(crate) fn into_raw(self) -> NonNull<Header> {
