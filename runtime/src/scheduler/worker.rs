@@ -186,6 +186,10 @@ impl Worker {
         let start = Instant::now();
         while start.elapsed() < REST {
             let Some(task) = self.next().or_else(|| self.steal_injected()) else { return };
+            // Who goes round and round is in nobody's way.
+            if !self.count_poll(&task) {
+                self.steal_injected().into_iter().for_each(|other| self.queue.push(other));
+            }
             if !self.poll(task, rest) {
                 return self.shared.driver.let_go();
             }
