@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use leakfree::net::{TcpListener, TcpStream};
@@ -21,7 +21,7 @@ use leakfree::report::verdict::{Occasion, Verdict, judge};
 use leakfree::runtime::{Builder, Handle};
 use leakfree::sync::oneshot;
 use leakfree::time::{sleep, timeout};
-use leakfree::{JoinHandle, scope, yield_now};
+use leakfree::{JoinHandle, scope, supervisor_scope, yield_now};
 use leakfree_tests::{Drops, again, panic_message, parked, ready, runtime, until};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -226,6 +226,73 @@ async fn one_panic(
         (_, handle) => _ = catch_unwind(AssertUnwindSafe(|| drop(handle))),
     }
     until(|| alive.load(SeqCst) == 0).await;
+}
+
+/// Panics when it is dropped, with a payload that does so, too.
+struct Worse;
+
+impl Drop for Worse {
+    fn drop(&mut self) {
+        struct Payload;
+        impl Drop for Payload {
+            fn drop(&mut self) {
+                panic!("a payload's drop");
+            }
+        }
+        std::panic::panic_any(Payload);
+    }
+}
+
+struct WakesWorse;
+
+impl Wake for WakesWorse {
+    fn wake(self: Arc<Self>) {
+        drop(Worse);
+    }
+}
+
+#[test]
+fn a_payload_that_panics_takes_no_worker_along() {
+    let hooked = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&hooked);
+    let runtime = Builder::new().workers(1).grace(Duration::ZERO).on_unwakeable(move |_| {
+        theirs.store(true, SeqCst);
+        drop(Worse);
+    });
+    let runtime = runtime.build().unwrap();
+    runtime.block_on(async {
+        let goes_on = async || assert_eq!(leakfree::spawn(async { 1 }).await.unwrap(), 1);
+        // An output that nobody takes.
+        drop(leakfree::spawn(async { Worse }));
+        goes_on().await;
+        // Children that are cancelled together.
+        supervisor_scope(async |s| {
+            for _ in 0..5 {
+                let worse = Worse;
+                s.spawn(async move {
+                    let _worse = worse;
+                    sleep(Duration::from_secs(3600)).await;
+                });
+            }
+            until(|| Handle::current().snapshot().tasks.len() >= 5).await;
+            s.cancel("all");
+        })
+        .await;
+        goes_on().await;
+        // A waker of others.
+        let (tx, rx) = oneshot::channel::<()>();
+        let mut child = leakfree::spawn(async { rx.await.unwrap() });
+        let waker = Waker::from(Arc::new(WakesWorse));
+        assert!(Pin::new(&mut child).poll(&mut Context::from_waker(&waker)).is_pending());
+        tx.send(()).unwrap();
+        child.await.unwrap();
+        goes_on().await;
+        // A hook.
+        leakfree::spawn(pending::<()>());
+        until(|| hooked.load(SeqCst)).await;
+        goes_on().await;
+    });
+    drop(runtime.shutdown());
 }
 
 #[test]

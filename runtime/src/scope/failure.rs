@@ -49,7 +49,7 @@ impl ScopeInner {
         if let Some(spare) = spare {
             self.spare_panic(&message);
             // A payload's own drop may panic; the first panic is the one that is told.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(spare)));
+            waker::forgive(|| drop(spare));
         }
         self.fail(&message);
     }
@@ -127,7 +127,7 @@ impl ScopeInner {
         let Some((payload, site)) = lost else { return };
         self.shared.incidents.note(IncidentKind::SparePanic, site, panic_message(&*payload));
         // A payload's own drop may panic.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
+        waker::forgive(|| drop(payload));
     }
 
     pub(super) fn take_errors(&self) -> Vec<Box<dyn Any + Send>> {

@@ -56,6 +56,7 @@ use crate::sync::oneshot;
 use crate::task::cell::OnItsWay;
 use crate::task::join::{JoinError, JoinHandle};
 use crate::task::reason::{CancelKind, CancelReason};
+use crate::task::waker;
 
 /// Spawns a child that may borrow.
 ///
@@ -314,7 +315,7 @@ impl Runtime {
             (Err(own), child) => panic::resume_unwind(child.filter(|_| child_panicked).unwrap_or(own)),
             (Ok(output), Some(child)) => {
                 // An output's own panic must not hide the child's.
-                let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(output)));
+                waker::forgive(|| drop(output));
                 panic::resume_unwind(child)
             }
             (Ok(output), None) => output,

@@ -296,7 +296,7 @@ unsafe fn let_go(task: NonNull<Header>, mut has_output: bool) {
                 // on a race whom it hits, and abort in a drop during unwinding.
                 // SAFETY: (I3) complete, and the output is the handle's.
                 let drop_output = || unsafe { (header.vtable.drop_output)(task) };
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(drop_output));
+                waker::forgive(drop_output);
             }
             OnHandleDrop::DropJoiner => {
                 // SAFETY: (I7) the transition cleared `JOINER`, and (I1) gave us a reference.

@@ -16,7 +16,6 @@ pub(crate) use self::without::{Traced, parks, traced, unwakeable, woken};
 mod with_tracing {
     use std::future::Future;
     use std::mem::ManuallyDrop;
-    use std::panic;
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
@@ -120,7 +119,7 @@ mod with_tracing {
         let span = header.existing_extra().and_then(|extra| extra.span);
         if let Some(span) = span {
             // A subscriber that panics must not take the worker along; its message has been printed.
-            let _ = panic::catch_unwind(|| {
+            crate::task::waker::forgive(|| {
                 trace!(target: "tokio::task::waker", op = op, task.id = span.get());
             });
         }
