@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use leakfree::report::snapshot::IncidentKind;
@@ -13,8 +13,12 @@ use leakfree::report::verdict::Verdict;
 use leakfree::runtime::Handle;
 use leakfree::scope::OnStuck;
 use leakfree::sync::oneshot;
+use leakfree::time::sleep;
 use leakfree::{CancelKind, Scope, scope};
 use leakfree_tests::{Drops, Holding, parked, runtime, until};
+
+/// Children that wait for this and are cancelled are dropped together; those that nothing can wake have a turn each.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Events in the order in which they happened.
 #[derive(Clone, Default)]
@@ -248,7 +252,7 @@ async fn what_happens_in_a_drop_is_of_that_child_however_many_are_dropped() {
                 let held = Dropped(child, Arc::clone(&theirs));
                 s.spawn(async move {
                     let _held = held;
-                    pending::<()>().await;
+                    sleep(HOUR).await;
                 });
             }
             until(|| Handle::current().snapshot().tasks.len() >= 200).await;
@@ -263,6 +267,42 @@ async fn what_happens_in_a_drop_is_of_that_child_however_many_are_dropped() {
         200 - 4 + 4,
         "without those that panic, with those opened below"
     );
+}
+
+/// Whoever can ask whether a task is finished gets the answer, however many are dropped in one turn.
+#[leakfree::test(workers = 1)]
+async fn a_drop_may_wait_for_a_sibling_that_was_dropped_before() {
+    #[derive(Default)]
+    struct Siblings(Mutex<(Vec<leakfree::task::AbortHandle>, usize)>);
+    struct Waits(usize, Arc<Siblings>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            let mut siblings = self.1.0.lock().unwrap();
+            let last = std::mem::replace(&mut siblings.1, self.0);
+            let until = Instant::now() + Duration::from_secs(2);
+            while siblings.0.get(last).is_some_and(|sibling| !sibling.is_finished()) {
+                assert!(Instant::now() < until, "{last} was dropped before {}", self.0);
+                std::thread::yield_now();
+            }
+        }
+    }
+    let siblings = Arc::new(Siblings::default());
+    siblings.0.lock().unwrap().1 = usize::MAX;
+    let theirs = Arc::clone(&siblings);
+    leakfree::supervisor_scope(async |s| {
+        for child in 0..6 {
+            let waits = Waits(child, Arc::clone(&theirs));
+            let child = s.spawn(async move {
+                let _waits = waits;
+                sleep(HOUR).await;
+            });
+            theirs.0.lock().unwrap().0.push(child.abort_handle());
+        }
+        until(|| Handle::current().snapshot().tasks.len() >= 6).await;
+        s.cancel("all");
+    })
+    .await;
+    assert!(siblings.0.lock().is_ok(), "nobody has waited in vain");
 }
 
 #[leakfree::test(workers = 2)]

@@ -8,8 +8,13 @@ use std::time::{Duration, Instant};
 use leakfree::report::snapshot::{Phase, TaskInfo, TaskKind};
 use leakfree::report::verdict::{Finding, Report, Verdict};
 use leakfree::runtime::{Handle, Runtime};
+use leakfree::sync::Notify;
+use leakfree::time::sleep;
 use leakfree::{scope, shield, shield_for};
 use leakfree_tests::{Drops, Holding, parked, runtime, until};
+
+/// Children that wait for this and are cancelled are dropped together; those that nothing can wake have a turn each.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// The task of that name in the report, as unresponsive.
 #[track_caller]
@@ -27,6 +32,11 @@ fn shut_down(runtime: Runtime) -> Report {
     let report = runtime.shutdown();
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     report
+}
+
+async fn all_parked(tasks: usize) {
+    let parked = |task: &&TaskInfo| task.phase == Phase::Parked;
+    until(|| Handle::current().snapshot().tasks.iter().filter(parked).count() >= tasks).await;
 }
 
 #[test]
@@ -77,7 +87,7 @@ fn who_was_dropped_before_a_drop_that_never_ends_is_not_named() {
             let held = Dropped(Arc::clone(&dropped), Arc::clone(&stop));
             leakfree::spawn(async move {
                 let _held = held;
-                pending::<()>().await;
+                sleep(HOUR).await;
             });
         }
         until(|| {
@@ -205,4 +215,64 @@ fn a_shielded_task_that_goes_round_and_round_does_not_hold_the_shutdown_up() {
     });
     let report = shut_down(runtime);
     unresponsive(&report, "round");
+}
+
+/// Each end counts as getting on, however many tasks are dropped in one turn.
+#[test]
+fn slow_drops_are_waited_for_as_long_as_one_follows_another() {
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            std::thread::sleep(Duration::from_millis(12));
+        }
+    }
+    let runtime = runtime(1);
+    runtime.block_on(async {
+        for _ in 0..40 {
+            let held = Slow;
+            leakfree::spawn(async move {
+                let _held = held;
+                sleep(HOUR).await;
+            });
+        }
+        all_parked(40).await;
+    });
+    let report = shut_down(runtime);
+    assert!(report.findings.iter().all(|finding| finding.verdict != Verdict::Unresponsive), "{report}");
+}
+
+/// A worker that gets time only after the shutdown, and has two tasks that wake one another for ever.
+#[test]
+fn who_goes_round_and_round_after_the_shutdown_is_in_nobodys_way() {
+    let runtime = runtime(1);
+    let drops = Drops::new();
+    runtime.block_on(async {
+        let [a, b] = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+        for (mine, other) in [(Arc::clone(&a), Arc::clone(&b)), (Arc::clone(&b), Arc::clone(&a))] {
+            leakfree::spawn(shield(async move {
+                loop {
+                    mine.notified().await;
+                    other.notify_one();
+                }
+            }));
+        }
+        for _ in 0..20 {
+            leakfree::spawn(Holding(drops.guard()));
+        }
+        all_parked(22).await;
+        a.notify_one();
+        let held = Arc::new(AtomicBool::new(false));
+        let holds = Arc::clone(&held);
+        leakfree::spawn(async move {
+            holds.store(true, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(700));
+        });
+        until(|| held.load(Ordering::SeqCst)).await;
+    });
+    drop(shut_down(runtime));
+    let until = Instant::now() + Duration::from_secs(5);
+    while drops.count() < 20 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(drops.count(), 20);
 }

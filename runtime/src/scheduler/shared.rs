@@ -77,10 +77,10 @@ impl Seen {
         self.turn_ms.store(now_ms, Relaxed);
     }
 
-    /// So many tasks have completed on the worker.
+    /// A task has completed on the worker.
     #[inline]
-    pub(crate) fn count_finished(&self, tasks: u64) {
-        self.finished.store(self.finished.load(Relaxed) + tasks, Relaxed);
+    pub(crate) fn count_finished(&self) {
+        self.finished.store(self.finished.load(Relaxed) + 1, Relaxed);
     }
 }
 
@@ -352,12 +352,12 @@ impl Shared {
         std::mem::take(&mut *self.spares.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
-    /// Counts tasks that have completed on this thread, which is that worker of ours, if any.
+    /// Counts a task that has completed on this thread, which is that worker of ours, if any.
     #[inline]
-    pub(crate) fn count_finished(&self, worker: Option<&Worker>, tasks: u64) {
+    pub(crate) fn count_finished(&self, worker: Option<&Worker>) {
         match worker {
-            Some(worker) => worker.seen().count_finished(tasks),
-            None => _ = self.finished_outside.fetch_add(tasks, Relaxed),
+            Some(worker) => worker.seen().count_finished(),
+            None => _ = self.finished_outside.fetch_add(1, Relaxed),
         }
     }
 
@@ -402,7 +402,7 @@ impl Shared {
         for task in tasks {
             if !task.header().state.load().is_cancelled() {
                 // A hook that panics must not take the worker along; its message has been printed.
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hook(&task)));
+                waker::forgive(|| hook(&task));
             }
         }
     }

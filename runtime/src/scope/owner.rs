@@ -41,7 +41,7 @@ impl Child {
         let worker = unsafe { self.scope().worker_here() };
         match worker {
             Some(worker) if self.scope().options.limit.is_none() => {
-                worker.seen().count_finished(children);
+                worker.seen().count_finished();
                 // SAFETY: (S1) counted in when the tasks were made; `Owner::leave` comes once for each, last.
                 unsafe { ScopeInner::leave_on(self.0, Some(worker.index()), children) };
             }
@@ -52,7 +52,7 @@ impl Child {
     /// The same, of children on no worker, or of a scope with a bound on its children.
     #[inline(never)]
     fn leave_slowly(self, worker: Option<&Worker>, children: u64) {
-        self.scope().shared.count_finished(worker, children);
+        self.scope().shared.count_finished(worker);
         let worker = worker.map(Worker::index);
         if let Some(limit) = &self.scope().options.limit {
             (0..children).for_each(|_| limit.leave());
@@ -134,6 +134,11 @@ impl Owner for OnWorkers {
     #[inline]
     fn leave(&self, tasks: u64) {
         self.0.leave(tasks);
+    }
+    fn count_finished(&self) {
+        let scope = self.0.scope();
+        // SAFETY: no code of the user's runs here.
+        scope.shared.count_finished(unsafe { scope.worker_here() });
     }
     fn next_if(&self, fits: impl FnOnce(&Runnable) -> bool) -> Option<Runnable> {
         // SAFETY: up to its answer no code of the user's runs.

@@ -450,7 +450,7 @@ unsafe fn end<O: Owner>(ptr: NonNull<Header>, owner: O, note: Note, registered: 
     let joiner = unsafe { complete(ptr, registered, true) };
     owner.leave(1);
     // Last, for it may be code of the user's, which takes its time or panics; the task has completed all the same.
-    let _ = catch(|| joiner.map(PackedWaker::wake_joiner));
+    waker::forgive(|| joiner.into_iter().for_each(PackedWaker::wake_joiner));
 }
 
 /// Tasks that are dropped together, at most.
@@ -474,7 +474,7 @@ unsafe fn end_dropped<F: Future, O: Owner>(ptr: NonNull<Header>, registered: boo
             && unsafe { (*task.as_ptr().cast::<Cell<F, O>>().as_ptr()).owner.scope() } == owner.scope()
             && note == other.note()
             && bits.is_dropping()
-            && !bits.has_join_handle()
+            && !bits.is_watched()
             && !other.has_extra()
     };
     let mut dropped = [ptr; TOGETHER];
@@ -484,13 +484,16 @@ unsafe fn end_dropped<F: Future, O: Owner>(ptr: NonNull<Header>, registered: boo
         header.state.count_spare();
     }
     header.set_ending();
-    while note.is_linked() && count < TOGETHER {
+    // Who is watched may be waited for by another one's drop.
+    let goes_first = note.is_linked() && !header.state.load().is_watched();
+    while goes_first && count < TOGETHER {
         let Some(task) = owner.next_if(fits) else { break };
         // SAFETY: (I2) ours to run, and its future is there, for its note says so.
         if !unsafe { drop_next::<F, O>(task.as_ptr(), owner) } {
             again = Some(task);
             break;
         }
+        owner.count_finished();
         dropped[count] = task.into_raw();
         count += 1;
     }
@@ -532,14 +535,15 @@ unsafe fn drop_next<F: Future, O: Owner>(ptr: NonNull<Header>, owner: O) -> bool
     if entered.registered() {
         header.state.count_spare();
     }
+    if let Err(payload) = dropped {
+        // Nobody takes an output: what the owner leaves of this goes.
+        waker::forgive(|| drop(owner.panicked(payload)));
+    }
     header.set_ending();
-    if dropped.is_ok() && !header.has_extra() {
+    if !header.has_extra() {
         return true;
     }
-    let error = match dropped {
-        Ok(()) => JoinError::cancelled(header.record.id(), reason(header, owner)),
-        Err(payload) => JoinError::panicked(header.record.id(), owner.panicked(payload)),
-    };
+    let error = JoinError::cancelled(header.record.id(), reason(header, owner));
     // SAFETY: (I2) the future is gone; the slot holds the output from here on.
     unsafe { (*slot).output = ManuallyDrop::new(Err(error)) };
     false
@@ -558,7 +562,7 @@ fn spare<O: Owner>(owner: O, caught: Result<(), Box<dyn Any + Send>>) {
     if let Err(payload) = caught {
         owner.spare_panic(panic_message(&*payload));
         // The payload may be of a type that panics again.
-        let _ = catch(|| drop(payload));
+        waker::forgive(|| drop(payload));
     }
 }
 
@@ -670,7 +674,7 @@ unsafe fn complete(ptr: NonNull<Header>, registered: bool, mut has_output: bool)
         match header.state.complete(has_output, registered, || joiner = header.joiner.load(Relaxed)) {
             OnComplete::DropOutput => {
                 // SAFETY: (I3) no join handle: the output is the runner's.
-                let _ = catch(|| unsafe { (header.vtable.drop_output)(ptr) });
+                waker::forgive(|| unsafe { (header.vtable.drop_output)(ptr) });
                 has_output = false;
             }
             OnComplete::Complete => return None,

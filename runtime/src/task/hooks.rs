@@ -54,8 +54,11 @@ pub(crate) trait Owner: Copy + OwnerLink + Send + 'static {
     /// A child panicked. The owner may keep the payload; what it returns goes to the join handle.
     fn panicked(&self, payload: Box<dyn Any + Send>) -> Box<dyn Any + Send>;
 
-    /// So many tasks of its own are complete; nothing of them but their output is left.
+    /// So many tasks of its own are complete; nothing of them but their output is left. All but one have been [counted](Owner::count_finished).
     fn leave(&self, tasks: u64);
+
+    /// One of those that will leave together has been dropped: a shutdown waits as long as there are more and more.
+    fn count_finished(&self) {}
 
     /// The task that this thread would run next, if it `fits`.
     fn next_if(&self, fits: impl FnOnce(&Runnable) -> bool) -> Option<Runnable> {

@@ -234,6 +234,11 @@ impl Bits {
     pub(crate) fn has_join_handle(self) -> bool {
         self.0 & JOIN_HANDLE != 0
     }
+    /// Somebody may ask whether it is complete.
+    #[inline]
+    pub(crate) fn is_watched(self) -> bool {
+        self.0 & (JOIN_HANDLE | REFS) != 0
+    }
     /// The joiner slot is filled, and was when the task completed if it has.
     #[inline]
     pub(crate) fn has_joiner(self) -> bool {
