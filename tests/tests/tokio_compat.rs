@@ -1,6 +1,6 @@
 //! Feature `tokio-compat`: what is written for tokio runs in our tasks. Needs the feature of the same name.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use leakfree::runtime::{Builder, Handle, Runtime};
 use leakfree::{Scope, scope, sync::oneshot};
@@ -131,6 +131,11 @@ fn what_was_spawned_in_tokio_has_its_line_in_the_report_and_ends_with_the_runtim
     assert!(text.contains("\n2 tasks are alive in the tokio runtime of `tokio-compat`"), "{text}");
     let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
     assert_eq!((&json["tokio_tasks"], &json["leaked"]), (&2.into(), &0.into()));
+    // A shutdown does not wait for ever for tokio's thread, which may have got no processor yet.
+    let until = Instant::now() + Duration::from_secs(5);
+    while drops.count() < 2 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     assert_eq!(drops.count(), 2);
 }
 
