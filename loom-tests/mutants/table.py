@@ -78,7 +78,7 @@ MUTANTS = [
     ("scope/count.rs", "            shard.fetch_add(children, AcqRel);", "children", "1", "scope_count::those_that_leave_together_are_counted_out_at_once"),
     ("scope/count.rs", "self.central.fetch_sub(children, AcqRel) == children", "self.central.fetch_sub(children, AcqRel) == children", "self.central.fetch_sub(children, AcqRel) == 1", "scope_count::those_that_leave_together_are_counted_out_at_once"),
     ("scope/tree.rs", "                if !task.as_ref().is_leaving() {", "task.as_ref().is_leaving()", "task.as_ref().state.load().is_dropping()", "runtime::who_is_not_seen_of_those_that_are_dropped_together_has_been_dropped"),
-    ("task/cell.rs", "        owner.unlink(first.list(), dropped);", "owner.unlink(first.list(), dropped);", "", "runtime::who_is_not_seen_of_those_that_are_dropped_together_has_been_dropped"),
+    ("task/cell.rs", "        owner.unlink(note.list(), dropped);", "owner.unlink(note.list(), dropped);", "", "runtime::who_is_not_seen_of_those_that_are_dropped_together_has_been_dropped"),
     ("scope/tree.rs", "        let bound = self.bound();\n        drop(nodes);", "self.bound()", "Bound::Open", "runtime::a_spawn_against_the_shutdown_is_run_or_comes_back_cancelled"),
     ("scope/tree.rs", "            if self.is_over() || !wanted() {", "self.is_over()", "false", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
     ("scope/tree.rs", "                end.waker.take().map(waker::fire),\n                end.then.take(),", "end.waker.take().map(waker::fire)", "None", "runtime::a_task_from_outside_is_run_by_a_worker_that_goes_to_sleep"),
