@@ -292,7 +292,8 @@ fn a_payload_that_panics_takes_no_worker_along() {
         until(|| hooked.load(SeqCst)).await;
         goes_on().await;
     });
-    drop(runtime.shutdown());
+    let report = runtime.shutdown();
+    assert_eq!(report.leaked(), 1, "the one that the hook was called with\n{report}");
 }
 
 #[test]
