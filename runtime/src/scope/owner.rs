@@ -275,6 +275,7 @@ impl Owner for OnThread {
     }
     #[inline]
     fn leave(&self, tasks: u64) {
+        debug_assert_eq!(tasks, 1, "the thread has this task only: there is no next one");
         self.child().leave(tasks);
         // SAFETY: the count that `new` took; `leave` comes once, last.
         drop(unsafe { Arc::from_raw(self.0.as_ptr()) });

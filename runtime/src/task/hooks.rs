@@ -34,7 +34,8 @@ pub(crate) enum Cause {
 }
 
 /// The bound and the queue of a task: a pointer, a copy of which lies in each task behind the header. Its methods are called only while the
-/// task has not *left*: from its creation up to and including [`Owner::leave`], which is called once, last.
+/// task has not *left*: from its creation up to and including [`Owner::leave`], which is called
+/// once for each, last, for it alone or with others that [`Owner::next_if`] gave.
 pub(crate) trait Owner: Copy + OwnerLink + Send + 'static {
     /// Any worker may run it: who spawns it on one may queue it there.
     const ON_WORKERS: bool = false;
