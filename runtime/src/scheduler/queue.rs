@@ -13,6 +13,8 @@ pub(crate) use self::stand_in::{Stealer, WITH_LOCK, Worker};
 
 #[cfg(not(loom))]
 mod real {
+    use std::ops::Range;
+
     use super::Steal;
     use crate::scheduler::idle::Searching;
     use crate::scheduler::ring::{Item, Outgrown, Owner, Thief};
@@ -76,7 +78,13 @@ mod real {
     impl Stealer {
         #[inline]
         pub(crate) fn is_empty(&self) -> bool {
-            self.0.is_empty()
+            self.held().is_empty()
+        }
+
+        /// The places of the tasks in it: it moves on with each that is taken.
+        #[inline]
+        pub(crate) fn held(&self) -> Range<u64> {
+            self.0.held()
         }
 
         pub(crate) fn steal_batch_and_pop(&self, to: &Worker, searching: &Searching) -> Steal<Runnable> {
@@ -95,6 +103,7 @@ mod stand_in {
     use std::cell::Cell;
     use std::collections::VecDeque;
     use std::mem::ManuallyDrop;
+    use std::ops::Range;
     use std::sync::Arc;
 
     use super::Steal;
@@ -228,6 +237,9 @@ mod stand_in {
     impl Stealer {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.is_empty()
+        }
+        pub(crate) fn held(&self) -> Range<u64> {
+            0..u64::from(!self.is_empty())
         }
         pub(crate) fn steal_batch_and_pop(&self, _to: &Worker, _: &Searching) -> Steal<Runnable> {
             self.0.take()

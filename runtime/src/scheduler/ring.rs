@@ -30,6 +30,7 @@
 //! worker that sleeps keeps [`KEPT`] slots at most. One that never sleeps again keeps what it once needed.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -297,12 +298,12 @@ impl Owner {
 pub(crate) struct Thief(Arc<Ring>);
 
 impl Thief {
-    /// Whether there is nothing to steal. A moment's truth.
+    /// The places that can be stolen from. A moment's truth.
     #[inline]
     #[cfg_attr(loom, allow(dead_code))]
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) fn held(&self) -> Range<u64> {
         let head = self.0.head.load(Relaxed);
-        self.0.tail.load(Relaxed) <= head
+        head..self.0.tail.load(Relaxed)
     }
 
     /// Takes half of what is there: the oldest as the answer, the others into another queue, behind what that holds.
@@ -383,7 +384,7 @@ mod tests {
             popped += 1;
         }
         assert_eq!(popped, pushed);
-        assert!(own.is_empty() && own.thief().is_empty());
+        assert!(own.is_empty() && own.thief().held().is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What all workers share: how a task gets into a queue from anywhere.
 
 use std::fmt;
+use std::ops::Range;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -24,7 +25,6 @@ use crate::loom::sync::Mutex;
 use crate::loom::sync::atomic::{AtomicBool, AtomicU8};
 use crate::loom::thread;
 use crate::report::snapshot::{Incident, IncidentKind};
-use crate::task::header::Header;
 use crate::task::hooks::Cause;
 use crate::task::meta::TaskId;
 use crate::task::raw::TaskRef;
@@ -42,6 +42,14 @@ pub(crate) struct Remote {
     pub(super) window: CachePadded<Window>,
 }
 
+/// As many are left to their worker, while that moves on: see `PROTOCOL.md`.
+pub(super) const FEW: u64 = if cfg!(loom) { 0 } else { 8 };
+
+#[inline]
+pub(super) fn is_plenty(held: &Range<u64>) -> bool {
+    held.end.saturating_sub(held.start) > FEW
+}
+
 /// What a worker says of itself.
 #[derive(Default)]
 pub(crate) struct Seen {
@@ -49,8 +57,6 @@ pub(crate) struct Seen {
     finished: AtomicU64,
     /// When its turn began; written by it alone, for reports.
     turn_ms: AtomicU64,
-    /// Without records what tells its polls apart, for searchers: there are no windows then.
-    polls: AtomicU64,
 }
 
 /// What a worker does, as another thread sees it.
@@ -65,14 +71,6 @@ pub(crate) struct Polled {
 }
 
 impl Seen {
-    /// The worker polls that task now; null is none.
-    #[inline]
-    pub(crate) fn set_polls(&self, task: *const Header) {
-        if cfg!(leakfree_norecord) {
-            self.polls.store(task.addr() as u64, Relaxed);
-        }
-    }
-
     pub(crate) fn set_turn(&self, now_ms: u64) {
         self.turn_ms.store(now_ms, Relaxed);
     }
@@ -85,15 +83,6 @@ impl Seen {
 }
 
 impl Remote {
-    /// The task that the worker polls, in a number; 0 is none.
-    fn polls(&self) -> u64 {
-        if cfg!(leakfree_norecord) {
-            self.seen.polls.load(Relaxed)
-        } else {
-            self.window.look().map_or(0, |(id, _)| id.0)
-        }
-    }
-
     fn polled(&self, worker: usize) -> Option<Polled> {
         let (id, newborn) = self.window.look()?;
         Some(Polled { worker, id, turn_ms: self.seen.turn_ms.load(Relaxed), newborn })
@@ -298,6 +287,11 @@ impl Shared {
         self.remotes.iter().any(|remote| !remote.stealer.is_empty())
     }
 
+    /// Whether a worker's queue holds more than it is left to work off by itself.
+    pub(crate) fn has_plenty(&self) -> bool {
+        self.remotes.iter().any(|remote| is_plenty(&remote.stealer.held()))
+    }
+
     /// A searcher has found work. If it was the last one, whoever pushed meanwhile, or noted an edge, has relied on it: another is woken for
     /// that.
     pub(crate) fn end_search(&self, searching: Searching) {
@@ -307,13 +301,6 @@ impl Shared {
         {
             self.wake_another();
         }
-    }
-
-    /// A worker whose queue holds something, and the task that it polls.
-    pub(crate) fn backlogged(&self) -> Option<(usize, u64)> {
-        let worker = self.remotes.iter().position(|remote| !remote.stealer.is_empty())?;
-        let task = self.remotes[worker].polls();
-        Some((worker, task)).filter(|_| task != 0)
     }
 
     /// Whether something waits that no worker has in its hands, and that one will be unparked for.

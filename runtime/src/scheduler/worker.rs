@@ -39,7 +39,7 @@ const WATCH_MAX: Duration = Duration::from_millis(1);
 const SEARCH_ROUNDS: usize = if cfg!(loom) { 1 } else { 3 };
 /// Looks at a driver where another worker fetches events: some 30 us, half of what a sleep and a wake-up take.
 const FETCH_TRIES: usize = 400;
-/// How long a searcher looks on before it goes to sleep, and how long a poll lasts that it does not wait for.
+/// How long a searcher looks on before it goes to sleep, and in what time a queue of few tasks moves on if these are left to its worker.
 const LINGER: Duration = if cfg!(loom) { Duration::ZERO } else { Duration::from_micros(10) };
 const LONG_POLL: Duration = Duration::from_micros(3);
 
@@ -68,6 +68,10 @@ pub(crate) struct Worker {
     /// It counts no children of the root any more.
     retired: Cell<bool>,
     woken: RefCell<Vec<Waker>>,
+    /// How far each worker's queue had come at the last look, if it held something.
+    places: RefCell<Box<[Option<u64>]>>,
+    /// Whose few tasks wait for too long: the next search takes them, too.
+    stalled: Cell<Option<usize>>,
     random: Cell<u32>,
     /// (W1) Touched with the rest: loom sees two threads in the role.
     #[cfg(loom)]
@@ -91,6 +95,8 @@ impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, queue: Queue) -> Worker {
         Worker {
             seen: Arc::clone(&shared.remotes[index].seen),
+            places: RefCell::new(vec![None; shared.remotes.len()].into()),
+            stalled: Cell::new(None),
             shared,
             index,
             queue,
@@ -207,7 +213,6 @@ impl Worker {
     /// False if this thread has handed the role over meanwhile.
     #[inline]
     fn poll(&self, task: Runnable, rest: &AtRest) -> bool {
-        self.seen.set_polls(task.header());
         let again = task.poll(rest);
         if context::has_handed_over() {
             // (W1) The queue is not ours any more.
@@ -360,7 +365,6 @@ impl Worker {
             return None;
         }
         self.turn.set(self.turn.get() - 1);
-        self.seen.set_polls(task.header());
         Some(task)
     }
 
@@ -393,7 +397,6 @@ impl Worker {
 
     /// Once per turn: clock, injector, and the driver if it is time. False if the scheduler is shut down.
     fn look_around(&self) -> bool {
-        self.seen.set_polls(ptr::null());
         if !self.goes_on() {
             return false;
         }
@@ -479,7 +482,6 @@ impl Worker {
     fn find_work(&self) -> bool {
         let mut searching = None;
         let mut lingered = false;
-        self.seen.set_polls(ptr::null());
         loop {
             match self.look(&mut searching) {
                 Look::Work => return true,
@@ -491,34 +493,46 @@ impl Worker {
     }
 
     /// While somebody else is awake, waits a moment for what he may push, and says whether to look again: bursts of work follow one another, and
-    /// from its sleep this worker would come too late for the next. Short polls are left to him. Tasks that wake one another in turns go faster
-    /// on one worker than on two that contend for what they share, and with their primitives' budget alone no poll is long.
+    /// from its sleep this worker would come too late for the next.
     fn linger(&self) -> bool {
         let start = Instant::now();
-        // Who has a backlog and polls what, and since when.
-        let mut busy = None;
+        let mut compared = start;
+        let _ = self.has_stalled(false);
         loop {
             let now = Instant::now();
             if now.duration_since(start) >= LINGER || self.shared.idle.others_sleep() {
                 return false;
             }
-            if !self.shared.injector.seems_empty() {
+            if !self.shared.injector.seems_empty() || self.shared.has_plenty() {
                 return true;
             }
-            let found = self.shared.backlogged();
-            busy = match (found, busy) {
-                (Some(found), Some((same, since))) if found == same => {
-                    if now.duration_since(since) >= LONG_POLL {
-                        return true;
-                    }
-                    busy
+            if now.duration_since(compared) >= LONG_POLL {
+                compared = now;
+                if self.has_stalled(true) {
+                    return true;
                 }
-                (found, _) => found.map(|found| (found, now)),
-            };
+            }
             for _ in 0..4 {
                 std::hint::spin_loop();
             }
         }
+    }
+
+    /// Notes how far the queues have come, and whether one has not moved on since the last time: the next search takes from that, too, be there ever so few.
+    fn has_stalled(&self, compare: bool) -> bool {
+        if shared::FEW == 0 {
+            return false;
+        }
+        for (worker, before) in self.places.borrow_mut().iter_mut().enumerate() {
+            let held = self.shared.remotes[worker].stealer.held();
+            let place = Some(held.start).filter(|_| !held.is_empty());
+            if compare && place.is_some() && *before == place {
+                self.stalled.set(Some(worker));
+                return true;
+            }
+            *before = place;
+        }
+        false
     }
 
     /// Looks everywhere once.
@@ -551,7 +565,7 @@ impl Worker {
         self.lifo.get().is_some() || !self.queue.is_empty()
     }
 
-    /// Steals half of a sibling's queue.
+    /// Steals half of a sibling's queue, if it holds plenty, or has not moved on: see `PROTOCOL.md`.
     fn search(&self, searching: &mut Option<Searching>) -> Option<Runnable> {
         let workers = self.shared.remotes.len();
         if workers == 1 {
@@ -561,14 +575,17 @@ impl Worker {
             *searching = Some(self.shared.idle.try_search()?);
         }
         let searches = searching.as_ref()?;
+        let stalled = self.stalled.take();
         for _ in 0..SEARCH_ROUNDS {
             let first = self.next_random() as usize % workers;
             let mut retry = false;
             for victim in (first..workers).chain(0..first) {
-                if victim == self.index {
+                let stealer = &self.shared.remotes[victim].stealer;
+                let leaves = || !shared::is_plenty(&stealer.held()) && !self.shared.sim.is_on();
+                if victim == self.index || stalled != Some(victim) && leaves() {
                     continue;
                 }
-                match self.shared.remotes[victim].stealer.steal_batch_and_pop(&self.queue, searches) {
+                match stealer.steal_batch_and_pop(&self.queue, searches) {
                     Steal::Success(task) => return Some(task),
                     Steal::Empty => {}
                     Steal::Retry => retry = true,
@@ -598,11 +615,13 @@ impl Worker {
 
     /// Says that this worker sleeps. It watches, if it is to wake up after that long.
     fn lie_down(&self, searching: Option<Searching>) -> Option<Duration> {
-        self.seen.set_polls(ptr::null());
         // SAFETY: (Q1) `Idle` drops it when nobody searches.
         let outgrown = unsafe { self.queue.shrink() };
         match self.shared.idle.sleep(self.index, searching, outgrown) {
-            Sleep::Watch => Some(WATCH_MIN),
+            Sleep::Watch => {
+                let _ = self.has_stalled(false);
+                Some(WATCH_MIN)
+            }
             Sleep::Deep => None,
         }
     }
@@ -623,7 +642,7 @@ impl Worker {
             return false;
         }
         if let Some(timeout) = *watch {
-            if self.shared.has_backlog() {
+            if !self.shared.injector.seems_empty() || self.shared.has_plenty() || self.has_stalled(true) {
                 return false;
             }
             let stops = self.shared.idle.stop_watch(self.index);
@@ -733,7 +752,6 @@ impl Worker {
                     self.shared.driver.let_go();
                     None
                 } else {
-                    self.seen.set_polls(ptr::null());
                     Some(Place::Awake)
                 };
                 (place, Event::Poll, Some(id))
