@@ -2,10 +2,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use leakfree::runtime::{Builder, Runtime};
+use leakfree_tests::runtime;
 
 fn one_worker() -> Runtime {
     Builder::new().workers(1).build().expect("a runtime starts")
@@ -70,4 +73,63 @@ fn who_waits_for_one_child_after_the_other_does_not_go_behind_all_others_each_ti
         })
         .await;
     });
+}
+
+/// Keeps the thread until that is so.
+fn block_until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(10), "{what}");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn however_few_wait_behind_a_poll_that_does_not_end_another_worker_runs_them() {
+    for few in 1..=16 {
+        runtime(2).block_on(async {
+            let blocks = leakfree::spawn(async move {
+                let left = Arc::new(AtomicUsize::new(few));
+                for _ in 0..few {
+                    let left = Arc::clone(&left);
+                    drop(leakfree::spawn(async move { _ = left.fetch_sub(1, SeqCst) }));
+                }
+                // What was spawned last is this worker's next.
+                drop(leakfree::spawn(async {}));
+                block_until("run elsewhere", || left.load(SeqCst) == 0);
+            });
+            blocks.await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_few_tasks_that_moved_on_by_themselves_are_run_elsewhere_when_one_of_them_blocks() {
+    const OTHERS: usize = 5;
+    // In some of the rounds the other worker sleeps by then, and watches.
+    for rounds in [0, 1, 10, 100, 1_000, 10_000, 100_000] {
+        runtime(2).block_on(async {
+            let left = Arc::new(AtomicUsize::new(OTHERS));
+            let blocked = Arc::new(AtomicBool::new(false));
+            leakfree::scope(async |s| {
+                for _ in 0..OTHERS {
+                    let (left, blocked) = (Arc::clone(&left), Arc::clone(&blocked));
+                    s.spawn(async move {
+                        while !blocked.load(SeqCst) {
+                            leakfree::yield_now().await;
+                        }
+                        left.fetch_sub(1, SeqCst);
+                    });
+                }
+                s.spawn(async move {
+                    for _ in 0..rounds {
+                        leakfree::yield_now().await;
+                    }
+                    blocked.store(true, SeqCst);
+                    block_until("they went on elsewhere", || left.load(SeqCst) == 0);
+                });
+            })
+            .await;
+        });
+    }
 }
