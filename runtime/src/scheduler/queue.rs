@@ -13,8 +13,6 @@ pub(crate) use self::stand_in::{Stealer, WITH_LOCK, Worker};
 
 #[cfg(not(loom))]
 mod real {
-    use std::ops::Range;
-
     use super::Steal;
     use crate::scheduler::idle::Searching;
     use crate::scheduler::ring::{Item, Outgrown, Owner, Thief};
@@ -78,13 +76,18 @@ mod real {
     impl Stealer {
         #[inline]
         pub(crate) fn is_empty(&self) -> bool {
-            self.held().is_empty()
+            self.0.held().is_empty()
         }
 
-        /// The places of the tasks in it: it moves on with each that is taken.
-        #[inline]
-        pub(crate) fn held(&self) -> Range<u64> {
-            self.0.held()
+        pub(crate) fn holds_more_than(&self, few: u64) -> bool {
+            let held = self.0.held();
+            held.end.saturating_sub(held.start) > few
+        }
+
+        /// That of its first task: another one when that is taken.
+        pub(crate) fn place(&self) -> Option<u64> {
+            let held = self.0.held();
+            Some(held.start).filter(|_| !held.is_empty())
         }
 
         pub(crate) fn steal_batch_and_pop(&self, to: &Worker, searching: &Searching) -> Steal<Runnable> {
@@ -103,7 +106,6 @@ mod stand_in {
     use std::cell::Cell;
     use std::collections::VecDeque;
     use std::mem::ManuallyDrop;
-    use std::ops::Range;
     use std::sync::Arc;
 
     use super::Steal;
@@ -238,8 +240,12 @@ mod stand_in {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
-        pub(crate) fn held(&self) -> Range<u64> {
-            0..u64::from(!self.is_empty())
+        pub(crate) fn holds_more_than(&self, _few: u64) -> bool {
+            !self.is_empty()
+        }
+        /// Nothing stalls where nothing is left.
+        pub(crate) fn place(&self) -> Option<u64> {
+            None
         }
         pub(crate) fn steal_batch_and_pop(&self, _to: &Worker, _: &Searching) -> Steal<Runnable> {
             self.0.take()

@@ -1,7 +1,6 @@
 //! What all workers share: how a task gets into a queue from anywhere.
 
 use std::fmt;
-use std::ops::Range;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -44,11 +43,6 @@ pub(crate) struct Remote {
 
 /// As many are left to their worker, while that moves on: see `PROTOCOL.md`.
 pub(super) const FEW: u64 = if cfg!(loom) { 0 } else { 8 };
-
-#[inline]
-pub(super) fn is_plenty(held: &Range<u64>) -> bool {
-    held.end.saturating_sub(held.start) > FEW
-}
 
 /// What a worker says of itself.
 #[derive(Default)]
@@ -289,7 +283,12 @@ impl Shared {
 
     /// Whether a worker's queue holds more than it is left to work off by itself.
     pub(crate) fn has_plenty(&self) -> bool {
-        self.remotes.iter().any(|remote| is_plenty(&remote.stealer.held()))
+        self.remotes.iter().any(|remote| remote.stealer.holds_more_than(FEW))
+    }
+
+    /// Whether a thief takes from that queue, though it may move on.
+    pub(super) fn offers(&self, stealer: &Stealer) -> bool {
+        FEW == 0 || stealer.holds_more_than(FEW) || self.sim.is_on()
     }
 
     /// A searcher has found work. If it was the last one, whoever pushed meanwhile, or noted an edge, has relied on it: another is woken for

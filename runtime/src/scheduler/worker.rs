@@ -518,14 +518,11 @@ impl Worker {
         }
     }
 
-    /// Notes how far the queues have come, and whether one has not moved on since the last time: the next search takes from that, too, be there ever so few.
+    /// Notes how far the queues have come. With `compare`, whether one has not moved on since the last time: the next search takes from that, too, be
+    /// there ever so few.
     fn has_stalled(&self, compare: bool) -> bool {
-        if shared::FEW == 0 {
-            return false;
-        }
         for (worker, before) in self.places.borrow_mut().iter_mut().enumerate() {
-            let held = self.shared.remotes[worker].stealer.held();
-            let place = Some(held.start).filter(|_| !held.is_empty());
+            let place = self.shared.remotes[worker].stealer.place();
             if compare && place.is_some() && *before == place {
                 self.stalled.set(Some(worker));
                 return true;
@@ -581,8 +578,7 @@ impl Worker {
             let mut retry = false;
             for victim in (first..workers).chain(0..first) {
                 let stealer = &self.shared.remotes[victim].stealer;
-                let leaves = || !shared::is_plenty(&stealer.held()) && !self.shared.sim.is_on();
-                if victim == self.index || stalled != Some(victim) && leaves() {
+                if victim == self.index || stalled != Some(victim) && !self.shared.offers(stealer) {
                     continue;
                 }
                 match stealer.steal_batch_and_pop(&self.queue, searches) {
