@@ -39,7 +39,7 @@ const WATCH_MAX: Duration = Duration::from_millis(1);
 const SEARCH_ROUNDS: usize = if cfg!(loom) { 1 } else { 3 };
 /// Looks at a driver where another worker fetches events: some 30 us, half of what a sleep and a wake-up take.
 const FETCH_TRIES: usize = 400;
-/// How long a searcher looks on before it goes to sleep, and in what time a queue of few tasks moves on if these are left to its worker.
+/// How long a searcher looks on before it goes to sleep, and in what time a queue of few tasks comes further if these are left to its worker.
 const LINGER: Duration = if cfg!(loom) { Duration::ZERO } else { Duration::from_micros(10) };
 const LONG_POLL: Duration = Duration::from_micros(3);
 
@@ -68,7 +68,7 @@ pub(crate) struct Worker {
     /// It counts no children of the root any more.
     retired: Cell<bool>,
     woken: RefCell<Vec<Waker>>,
-    /// How far each worker's queue had come at the last look, if it held something.
+    /// How far each worker's queue had come, if it held something: of [`watch`](Worker::watch).
     places: RefCell<Box<[Option<u64>]>>,
     /// Whose few tasks wait for too long: the next search takes them, too.
     stalled: Cell<Option<usize>>,
@@ -495,22 +495,29 @@ impl Worker {
     /// While somebody else is awake, waits a moment for what he may push, and says whether to look again: bursts of work follow one another, and
     /// from its sleep this worker would come too late for the next.
     fn linger(&self) -> bool {
+        self.watch(LINGER, || !self.shared.idle.others_sleep())
+    }
+
+    /// Whether there is something for a thief: it is there, or comes, or a queue stands still meanwhile. That one the next search takes from, be there
+    /// ever so few.
+    fn watch(&self, longest: Duration, goes_on: impl Fn() -> bool) -> bool {
         let start = Instant::now();
-        let mut compared = start;
-        let _ = self.has_stalled(false);
+        let mut noted = start;
+        self.note_places();
         loop {
             let now = Instant::now();
-            if now.duration_since(start) >= LINGER || self.shared.idle.others_sleep() {
+            if now.duration_since(noted) >= LONG_POLL {
+                if self.finds_stalled() {
+                    return true;
+                }
+                noted = now;
+                self.note_places();
+            }
+            if now.duration_since(start) >= longest || !goes_on() {
                 return false;
             }
             if !self.shared.injector.seems_empty() || self.shared.has_plenty() {
                 return true;
-            }
-            if now.duration_since(compared) >= LONG_POLL {
-                compared = now;
-                if self.has_stalled(true) {
-                    return true;
-                }
             }
             for _ in 0..4 {
                 std::hint::spin_loop();
@@ -518,18 +525,20 @@ impl Worker {
         }
     }
 
-    /// Notes how far the queues have come. With `compare`, whether one has not moved on since the last time: the next search takes from that, too, be
-    /// there ever so few.
-    fn has_stalled(&self, compare: bool) -> bool {
-        for (worker, before) in self.places.borrow_mut().iter_mut().enumerate() {
-            let place = self.shared.remotes[worker].stealer.place();
-            if compare && place.is_some() && *before == place {
-                self.stalled.set(Some(worker));
-                return true;
-            }
-            *before = place;
+    /// Notes how far the queues have come.
+    fn note_places(&self) {
+        for (place, remote) in self.places.borrow_mut().iter_mut().zip(&self.shared.remotes) {
+            *place = remote.stealer.place();
         }
-        false
+    }
+
+    /// Whether one has come no further since.
+    fn finds_stalled(&self) -> bool {
+        let places = self.places.borrow();
+        let mut noted = places.iter().zip(&self.shared.remotes);
+        let stalled = noted.position(|(place, remote)| place.is_some() && *place == remote.stealer.place());
+        self.stalled.set(stalled);
+        stalled.is_some()
     }
 
     /// Looks everywhere once.
@@ -614,10 +623,7 @@ impl Worker {
         // SAFETY: (Q1) `Idle` drops it when nobody searches.
         let outgrown = unsafe { self.queue.shrink() };
         match self.shared.idle.sleep(self.index, searching, outgrown) {
-            Sleep::Watch => {
-                let _ = self.has_stalled(false);
-                Some(WATCH_MIN)
-            }
+            Sleep::Watch => Some(WATCH_MIN),
             Sleep::Deep => None,
         }
     }
@@ -638,7 +644,8 @@ impl Worker {
             return false;
         }
         if let Some(timeout) = *watch {
-            if !self.shared.injector.seems_empty() || self.shared.has_plenty() || self.has_stalled(true) {
+            // In a model all that is queued is for thieves.
+            if self.shared.has_backlog() && (cfg!(loom) || self.watch(LONG_POLL, || true)) {
                 return false;
             }
             let stops = self.shared.idle.stop_watch(self.index);
