@@ -42,7 +42,7 @@ pub(crate) struct Remote {
 }
 
 /// As many are left to their worker, while that moves on: see `PROTOCOL.md`.
-pub(super) const FEW: u64 = if cfg!(loom) { 0 } else { 8 };
+const FEW: u64 = 8;
 
 /// What a worker says of itself.
 #[derive(Default)]
@@ -286,9 +286,14 @@ impl Shared {
         self.remotes.iter().any(|remote| remote.stealer.holds_more_than(FEW))
     }
 
-    /// Whether a thief takes from that queue, though it may move on.
+    /// Whether nothing is left to anybody: in the models, and in a simulation, which knows no time.
+    pub(super) fn offers_all(&self) -> bool {
+        cfg!(loom) || self.sim.is_on()
+    }
+
+    /// Whether a thief takes from that queue, be it that it comes on.
     pub(super) fn offers(&self, stealer: &Stealer) -> bool {
-        FEW == 0 || stealer.holds_more_than(FEW) || self.sim.is_on()
+        self.offers_all() || stealer.holds_more_than(FEW)
     }
 
     /// A searcher has found work. If it was the last one, whoever pushed meanwhile, or noted an edge, has relied on it: another is woken for

@@ -644,8 +644,7 @@ impl Worker {
             return false;
         }
         if let Some(timeout) = *watch {
-            // In a model all that is queued is for thieves.
-            if self.shared.has_backlog() && (cfg!(loom) || self.watch(LONG_POLL, || true)) {
+            if self.shared.has_backlog() && (self.shared.offers_all() || self.watch(LONG_POLL, || true)) {
                 return false;
             }
             let stops = self.shared.idle.stop_watch(self.index);
