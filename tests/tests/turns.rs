@@ -1,8 +1,10 @@
 //! Who runs next on a worker: a task that waits for others is neither run in vain nor kept waiting.
 
+use std::collections::HashSet;
+use std::hint;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -132,4 +134,39 @@ fn a_few_tasks_that_moved_on_by_themselves_are_run_elsewhere_when_one_of_them_bl
             .await;
         });
     }
+}
+
+#[test]
+fn a_few_tasks_whose_polls_become_longer_are_shared_by_two_workers() {
+    const POLL: Duration = Duration::from_micros(100);
+    runtime(2).block_on(async {
+        let workers = Arc::new(Mutex::new(HashSet::new()));
+        leakfree::scope(async |s| {
+            s.spawn(async move {
+                leakfree::scope(async |s| {
+                    for _ in 0..4 {
+                        let workers = Arc::clone(&workers);
+                        s.spawn(async move {
+                            // As long as they are short one worker will do.
+                            for _ in 0..100_000 {
+                                leakfree::yield_now().await;
+                            }
+                            let start = Instant::now();
+                            while workers.lock().unwrap().len() < 2 {
+                                assert!(start.elapsed() < Duration::from_secs(10), "shared");
+                                let poll = Instant::now();
+                                while poll.elapsed() < POLL {
+                                    hint::spin_loop();
+                                }
+                                workers.lock().unwrap().insert(thread::current().id());
+                                leakfree::yield_now().await;
+                            }
+                        });
+                    }
+                })
+                .await;
+            });
+        })
+        .await;
+    });
 }
