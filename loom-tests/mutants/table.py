@@ -121,10 +121,13 @@ MUTANTS = [
     ("sync/mpsc/shared.rs", "        Ok(self.receiver.take().map(waker::fire))", "self.receiver.take().map(waker::fire)", "None", "sync::a_value_wakes_the_receiver_that_waits"),
     ("sync/mpsc/shared.rs", "(self.closed && self.reserved == 0)", "self.reserved == 0", "true", "sync::the_receiver_of_a_closed_channel_waits_for_its_permits"),
     # ---- timers
-    ("driver/mod.rs", "        self.sleeps_to.store(next.unwrap_or(NO_DEADLINE), SeqCst);", "self.sleeps_to.store(next.unwrap_or(NO_DEADLINE), SeqCst);", "", "timers::a_timer_armed_while_somebody_goes_to_sleep_ends_that_sleep"),
-    ("driver/mod.rs", "        if sleeps_to != 0 && tick < sleeps_to {\n            self.unpark();", "self.unpark();", "", "timers::a_timer_armed_while_somebody_goes_to_sleep_ends_that_sleep"),
-    ("driver/mod.rs", "        if timers.shut_down {", "timers.shut_down", "false", "timers::a_timer_armed_against_the_shutdown_is_refused_or_handed_out"),
-    ("driver/mod.rs", "        let old = match either!(&mut timers.queue, timers => timers.waker_mut(key)) {\n            None => return false,", "return false", "return true", "timers::a_timer_fires_once_with_the_waker_it_has_then"),
+    ("driver/timers.rs", "self.first.0.fetch_or(ASLEEP, Relaxed) >> 1", "ASLEEP", "0", "timers::a_timer_armed_while_somebody_goes_to_sleep_ends_that_sleep"),
+    ("driver/timers.rs", "        if sleeps_too_long {\n            unpark();", "unpark();", "", "timers::a_timer_armed_while_somebody_goes_to_sleep_ends_that_sleep"),
+    ("driver/timers.rs", "let word = self.0.fetch_min(tick << 1, Relaxed);", "self.0.fetch_min(tick << 1, Relaxed)", "self.0.swap(tick << 1, Relaxed)", "timers::the_earlier_of_two_timers_that_two_workers_arm_is_when_a_sleep_ends"),
+    ("driver/timers.rs", "        self.first.raise();", "self.first.raise();", "", "timers::a_timer_armed_while_others_fire_is_not_slept_through"),
+    ("driver/timers.rs", "let _ = self.first.lower(next);", "let _ = self.first.lower(next);", "self.first.0.store(next << 1, Relaxed);", "timers::a_timer_armed_while_others_fire_is_not_slept_through"),
+    ("driver/timers.rs", "        if shard.shut_down {", "shard.shut_down", "false", "timers::a_timer_armed_against_the_shutdown_is_refused_or_handed_out"),
+    ("driver/timers.rs", "        let old = match either!(&mut shard.queue, timers => timers.waker_mut(key.at)) {\n            None => return false,", "return false", "return true", "timers::a_timer_fires_once_with_the_waker_it_has_then"),
     # ---- readiness of sources
     ("driver/readiness.rs", "(word / TICK == seen.0 / TICK).then_some(", "word / TICK == seen.0 / TICK", "true", "io::an_edge_between_the_operation_and_the_clear_is_not_lost"),
     ("driver/io.rs", "                        if drained {\n                            self.readiness.clear(seen, direction);", "self.readiness.clear(seen, direction)", "self.readiness.clear(self.readiness.load(), direction)", "io::an_edge_behind_a_short_read_is_not_lost"),

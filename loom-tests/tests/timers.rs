@@ -86,6 +86,42 @@ fn a_timer_armed_while_somebody_goes_to_sleep_ends_that_sleep() {
 }
 
 #[test]
+fn the_earlier_of_two_timers_that_two_workers_arm_is_when_a_sleep_ends() {
+    model(|| {
+        let timers = Arc::new(Timers::running());
+        let (later, earlier) = (waker().1, waker().1);
+        let sleeps = timers.clone();
+        let sleeps = thread::spawn(move || sleeps.sleep());
+        let arms = timers.clone();
+        let arms = thread::spawn(move || arms.arm_on(0, 60, later).unwrap());
+        let key = timers.arm_on(1, 50, earlier).unwrap();
+        sleeps.join().unwrap();
+        let keys = [key, arms.join().unwrap()];
+        assert_eq!(timers.first(), Some(50));
+        keys.into_iter().for_each(|key| timers.disarm(key));
+        assert_eq!(timers.len(), 0);
+    });
+}
+
+#[test]
+fn a_timer_armed_while_others_fire_is_not_slept_through() {
+    model(|| {
+        let timers = Arc::new(Timers::running());
+        let (due, waker) = (waker().1, waker().1);
+        timers.arm_on(0, 10, due).unwrap();
+        let fires = timers.clone();
+        let fires = thread::spawn(move || fires.fire(20).len());
+        let key = timers.arm_on(1, 50, waker).unwrap();
+        assert_eq!(fires.join().unwrap(), 1);
+        assert!(matches!(timers.first(), Some(20..=50)), "{:?}", timers.first());
+        timers.disarm(key);
+        // Whoever fires next finds out that nobody is due any more.
+        assert!(timers.fire(55).is_empty());
+        assert_eq!(timers.first(), None);
+    });
+}
+
+#[test]
 fn a_timer_armed_against_the_shutdown_is_refused_or_handed_out() {
     model(|| {
         let timers = Arc::new(Timers::running());

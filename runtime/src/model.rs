@@ -15,10 +15,10 @@ use loom::sync::atomic::Ordering::{AcqRel, Acquire, Release, SeqCst};
 use loom::sync::atomic::{AtomicU64, AtomicUsize};
 use loom::sync::{Condvar, Mutex};
 
-use crate::driver::Driver;
 use crate::driver::clock::Clock;
 use crate::driver::io::ScheduledIo;
 use crate::driver::readiness::{Direction, READ_CLOSED, READABLE, Readiness};
+use crate::driver::{Driver, Local};
 use crate::report::snapshot::TaskKind;
 use crate::scheduler::blocking::Pool;
 use crate::scheduler::context;
@@ -447,7 +447,7 @@ impl Engine {
     }
 
     fn build(workers: usize, hook: Option<Hook>) -> Arc<Engine> {
-        let driver = Arc::new(Driver::new(Clock::new()).unwrap());
+        let driver = Arc::new(Driver::new(Clock::new(), workers).unwrap());
         let queues: Vec<_> = (0..workers).map(|_| Queue::new_fifo()).collect();
         let remotes = queues.iter().map(|queue| Remote::new(queue.stealer())).collect();
         let pool = Pool::new(1, String::new());
@@ -955,46 +955,67 @@ impl ChannelRecords {
 // ---- timers and readiness -----------------------------------------------------------------------
 
 /// A driver with a paused clock that this model lets jump, or with a running one.
-pub struct Timers(Driver);
+pub struct Timers([Arc<Local>; 2]);
 
-pub struct TimerKey(crate::driver::wheel::Key);
+const MINUTE_NS: u64 = 60_000_000_000;
+
+pub struct TimerKey(crate::driver::Key);
 
 impl Timers {
+    fn of(clock: Clock) -> Timers {
+        let driver = Arc::new(Driver::new(clock, 2).unwrap());
+        Timers([0, 1].map(|worker| Local::new(&driver, worker)))
+    }
+    fn driver(&self) -> &Driver {
+        self.0[0].driver()
+    }
     pub fn paused() -> Timers {
-        let driver = Driver::new(Clock::paused(0)).unwrap();
-        std::mem::forget(driver.enter(true));
-        Timers(driver)
+        let timers = Timers::of(Clock::paused(0));
+        std::mem::forget(timers.driver().enter(true));
+        timers
     }
     pub fn running() -> Timers {
-        Timers(Driver::new(Clock::new()).unwrap())
+        Timers::of(Clock::new())
     }
     pub fn arm(&self, waker: Waker) -> Option<TimerKey> {
-        self.0.arm(3_600_000_000_000, waker).map(TimerKey)
+        self.arm_on(0, 60, waker)
+    }
+    /// As that worker, for so many minutes after the start.
+    pub fn arm_on(&self, worker: usize, minutes: u64, waker: Waker) -> Option<TimerKey> {
+        self.0[worker].arm(0, minutes * MINUTE_NS, waker).map(TimerKey)
     }
     pub fn disarm(&self, key: TimerKey) {
-        self.0.disarm(key.0);
+        self.driver().disarm(key.0);
     }
     /// False if it has fired.
     pub fn rearm(&self, key: TimerKey, waker: Waker) -> bool {
-        self.0.rearm(key.0, |_| false, || waker)
+        self.driver().rearm(key.0, |_| false, || waker)
     }
     /// A sleeper's turn under a paused clock: jumps to the next timer. It holds the clock afterwards, and lets go of it.
     pub fn jump(&self) -> Vec<Waker> {
         let mut woken = Vec::new();
-        self.0.hold();
-        self.0.try_enter().unwrap().turn_paused(Some(Duration::ZERO), &mut woken, || false);
-        self.0.let_go();
+        self.driver().hold();
+        self.driver().try_enter().unwrap().turn_paused(Some(Duration::ZERO), &mut woken, || false);
+        self.driver().let_go();
         woken
+    }
+    /// Takes out who is due, as at the end of a turn so many minutes after the start.
+    pub fn fire(&self, minutes: u64) -> Vec<Waker> {
+        self.driver().try_enter().unwrap().fire_at(minutes * MINUTE_NS)
+    }
+    /// The minute up to which the next turn would sleep.
+    pub fn first(&self) -> Option<u64> {
+        self.driver().try_enter().unwrap().first_ns().map(|ns| ns / MINUTE_NS)
     }
     /// Sleeps in the driver until something ends it.
     pub fn sleep(&self) {
-        self.0.try_enter().unwrap().turn(None, &mut Vec::new());
+        self.driver().try_enter().unwrap().turn(None, &mut Vec::new());
     }
     pub fn shut_down(&self) -> Vec<Waker> {
-        self.0.shutdown()
+        self.driver().shutdown()
     }
     pub fn len(&self) -> usize {
-        self.0.timers_len()
+        self.driver().timers_len()
     }
 }
 

@@ -91,7 +91,7 @@ impl Runtime {
             (None, true) => Clock::paused(options.workers),
             (None, false) => Clock::new(),
         };
-        let driver = Arc::new(Driver::new(clock)?);
+        let driver = Arc::new(Driver::new(clock, options.workers)?);
         let queues: Vec<_> = (0..options.workers).map(|_| Queue::new_fifo()).collect();
         let remotes = queues.iter().map(|queue| Remote::new(queue.stealer())).collect();
         let pool = Pool::new(options.blocking_threads_max, options.name.clone());

@@ -1,23 +1,28 @@
 //! The timers of a paused clock: exact to the nanosecond, and those of one moment in the order in which they were armed.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::task::Waker;
 
 use super::wheel::Key;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Exact {
-    timers: BTreeMap<(u64, u64), Waker>,
-    generation: u64,
+    timers: BTreeMap<(u64, NonZeroU64), Waker>,
+    generation: NonZeroU64,
 }
 
 impl Exact {
+    pub(crate) fn new() -> Exact {
+        Exact { timers: BTreeMap::new(), generation: NonZeroU64::MIN }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.timers.len()
     }
 
     pub(crate) fn insert(&mut self, deadline_ns: u64, waker: Waker) -> Key {
-        self.generation += 1;
+        self.generation = self.generation.saturating_add(1);
         self.timers.insert((deadline_ns, self.generation), waker);
         Key { place: deadline_ns, generation: self.generation }
     }
@@ -54,7 +59,7 @@ mod tests {
 
     #[test]
     fn timers_fire_at_their_nanosecond_and_for_ever_is_for_ever() {
-        let mut exact = Exact::default();
+        let mut exact = Exact::new();
         let mut fired = Vec::new();
         let never = exact.insert(u64::MAX, Waker::noop().clone());
         assert_eq!(exact.next_ns(), None);

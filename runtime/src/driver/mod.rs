@@ -1,4 +1,4 @@
-//! What the operating system and the clock tell: I/O readiness through mio, timers through the wheel.
+//! What the operating system and the clock tell: I/O readiness through mio, timers through wheels.
 //!
 //! The driver knows no tasks. It takes plain wakers, and hands those that are due to whoever turns it, who
 //! wakes them outside all locks. One thread at a time is inside: it has the [`Seat`].
@@ -9,80 +9,59 @@ mod events;
 mod exact;
 pub(crate) mod io;
 pub(crate) mod readiness;
-pub(crate) mod wheel;
+mod timers;
+mod wheel;
 
 use std::fmt;
 use std::io as std_io;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use self::clock::Clock;
 use self::events::{Poll, Waker as PollWaker};
-use self::exact::Exact;
 use self::io::{Sources, WAKE};
-use self::wheel::{Key, Wheel};
-use crate::loom::sync::atomic::AtomicU64;
-use crate::loom::sync::atomic::Ordering::{Relaxed, SeqCst};
+pub(crate) use self::timers::Key;
+use self::timers::Timers;
+use crate::loom::sync::atomic::Ordering::Relaxed;
 use crate::loom::sync::{TryLockError, TryMutex, TryMutexGuard};
-use crate::util::lock::{Guard, Lock};
-
-/// Nobody sleeps in the driver, or not for a timer's sake.
-const NO_DEADLINE: u64 = u64::MAX;
 
 pub(crate) struct Driver {
     clock: Clock,
     poll: TryMutex<Poll>,
     waker: PollWaker,
     sources: Sources,
-    timers: Lock<Timers>,
-    /// The tick up to which the thread in the driver sleeps; 0 while nobody sleeps there.
-    sleeps_to: AtomicU64,
+    timers: Timers,
     /// See [`Driver::is_lively`]. A hint: all orders are relaxed.
     lively: std::sync::atomic::AtomicBool,
 }
 
+/// The driver, as one worker has it: timers that are made there count their references to it here, and are armed in a wheel that
+/// is the worker's as far as there are enough. So those of different workers share no line.
 #[derive(Debug)]
-struct Timers {
-    queue: Queue,
-    shut_down: bool,
+#[repr(align(128))]
+pub(crate) struct Local {
+    driver: Arc<Driver>,
+    shard: u32,
 }
 
-/// The armed timers. Their tick is the wheel's, or one nanosecond.
-#[derive(Debug)]
-enum Queue {
-    Wheel(Wheel),
-    /// Of a paused clock.
-    Exact(Exact),
-}
-
-/// Calls the method of whichever it is.
-macro_rules! either {
-    ($queue:expr, $timers:ident => $call:expr) => {
-        match $queue {
-            Queue::Wheel($timers) => $call,
-            Queue::Exact($timers) => $call,
-        }
-    };
-}
-
-impl Queue {
-    fn len(&self) -> usize {
-        either!(self, timers => timers.len())
+impl Local {
+    /// A number beyond those of workers is one for threads that are none.
+    pub(crate) fn new(driver: &Arc<Driver>, worker: usize) -> Arc<Local> {
+        Arc::new(Local { driver: Arc::clone(driver), shard: driver.timers.shard_of(worker) })
     }
 
-    /// The first tick at which a deadline has passed.
-    fn tick_after(&self, deadline_ns: u64) -> u64 {
-        match self {
-            Queue::Wheel(_) => wheel::tick_after(deadline_ns),
-            Queue::Exact(_) => deadline_ns,
-        }
+    #[inline]
+    pub(crate) fn driver(&self) -> &Driver {
+        &self.driver
     }
 
-    fn advance(&mut self, now_ns: u64, fired: &mut Vec<Waker>) {
-        match self {
-            Queue::Wheel(wheel) => wheel.advance(wheel::tick_of(now_ns), fired),
-            Queue::Exact(exact) => exact.advance(now_ns, fired),
-        }
+    /// Arms a timer for `deadline_ns` on the runtime's clock; `now_ns` is what that says, or said lately. `None` if the runtime
+    /// has been shut down. Ends a sleep that would last beyond that time.
+    #[inline]
+    pub(crate) fn arm(&self, now_ns: u64, deadline_ns: u64, waker: Waker) -> Option<Key> {
+        let driver = &*self.driver;
+        driver.timers.arm(self.shard, now_ns, deadline_ns, waker, || driver.unpark())
     }
 }
 
@@ -109,11 +88,12 @@ impl Seat<'_> {
         };
         // An error leaves no events; the next turn looks again.
         let _ = poll.wait(wait);
-        driver.sleeps_to.store(0, SeqCst);
+        if timeout != Some(Duration::ZERO) {
+            driver.timers.wake_up();
+        }
         poll.for_each(|event| driver.sources.dispatch(event, woken));
         driver.lively.store(woken.len() > 1, Relaxed);
-        drop(poll);
-        driver.fire_timers(woken);
+        driver.timers.fire(&driver.clock, woken);
     }
 
     /// As [`turn`](Seat::turn), of a worker that goes to sleep under a paused clock and holds it: gives the hold up,
@@ -132,8 +112,8 @@ impl Seat<'_> {
         let driver = self.driver;
         // Nobody need be told: we look ourselves.
         let _ = driver.clock.let_go();
-        // Before the look at the timers: as in `announce_sleep`. Whatever is armed from now on ends the sleep.
-        driver.sleeps_to.store(NO_DEADLINE, SeqCst);
+        // Before the look at the timers: whatever is armed from now on ends the sleep.
+        let _ = driver.timers.fall_asleep();
         // Events that are there already come before a jump.
         let any = self.look(Some(Duration::ZERO), woken);
         let jumped = woken.is_empty() && driver.jump(woken, can_run);
@@ -141,10 +121,25 @@ impl Seat<'_> {
         if !jumped && !any {
             self.look(timeout, woken);
         }
-        driver.sleeps_to.store(0, SeqCst);
+        driver.timers.wake_up();
         if !jumped {
             driver.clock.hold();
         }
+    }
+
+    /// Of a model, where no time passes.
+    #[cfg(loom)]
+    pub(crate) fn fire_at(&self, now_ns: u64) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        self.driver.timers.go_round(now_ns, &mut woken);
+        woken
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn first_ns(&self) -> Option<u64> {
+        let first_ns = self.driver.timers.fall_asleep();
+        self.driver.timers.wake_up();
+        first_ns
     }
 
     /// Whether there was any event, be it an unpark.
@@ -178,21 +173,16 @@ impl Drop for Inside<'_> {
 impl Driver {
     /// # Errors
     /// If the operating system gives no descriptor.
-    pub(crate) fn new(clock: Clock) -> std_io::Result<Driver> {
+    pub(crate) fn new(clock: Clock, workers: usize) -> std_io::Result<Driver> {
         let poll = Poll::new()?;
         let waker = poll.waker(WAKE)?;
         let sources = Sources::new(poll.registry().try_clone()?);
-        let queue = match clock.is_paused() {
-            false => Queue::Wheel(Wheel::new()),
-            true => Queue::Exact(Exact::default()),
-        };
         Ok(Driver {
+            timers: Timers::new(workers, clock.is_paused()),
             clock,
             poll: TryMutex::new(poll),
             waker,
             sources,
-            timers: Lock::new(Timers { queue, shut_down: false }),
-            sleeps_to: AtomicU64::new(0),
             lively: std::sync::atomic::AtomicBool::new(false),
         })
     }
@@ -212,7 +202,7 @@ impl Driver {
     }
 
     pub(crate) fn timers_len(&self) -> usize {
-        self.timers.lock().queue.len()
+        self.timers.len()
     }
 
     pub(crate) fn io_len(&self) -> usize {
@@ -228,32 +218,13 @@ impl Driver {
         }
     }
 
-    /// Says how long this thread will sleep, clipped to the next timer.
-    ///
-    /// The announcement comes before the look at the wheel, and who arms a timer looks at the announcement
-    /// after it has put the timer in, both under the wheel's lock. So the sleeper sees the timer, or the
-    /// other sees the sleeper.
+    /// Says that this thread is about to sleep, and how long: up to the first timer at the most.
     fn announce_sleep(&self, timeout: Option<Duration>) -> Option<Duration> {
-        let timers = self.timers.lock();
-        let next = match &timers.queue {
-            Queue::Wheel(wheel) => wheel.next_tick(),
-            // Its timers fire in jumps.
-            Queue::Exact(_) => None,
-        };
-        self.sleeps_to.store(next.unwrap_or(NO_DEADLINE), SeqCst);
-        drop(timers);
-        let until_next = next
-            .map(|tick| Duration::from_nanos(wheel::tick_start(tick).saturating_sub(self.clock.now_ns())));
+        let next_ns = self.timers.fall_asleep();
+        let until_next = next_ns.map(|ns| Duration::from_nanos(ns.saturating_sub(self.clock.now_ns())));
         match (timeout, until_next) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
-        }
-    }
-
-    fn fire_timers(&self, woken: &mut Vec<Waker>) {
-        let mut timers = self.timers.lock();
-        if timers.queue.len() > 0 {
-            timers.queue.advance(self.clock.now_ns(), woken);
         }
     }
 
@@ -261,13 +232,7 @@ impl Driver {
 
     /// If nothing can run, moves the clock to the next timer and takes out who is due. The caller holds the clock then.
     pub(crate) fn jump(&self, woken: &mut Vec<Waker>, can_run: impl Fn() -> bool) -> bool {
-        let mut timers = self.timers.lock();
-        let Queue::Exact(exact) = &mut timers.queue else { return false };
-        let jumped = self.clock.jump(|| if can_run() { None } else { exact.next_ns() });
-        if jumped {
-            exact.advance(self.clock.now_ns(), woken);
-        }
-        jumped
+        self.timers.jump(&self.clock, woken, can_run)
     }
 
     /// Holds a paused clock still until [`let_go`](Driver::let_go).
@@ -297,72 +262,33 @@ impl Driver {
         let _ = self.waker.wake();
     }
 
-    /// Arms a timer for `deadline_ns` on the runtime's clock. `None` if the runtime has been shut down.
-    pub(crate) fn arm(&self, deadline_ns: u64, waker: Waker) -> Option<Key> {
-        let mut timers = self.timers.lock();
-        if timers.shut_down {
-            drop(timers);
-            drop(waker);
-            return None;
-        }
-        if timers.queue.len() == 0 {
-            // An empty wheel may be far behind: nothing to fire on the way.
-            timers.queue.advance(self.clock.now_ns(), &mut Vec::new());
-        }
-        Some(self.insert(timers, deadline_ns, waker))
-    }
-
-    /// Arms a timer, and ends a sleep that would last beyond it.
-    #[inline]
-    fn insert(&self, mut timers: Guard<'_, Timers>, deadline_ns: u64, waker: Waker) -> Key {
-        let tick = timers.queue.tick_after(deadline_ns);
-        let key = either!(&mut timers.queue, timers => timers.insert(tick, waker));
-        let sleeps_to = self.sleeps_to.load(SeqCst);
-        drop(timers);
-        if sleeps_to != 0 && tick < sleeps_to {
-            self.unpark();
-        }
-        key
-    }
-
     /// Has another waker woken in place of the one before, if they differ. False if the timer has fired.
+    #[inline]
     pub(crate) fn rearm(
         &self,
         key: Key,
         keep: impl FnOnce(&Waker) -> bool,
         new: impl FnOnce() -> Waker,
     ) -> bool {
-        let mut timers = self.timers.lock();
-        let old = match either!(&mut timers.queue, timers => timers.waker_mut(key)) {
-            None => return false,
-            Some(waker) if keep(waker) => None,
-            Some(waker) => Some(std::mem::replace(waker, new())),
-        };
-        drop(timers);
-        drop(old);
-        true
+        self.timers.rearm(key, keep, new)
     }
 
     /// Arms a timer for another time, and has the same waker woken then. `None` if it has fired.
     pub(crate) fn move_to(&self, key: Key, deadline_ns: u64) -> Option<Key> {
-        let mut timers = self.timers.lock();
-        let waker = either!(&mut timers.queue, timers => timers.remove(key))?;
-        Some(self.insert(timers, deadline_ns, waker))
+        self.timers.move_to(key, deadline_ns, || self.unpark())
     }
 
     /// Disarms a timer, if it has not fired.
+    #[inline]
     pub(crate) fn disarm(&self, key: Key) {
-        let waker = either!(&mut self.timers.lock().queue, timers => timers.remove(key));
-        drop(waker);
+        self.timers.disarm(key);
     }
 
     /// Nothing can be registered or armed any more. Returns every waker that was, for the caller to drop
     /// or wake outside all locks.
     pub(crate) fn shutdown(&self) -> Vec<Waker> {
         let mut wakers = self.sources.shut_down();
-        let mut timers = self.timers.lock();
-        timers.shut_down = true;
-        wakers.extend(either!(&mut timers.queue, timers => timers.clear()));
+        self.timers.shut_down(&mut wakers);
         wakers
     }
 }

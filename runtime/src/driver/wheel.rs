@@ -8,9 +8,8 @@
 //!
 //! A timer never fires before its deadline, and at most one tick after it is asked to `advance` that far.
 
+use std::num::NonZeroU64;
 use std::task::Waker;
-
-use slab::Slab;
 
 /// Nanoseconds per tick, as a shift.
 const TICK_SHIFT: u32 = 16;
@@ -38,128 +37,164 @@ pub(crate) fn tick_start(tick: u64) -> u64 {
 pub(crate) struct Key {
     /// The node's index, or in an `Exact` the deadline.
     pub(super) place: u64,
-    pub(super) generation: u64,
+    pub(super) generation: NonZeroU64,
 }
 
+/// No node.
+const NIL: u32 = u32::MAX;
+
+/// A timer, or a place where none is.
 #[derive(Debug)]
 struct Node {
     deadline: u64,
-    generation: u64,
-    waker: Waker,
+    generation: NonZeroU64,
+    waker: Option<Waker>,
+    prev: u32,
+    /// Also from one free place to the next.
+    next: u32,
     level: u8,
     slot: u8,
-    prev: Option<usize>,
-    next: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Level {
     /// Which slots hold timers.
     occupied: u64,
-    heads: [Option<usize>; SLOTS],
+    heads: [u32; SLOTS],
 }
 
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    nodes: Slab<Node>,
-    levels: Box<[Level; LEVELS]>,
+    nodes: Vec<Node>,
+    /// The first free place among them.
+    free: u32,
+    len: usize,
+    /// None before the first timer: a wheel that is not used takes no memory.
+    levels: Vec<Level>,
     /// Every timer up to here has fired.
     now: u64,
-    generation: u64,
+    generation: NonZeroU64,
 }
 
 impl Wheel {
     pub(crate) fn new() -> Wheel {
         Wheel {
-            nodes: Slab::new(),
-            levels: Box::new([Level { occupied: 0, heads: [None; SLOTS] }; LEVELS]),
+            nodes: Vec::new(),
+            free: NIL,
+            len: 0,
+            levels: Vec::new(),
             now: 0,
-            generation: 0,
+            generation: NonZeroU64::MIN,
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
+        self.len
+    }
+
+    /// Moves an empty wheel on to `now`: nothing is to fire on the way.
+    #[inline]
+    pub(crate) fn catch_up(&mut self, now: u64) {
+        if self.len == 0 {
+            self.now = self.now.max(now);
+        }
     }
 
     /// Arms a timer. One whose deadline has passed fires at the next `advance`.
     pub(crate) fn insert(&mut self, deadline: u64, waker: Waker) -> Key {
-        self.generation += 1;
+        self.generation = self.generation.saturating_add(1);
         let generation = self.generation;
-        let index = self.nodes.insert(Node {
-            deadline,
+        if self.free == NIL {
+            self.add_place();
+        }
+        let index = self.free;
+        let node = &mut self.nodes[index as usize];
+        self.free = node.next;
+        self.len += 1;
+        (node.deadline, node.generation, node.waker) = (deadline, generation, Some(waker));
+        self.link(index);
+        Key { place: index.into(), generation }
+    }
+
+    #[cold]
+    fn add_place(&mut self) {
+        self.levels.resize(LEVELS, Level { occupied: 0, heads: [NIL; SLOTS] });
+        let index = u32::try_from(self.nodes.len()).ok().filter(|index| *index != NIL);
+        self.free = index.expect("so many timers do not fit into memory");
+        let generation = self.generation;
+        self.nodes.push(Node {
+            deadline: 0,
             generation,
-            waker,
+            waker: None,
+            prev: NIL,
+            next: NIL,
             level: 0,
             slot: 0,
-            prev: None,
-            next: None,
         });
-        self.link(index);
-        Key { place: index as u64, generation }
     }
 
     /// The timer's waker, to replace it; `None` if it has fired.
     pub(crate) fn waker_mut(&mut self, key: Key) -> Option<&mut Waker> {
-        let node = self.nodes.get_mut(key.place as usize)?;
-        (node.generation == key.generation).then_some(&mut node.waker)
+        let node = self.nodes.get_mut(key.place as usize).filter(|node| node.generation == key.generation)?;
+        node.waker.as_mut()
     }
 
     /// Disarms a timer and gives its waker back; `None` if it has fired.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Waker> {
-        let index = key.place as usize;
-        self.nodes.get(index).filter(|node| node.generation == key.generation)?;
-        self.unlink(index);
-        Some(self.nodes.remove(index).waker)
+        let index = key.place as u32;
+        let node = self.nodes.get_mut(index as usize).filter(|node| node.generation == key.generation)?;
+        let waker = node.waker.take()?;
+        let (prev, next) = (node.prev, std::mem::replace(&mut node.next, self.free));
+        let (level, slot) = (usize::from(node.level), usize::from(node.slot));
+        if prev != NIL {
+            self.nodes[prev as usize].next = next;
+        } else {
+            let Level { occupied, heads } = &mut self.levels[level];
+            heads[slot] = next;
+            if next == NIL {
+                *occupied &= !(1 << slot);
+            }
+        }
+        if next != NIL {
+            self.nodes[next as usize].prev = prev;
+        }
+        self.free = index;
+        self.len -= 1;
+        Some(waker)
     }
 
     /// Disarms all timers.
     pub(crate) fn clear(&mut self) -> Vec<Waker> {
-        for level in self.levels.iter_mut() {
-            *level = Level { occupied: 0, heads: [None; SLOTS] };
-        }
-        self.nodes.drain().map(|node| node.waker).collect()
+        let Wheel { nodes, now, generation, .. } = std::mem::replace(self, Wheel::new());
+        (self.now, self.generation) = (now, generation);
+        nodes.into_iter().filter_map(|node| node.waker).collect()
     }
 
-    fn link(&mut self, index: usize) {
-        let deadline = self.nodes[index].deadline.max(self.now + 1).min(self.now + REACH - 1);
+    /// Puts a timer into its slot.
+    #[inline]
+    fn link(&mut self, index: u32) {
+        let node = &mut self.nodes[index as usize];
+        let deadline = node.deadline.max(self.now + 1);
         let differs = deadline ^ self.now;
-        let mut level = (63 - differs.leading_zeros() as usize) / 6;
-        let mut slot = (deadline >> (6 * level.min(LEVELS - 1))) as usize % SLOTS;
-        if level >= LEVELS {
+        let (level, slot) = if differs < REACH {
+            let level = differs.ilog2() / 6;
+            (level as usize, (deadline >> (6 * level)) as usize % SLOTS)
+        } else {
             // Beyond the last level's turn: its last slot before now comes around latest.
-            level = LEVELS - 1;
-            slot = ((self.now >> (6 * level)) as usize + SLOTS - 1) % SLOTS;
-        }
-        let head = self.levels[level].heads[slot].replace(index);
-        self.levels[level].occupied |= 1 << slot;
-        if let Some(head) = head {
-            self.nodes[head].prev = Some(index);
-        }
-        let node = &mut self.nodes[index];
-        (node.level, node.slot, node.prev, node.next) = (level as u8, slot as u8, None, head);
-    }
-
-    fn unlink(&mut self, index: usize) {
-        let Node { level, slot, prev, next, .. } = self.nodes[index];
-        let (level, slot) = (usize::from(level), usize::from(slot));
-        match prev {
-            Some(prev) => self.nodes[prev].next = next,
-            None => {
-                self.levels[level].heads[slot] = next;
-                if next.is_none() {
-                    self.levels[level].occupied &= !(1 << slot);
-                }
-            }
-        }
-        if let Some(next) = next {
-            self.nodes[next].prev = prev;
+            (LEVELS - 1, ((self.now >> (6 * (LEVELS - 1))) as usize + SLOTS - 1) % SLOTS)
+        };
+        let Level { occupied, heads } = &mut self.levels[level];
+        *occupied |= 1 << slot;
+        let head = std::mem::replace(&mut heads[slot], index);
+        (node.level, node.slot, node.prev, node.next) = (level as u8, slot as u8, NIL, head);
+        if head != NIL {
+            self.nodes[head as usize].prev = index;
         }
     }
 
     /// The first tick at which `advance` may have something to do: never later than the earliest deadline.
     pub(crate) fn next_tick(&self) -> Option<u64> {
-        (0..LEVELS).find_map(|level| self.next_in(level).map(|(tick, _)| tick))
+        (0..self.levels.len()).find_map(|level| self.next_in(level).map(|(tick, _)| tick))
     }
 
     /// The next occupied slot of a level, and when it begins.
@@ -179,15 +214,21 @@ impl Wheel {
     pub(crate) fn advance(&mut self, now: u64, fired: &mut Vec<Waker>) {
         loop {
             // A slot of a lower level always comes before the next turn of a higher one.
-            let next = (0..LEVELS).find_map(|level| Some((level, self.next_in(level)?)));
+            let next = (0..self.levels.len()).find_map(|level| Some((level, self.next_in(level)?)));
             let Some((level, (tick, slot))) = next.filter(|(_, (tick, _))| *tick <= now) else { break };
             self.now = tick;
-            self.levels[level].occupied &= !(1 << slot);
-            let mut head = self.levels[level].heads[slot].take();
-            while let Some(index) = head {
-                head = self.nodes[index].next;
-                if self.nodes[index].deadline <= tick {
-                    fired.push(self.nodes.remove(index).waker);
+            let Level { occupied, heads } = &mut self.levels[level];
+            *occupied &= !(1 << slot);
+            let mut head = std::mem::replace(&mut heads[slot], NIL);
+            while head != NIL {
+                let index = head;
+                let node = &mut self.nodes[index as usize];
+                head = node.next;
+                if node.deadline <= tick {
+                    fired.extend(node.waker.take());
+                    node.next = self.free;
+                    self.free = index;
+                    self.len -= 1;
                 } else {
                     self.link(index);
                 }

@@ -13,7 +13,7 @@ use mio::event::Source;
 use rustix::io::Errno;
 
 use super::registration::{Registration, Waiting};
-use crate::driver::Driver;
+use crate::driver::{Driver, Local};
 use crate::task::wait::{Leaf, WaitReason};
 use crate::time::sleep::Timer;
 
@@ -41,7 +41,7 @@ impl Backoff {
 
     /// Begins the next pause.
     pub(super) fn begin(&mut self, driver: &Arc<Driver>) {
-        self.timer = Some(Timer::on(driver, self.next));
+        self.timer = Some(Timer::on(Local::new(driver, 0), self.next));
         self.next = (self.next * 2).min(self.longest);
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::compat;
 use super::shared::Shared;
 use super::worker::Worker;
-use crate::driver::Driver;
+use crate::driver::{Driver, Local};
 use crate::task::frame;
 use crate::task::runnable::Runnable;
 
@@ -259,6 +259,12 @@ pub(crate) fn try_shared() -> Option<Arc<Shared>> {
 #[track_caller]
 pub(crate) fn driver(what: &str) -> Arc<Driver> {
     with_shared(what, |shared| Arc::clone(&shared.driver))
+}
+
+/// The same, as this thread's worker has it.
+#[track_caller]
+pub(crate) fn local(what: &str) -> Arc<Local> {
+    with_shared(what, |shared| Arc::clone(shared.local()))
 }
 
 /// Has this thread's worker `push` the task, if it is one of `shared`. If not, gives the task back, and whether `shared` is the thread's

@@ -19,7 +19,7 @@ use super::park::Parker;
 use super::queue::Stealer;
 use super::sites::Sites;
 use super::worker::Worker;
-use crate::driver::Driver;
+use crate::driver::{Driver, Local};
 use crate::loom::sync::Mutex;
 use crate::loom::sync::atomic::{AtomicBool, AtomicU8};
 use crate::loom::thread;
@@ -98,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) remotes: Box<[CachePadded<Remote>]>,
     pub(crate) idle: Idle,
     pub(crate) driver: Arc<Driver>,
+    /// One for each worker, and one for all other threads.
+    locals: Box<[Arc<Local>]>,
     pub(crate) blocking: Pool,
     pub(crate) compat: super::compat::Compat,
     pub(crate) sim: super::sim::Sim,
@@ -189,6 +191,7 @@ impl Shared {
         Shared {
             injector: Injector::default(),
             idle: Idle::new(remotes.len()),
+            locals: (0..=remotes.len()).map(|worker| Local::new(&driver, worker)).collect(),
             remotes: remotes.into_iter().map(CachePadded::new).collect(),
             driver,
             blocking,
@@ -211,6 +214,13 @@ impl Shared {
             root: AtomicRoot(std::sync::atomic::AtomicPtr::new(std::ptr::null_mut())),
             retire: OnceLock::new(),
         }
+    }
+
+    /// The driver, as this thread has it.
+    #[inline]
+    pub(crate) fn local(&self) -> &Arc<Local> {
+        let index = context::with_worker_in(self, |worker| worker.map(Worker::index));
+        &self.locals[index.unwrap_or(self.remotes.len())]
     }
 
     /// Set once, by the runtime, before anything runs. `retire` is called by each worker, once, after the root scope has begun to

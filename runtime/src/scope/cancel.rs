@@ -110,10 +110,8 @@ impl ScopeInner {
             // One that is forgotten in the body of the scope that has the timer may outlive it: a timer for each of these.
             let has_timer = own == grace || scope.around().is_some();
             if let (Bound::Cancelled, true, Some(grace)) = (bound, has_timer, grace) {
-                scope.arm(
-                    Timer::Grace,
-                    scope.shared.driver.clock().now_ns().saturating_add(saturating_ns(grace)),
-                );
+                let now_ns = scope.shared.driver.clock().now_ns();
+                scope.arm(Timer::Grace, now_ns, now_ns.saturating_add(saturating_ns(grace)));
             }
             if bound >= Bound::Dropping && scope.kind == ScopeKind::Try {
                 scope.nudge_owner();
@@ -133,17 +131,18 @@ impl ScopeInner {
     /// Arms the scope's deadline, if it has one.
     pub(super) fn arm_deadline(self: &Arc<ScopeInner>) {
         let Some(deadline) = self.options.deadline_ns else { return };
-        if self.shared.driver.clock().now_ns() >= deadline {
+        let now_ns = self.shared.driver.clock().now_ns();
+        if now_ns >= deadline {
             let reason = CancelReason::of(CancelKind::Deadline).site(self.opened_at);
             self.cancel_all(reason, false);
         } else {
-            self.arm(Timer::Deadline, deadline);
+            self.arm(Timer::Deadline, now_ns, deadline);
         }
     }
 
-    fn arm(self: &Arc<ScopeInner>, timer: Timer, deadline_ns: u64) {
+    fn arm(self: &Arc<ScopeInner>, timer: Timer, now_ns: u64, deadline_ns: u64) {
         let waker = Waker::from(Arc::new(Fired { scope: Arc::clone(self), timer }));
-        let Some(key) = self.shared.driver.arm(deadline_ns, waker) else { return };
+        let Some(key) = self.shared.local().arm(now_ns, deadline_ns, waker) else { return };
         let old = {
             let mut end = lock(&self.end);
             if self.is_over() { Some(key) } else { end.timers[timer as usize].replace(key) }

@@ -175,7 +175,7 @@ where
     let begun = aside(|side| {
         let shared = Arc::clone(&side.inner.shared);
         shared.cleanups.fetch_add(1, AcqRel);
-        let timer = Timer::on(&shared.driver, BUDGET);
+        let timer = Timer::on(Arc::clone(shared.local()), BUDGET);
         let leaf = Leaf::at(WaitReason::Timeout, Object::None, site);
         let task = Cleanup { cleanup: Some(cleanup), timer, leaf, site, shared };
         drop(side.spawn_task(TaskKind::Async, site, None, task));

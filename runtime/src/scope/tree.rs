@@ -32,7 +32,7 @@ use super::count::ChildCount;
 use super::future::OnStuck;
 use super::limit::Limit;
 use super::place::Place;
-use crate::driver::wheel::Key;
+use crate::driver::Key;
 use crate::loom::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use crate::loom::sync::{Mutex, MutexGuard, PoisonError};

@@ -3,13 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::Instant;
-use crate::driver::Driver;
-use crate::driver::clock::saturating_ns;
-use crate::driver::wheel::Key;
+use crate::driver::clock::{Clock, saturating_ns};
+use crate::driver::{Key, Local};
 use crate::scheduler::context;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waker;
@@ -17,7 +16,7 @@ use crate::task::waker;
 /// One deadline on the runtime's clock, with the registration of who waits for it.
 #[derive(Debug)]
 pub(crate) struct Timer {
-    driver: Arc<Driver>,
+    local: Arc<Local>,
     deadline_ns: u64,
     key: Option<Key>,
 }
@@ -25,24 +24,27 @@ pub(crate) struct Timer {
 impl Timer {
     #[track_caller]
     pub(crate) fn after(what: &str, duration: Duration) -> Timer {
-        Timer::on(&context::driver(what), duration)
+        Timer::on(context::local(what), duration)
     }
 
-    pub(crate) fn on(driver: &Arc<Driver>, duration: Duration) -> Timer {
-        let driver = Arc::clone(driver);
-        let deadline_ns = driver.clock().now_ns().saturating_add(saturating_ns(duration));
-        Timer { driver, deadline_ns, key: None }
+    pub(crate) fn on(local: Arc<Local>, duration: Duration) -> Timer {
+        let deadline_ns = local.driver().clock().now_ns().saturating_add(saturating_ns(duration));
+        Timer { local, deadline_ns, key: None }
     }
 
     #[track_caller]
     pub(super) fn at(what: &str, deadline: Instant) -> Timer {
-        let driver = context::driver(what);
-        let deadline_ns = deadline.since_start_ns(driver.clock().start());
-        Timer { driver, deadline_ns, key: None }
+        let local = context::local(what);
+        let deadline_ns = deadline.since_start_ns(local.driver().clock().start());
+        Timer { local, deadline_ns, key: None }
+    }
+
+    fn clock(&self) -> &Clock {
+        self.local.driver().clock()
     }
 
     pub(super) fn now_ns(&self) -> u64 {
-        self.driver.clock().now_ns()
+        self.clock().now_ns()
     }
 
     pub(super) fn deadline_ns(&self) -> u64 {
@@ -51,12 +53,12 @@ impl Timer {
 
     /// The deadline; one beyond the runtime's reach of 584 years is at its end.
     pub(super) fn deadline(&self) -> Instant {
-        Instant::from_start(self.driver.clock().start(), self.deadline_ns)
+        Instant::from_start(self.clock().start(), self.deadline_ns)
     }
 
     /// That moment as the timer counts.
     pub(super) fn ns_of(&self, moment: Instant) -> u64 {
-        moment.since_start_ns(self.driver.clock().start())
+        moment.since_start_ns(self.clock().start())
     }
 
     pub(super) fn is_elapsed(&self) -> bool {
@@ -67,14 +69,14 @@ impl Timer {
     pub(super) fn reset(&mut self, deadline_ns: u64) {
         self.deadline_ns = deadline_ns;
         if let Some(key) = self.key {
-            self.key = self.driver.move_to(key, deadline_ns);
+            self.key = self.local.driver().move_to(key, deadline_ns);
         }
     }
 
     /// Nobody is woken any more.
     pub(super) fn disarm(&mut self) {
         if let Some(key) = self.key.take() {
-            self.driver.disarm(key);
+            self.local.driver().disarm(key);
         }
     }
 
@@ -82,16 +84,17 @@ impl Timer {
     /// it never passes.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> bool {
         if let Some(key) = self.key {
-            let armed = self.driver.rearm(key, |old| waker::will_wake(old, cx), || waker::register(cx));
-            if armed {
+            let will_wake = |old: &Waker| waker::will_wake(old, cx);
+            if self.local.driver().rearm(key, will_wake, || waker::register(cx)) {
                 return false;
             }
             self.key = None;
         }
-        if self.is_elapsed() {
+        let now_ns = self.now_ns();
+        if now_ns >= self.deadline_ns {
             return true;
         }
-        self.key = self.driver.arm(self.deadline_ns, waker::register(cx));
+        self.key = self.local.arm(now_ns, self.deadline_ns, waker::register(cx));
         false
     }
 }
@@ -140,7 +143,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 pub fn advance(duration: Duration) -> Sleep {
     let timer = Timer::after("leakfree::time::advance", duration);
     assert!(
-        timer.driver.clock().is_paused(),
+        timer.clock().is_paused(),
         "`leakfree::time::advance` moves a paused clock only: use `#[leakfree::test(paused)]` or `Builder::start_paused`"
     );
     Sleep { timer, leaf: Leaf::new(WaitReason::Sleep, Object::None) }
