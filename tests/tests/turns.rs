@@ -137,36 +137,36 @@ fn a_few_tasks_that_moved_on_by_themselves_are_run_elsewhere_when_one_of_them_bl
 }
 
 #[test]
-fn a_few_tasks_whose_polls_become_longer_are_shared_by_two_workers() {
-    const POLL: Duration = Duration::from_micros(100);
-    runtime(2).block_on(async {
-        let workers = Arc::new(Mutex::new(HashSet::new()));
-        leakfree::scope(async |s| {
-            s.spawn(async move {
-                leakfree::scope(async |s| {
-                    for _ in 0..4 {
-                        let workers = Arc::clone(&workers);
-                        s.spawn(async move {
-                            // As long as they are short one worker will do.
-                            for _ in 0..100_000 {
-                                leakfree::yield_now().await;
-                            }
-                            let start = Instant::now();
-                            while workers.lock().unwrap().len() < 2 {
-                                assert!(start.elapsed() < Duration::from_secs(10), "shared");
-                                let poll = Instant::now();
-                                while poll.elapsed() < POLL {
-                                    hint::spin_loop();
+fn a_few_tasks_that_do_not_wait_for_one_another_are_shared_by_two_workers_be_their_polls_long_or_short() {
+    for poll in [Duration::ZERO, Duration::from_micros(100)] {
+        runtime(2).block_on(async {
+            let workers = Arc::new(Mutex::new(HashSet::new()));
+            leakfree::scope(async |s| {
+                s.spawn(async move {
+                    leakfree::scope(async |s| {
+                        for _ in 0..4 {
+                            let workers = Arc::clone(&workers);
+                            s.spawn(async move {
+                                for _ in 0..100_000 {
+                                    leakfree::yield_now().await;
                                 }
-                                workers.lock().unwrap().insert(thread::current().id());
-                                leakfree::yield_now().await;
-                            }
-                        });
-                    }
-                })
-                .await;
-            });
-        })
-        .await;
-    });
+                                let start = Instant::now();
+                                while workers.lock().unwrap().len() < 2 {
+                                    assert!(start.elapsed() < Duration::from_secs(10), "shared");
+                                    let begun = Instant::now();
+                                    while begun.elapsed() < poll {
+                                        hint::spin_loop();
+                                    }
+                                    workers.lock().unwrap().insert(thread::current().id());
+                                    leakfree::yield_now().await;
+                                }
+                            });
+                        }
+                    })
+                    .await;
+                });
+            })
+            .await;
+        });
+    }
 }

@@ -17,12 +17,12 @@
 //! raised or what came later, and lowers it, or finds an earlier tick: that stays there or gets less until the next round. So a round leaves a word
 //! that is no later than any timer, but for those whose threads are about to lower it. A thread that lowers it does so before the sleeper
 //! sets its bit, and the sleeper learns of that tick; or after, and takes the bit down and unparks; or it is not the first to
-//! lower it since, and who was has taken the bit down and unparks.
+//! lower it since, and who was has taken the bit down and unparks, as soon as it runs.
 //!
 //! All orders are relaxed: this is one word, whose changes every thread sees in one order, and what lies in the wheels is under their locks.
 //!
-//! A worker's look costs a load and the time, whatever is armed, and so does a sleep; a round costs a lock for each wheel, and comes once in a
-//! tick, if something is due there or was before it was disarmed.
+//! A worker's look costs a load and the time, whatever is armed, a sleep two exchanges; a round costs a lock for each wheel, and comes once in a
+//! tick, if something is due there or was before it was disarmed, and once more for a timer that is moved to a time that has passed.
 
 use std::task::Waker;
 

@@ -40,6 +40,9 @@ pub(crate) struct Key {
     pub(super) generation: NonZeroU64,
 }
 
+/// Places that an empty wheel keeps, of 48 bytes each.
+const KEPT: usize = 1 << 16;
+
 /// No node.
 const NIL: u32 = u32::MAX;
 
@@ -92,11 +95,14 @@ impl Wheel {
         self.len
     }
 
-    /// Moves an empty wheel on to `now`: nothing is to fire on the way.
+    /// Moves an empty wheel on to `now`: nothing is to fire on the way. What a burst of timers took is given back.
     #[inline]
     pub(crate) fn catch_up(&mut self, now: u64) {
         if self.len == 0 {
             self.now = self.now.max(now);
+            if self.nodes.len() > KEPT {
+                (self.nodes, self.free) = (Vec::new(), NIL);
+            }
         }
     }
 
@@ -259,6 +265,20 @@ mod tests {
         *state ^= *state >> 7;
         *state ^= *state << 17;
         *state
+    }
+
+    #[test]
+    fn what_a_burst_took_is_given_back_and_its_keys_name_nothing() {
+        let mut wheel = Wheel::new();
+        let keys: Vec<_> = (0..=KEPT).map(|_| wheel.insert(5, Waker::noop().clone())).collect();
+        assert!(keys.iter().all(|key| wheel.remove(*key).is_some()));
+        assert!(wheel.nodes.capacity() > KEPT);
+        wheel.catch_up(7);
+        assert_eq!(wheel.nodes.capacity(), 0);
+        let late = wheel.insert(9, Waker::noop().clone());
+        assert!(keys.iter().all(|key| wheel.remove(*key).is_none()));
+        assert_eq!(wheel.next_tick(), Some(9));
+        assert!(wheel.remove(late).is_some());
     }
 
     /// Against a sorted map: fires exactly what is due, at every step, over near and far deadlines.

@@ -70,8 +70,8 @@ pub(crate) struct Worker {
     woken: RefCell<Vec<Waker>>,
     /// How far each worker's queue had come, if it held something: of [`watch`](Worker::watch).
     places: RefCell<Box<[Option<u64>]>>,
-    /// Whose few tasks wait for too long: the next search takes them, too.
-    stalled: Cell<Option<usize>>,
+    /// From whose queue the next search takes, be there ever so few.
+    victim: Cell<Option<usize>>,
     random: Cell<u32>,
     /// (W1) Touched with the rest: loom sees two threads in the role.
     #[cfg(loom)]
@@ -96,7 +96,7 @@ impl Worker {
         Worker {
             seen: Arc::clone(&shared.remotes[index].seen),
             places: RefCell::new(vec![None; shared.remotes.len()].into()),
-            stalled: Cell::new(None),
+            victim: Cell::new(None),
             shared,
             index,
             queue,
@@ -495,11 +495,11 @@ impl Worker {
     /// While somebody else is awake, waits a moment for what he may push, and says whether to look again: bursts of work follow one another, and
     /// from its sleep this worker would come too late for the next.
     fn linger(&self) -> bool {
-        self.watch(LINGER, || !self.shared.idle.others_sleep())
+        // Who comes out of the driver counts as asleep, and has something queued.
+        self.watch(LINGER, || self.shared.has_backlog() || !self.shared.idle.others_sleep())
     }
 
-    /// Whether there is something for a thief: it is there, or comes, or a queue stands still meanwhile. That one the next search takes from, be there
-    /// ever so few.
+    /// Whether there is something for a thief: it is there, or comes, or a queue stands still meanwhile.
     fn watch(&self, longest: Duration, goes_on: impl Fn() -> bool) -> bool {
         let start = Instant::now();
         let mut noted = start;
@@ -536,9 +536,17 @@ impl Worker {
     fn finds_stalled(&self) -> bool {
         let places = self.places.borrow();
         let mut noted = places.iter().zip(&self.shared.remotes);
-        let stalled = noted.position(|(place, remote)| place.is_some() && *place == remote.stealer.place());
-        self.stalled.set(stalled);
-        stalled.is_some()
+        self.picks(noted.position(|(place, remote)| place.is_some() && *place == remote.stealer.place()))
+    }
+
+    /// Whether one held something.
+    fn finds_any(&self) -> bool {
+        self.picks(self.places.borrow().iter().position(Option::is_some))
+    }
+
+    fn picks(&self, victim: Option<usize>) -> bool {
+        self.victim.set(victim);
+        victim.is_some()
     }
 
     /// Looks everywhere once.
@@ -581,13 +589,13 @@ impl Worker {
             *searching = Some(self.shared.idle.try_search()?);
         }
         let searches = searching.as_ref()?;
-        let stalled = self.stalled.take();
+        let picked = self.victim.take();
         for _ in 0..SEARCH_ROUNDS {
             let first = self.next_random() as usize % workers;
             let mut retry = false;
             for victim in (first..workers).chain(0..first) {
                 let stealer = &self.shared.remotes[victim].stealer;
-                if victim == self.index || stalled != Some(victim) && !self.shared.offers(stealer) {
+                if victim == self.index || picked != Some(victim) && !self.shared.offers(stealer) {
                     continue;
                 }
                 match stealer.steal_batch_and_pop(&self.queue, searches) {
@@ -644,7 +652,11 @@ impl Worker {
             return false;
         }
         if let Some(timeout) = *watch {
-            if self.shared.has_backlog() && (self.shared.offers_all() || self.watch(LONG_POLL, || true)) {
+            if self.shared.has_backlog()
+                && (self.shared.offers_all()
+                    || self.watch(LONG_POLL, || true)
+                    || timeout == WATCH_MAX && self.finds_any())
+            {
                 return false;
             }
             let stops = self.shared.idle.stop_watch(self.index);
