@@ -96,7 +96,7 @@ MUTANTS = [
     ("sync/permits.rs", "                state.serve(Held::NOTHING, &mut wakes);\n                // After that", "state.serve(Held::NOTHING, &mut wakes);", "", "sync::who_wants_many_permits_and_leaves_lets_the_next_one_by"),
     ("sync/permits.rs", "            let wakes = state.waiters.grant_all();\n            state.note_waiters();", "state.waiters.grant_all()", "Vec::new()", "sync::a_semaphore_closed_while_permits_are_given_back_leaves_nobody_waiting"),
     ("sync/mutex/mod.rs", "        raw.hand_on();\n    }\n    drop(waker);", "raw.hand_on();", "", "sync::a_lock_is_handed_on_by_a_waiter_that_leaves"),
-    ("sync/mutex/word.rs", "self.word.compare_exchange(FREE, hand.task(), Acquire, Relaxed).is_ok()", "Acquire", "Relaxed", "sync::what_is_written_under_a_lock_is_seen_by_the_next"),
+    ("sync/mutex/word.rs", "self.word.compare_exchange(FREE, hand.task().0, Acquire, Relaxed).is_ok()", "Acquire", "Relaxed", "sync::what_is_written_under_a_lock_is_seen_by_the_next"),
     ("sync/mutex/word.rs", "self.word.compare_exchange(held, FREE, Release, Relaxed).is_ok()", "Release", "Relaxed", "sync::what_is_written_under_a_lock_is_seen_by_the_next"),
     ("sync/mutex/word.rs", "        self.word.store(FREE, Release);", "Release", "Relaxed", "sync::what_is_written_under_a_lock_is_seen_by_the_next_whether_it_queued_or_not"),
     ("sync/mutex/word.rs", "self.word.compare_exchange(word, word | QUEUED, Acquire, Relaxed).is_ok()", "Acquire", "Relaxed", "sync::what_is_written_under_a_lock_is_seen_by_the_next"),

@@ -15,6 +15,7 @@ use super::blocking;
 use super::closed::ClosedWait;
 use crate::loom::sync::PoisonError;
 use crate::task::channel_facts::{ChannelRecord, End};
+use crate::task::facts::Hand;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
 use crate::task::waker;
@@ -189,7 +190,7 @@ impl<T> Sender<T> {
         let site = Location::caller();
         let (receivers, gone, woken) = {
             let mut state = self.shared.state();
-            state.record.used(End::Sender, site);
+            state.record.used(End::Sender, Hand::polled(site));
             if state.receivers == 0 {
                 return Err(SendError(value));
             }
@@ -382,7 +383,7 @@ impl<T: Clone> Receiver<T> {
         let site = Location::caller();
         let taken = {
             let mut state = self.shared.state();
-            state.record.used(End::Receiver, site);
+            state.record.used(End::Receiver, Hand::polled(site));
             state.take(&mut self.next)
         };
         match taken {
@@ -442,9 +443,10 @@ impl<T: Clone> Future for Recv<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        let user = Hand::polled(this.leaf.location());
         ready!(this.leaf.proceed(cx));
         let mut state = this.shared.state();
-        state.record.used(End::Receiver, this.leaf.location());
+        state.record.used(End::Receiver, user);
         let taken = state.take(this.next);
         let mut old = None;
         if let Taken::Empty = taken {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use super::blocking;
 use crate::task::channel_facts::{ChannelRecord, End};
+use crate::task::facts::Hand;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waker::{Asker, Woken};
 use crate::task::{frame, waker};
@@ -299,13 +300,13 @@ impl<T> Future for Receiver<T> {
                 return Poll::Ready(Err(RecvError(())));
             }
             this.leaf.set_location(Location::caller());
-            let location = this.leaf.location();
+            let user = Hand::polled(this.leaf.location());
             if state.record.is_published() {
-                state.record.used(End::Receiver, location);
+                state.record.used(End::Receiver, user);
                 this.leaf.set_object(state.record.object(this.shared.created));
             } else {
                 // There is nothing to tell of it: one sender, which has not been used, for it is used once and then wakes us.
-                state.record.used_unwatched(End::Receiver, location);
+                state.record.used_unwatched(End::Receiver, user);
             }
             let asker = Asker::of(cx);
             (register(&mut state.receiver, cx, asker), asker)

@@ -14,6 +14,8 @@ use std::task::{Context, Poll, ready};
 
 use super::semaphore::{AcquireError, TryAcquireError};
 use crate::task::facts::{Hand, Held, SharedRecord};
+use crate::task::frame;
+use crate::task::meta::TaskWord;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
 use crate::task::waker::{Asker, Woken};
@@ -323,8 +325,8 @@ impl<S: Source> Claim<S> {
         Claim { source: Some(source), need, place: None, leaf }
     }
 
-    fn holder(site: &'static Location<'static>) -> Hand {
-        let holder = Hand::polled(site);
+    fn holder(task: TaskWord, site: &'static Location<'static>) -> Hand {
+        let holder = Hand::by(task, site);
         if S::OWNED { holder.owned() } else { holder }
     }
 
@@ -344,6 +346,7 @@ impl<S: Source> Claim<S> {
     /// Apart, for its answer fits into registers; what is made of it is put where it is wanted by whoever polls.
     #[inline(never)]
     fn poll_permits(&mut self, cx: &Context<'_>) -> Poll<Result<Held, AcquireError>> {
+        let task = frame::task();
         ready!(self.leaf.proceed(cx));
         let permits = self.source.as_ref().expect("polled after it was ready").permits();
         let site = self.leaf.location();
@@ -353,7 +356,7 @@ impl<S: Source> Claim<S> {
                 return Poll::Ready(Err(AcquireError(())));
             }
             if state.available() >= self.need {
-                return Poll::Ready(Ok(state.take(self.need, Self::holder(site))));
+                return Poll::Ready(Ok(state.take(self.need, Self::holder(task, site))));
             }
             let asker = Asker::of(cx);
             let ask = Ask { need: self.need, holder: Self::waiter(asker, site), given: None };
@@ -387,7 +390,7 @@ impl<S: Source> Claim<S> {
             return Poll::Ready(Err(AcquireError(())));
         }
         let held = ask.given.expect("woken with permits unless closed");
-        let holder = Self::holder(site);
+        let holder = Self::holder(task, site);
         if held != Held::NOTHING && !holder.is_same_task(ask.holder) {
             state.record.edit(|holders| holders.rename(held, holder));
         }

@@ -16,6 +16,7 @@ use std::task::{Context, Poll, ready};
 use super::closed::ClosedWait;
 use crate::loom::sync::{PoisonError, RwLock, RwLockReadGuard};
 use crate::task::channel_facts::{ChannelRecord, End};
+use crate::task::facts::Hand;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
 use crate::task::waker::Woken;
@@ -89,7 +90,7 @@ impl<T> Shared<T> {
         if modified {
             let mut state = self.state();
             state.version += 1;
-            state.record.used(End::Sender, site);
+            state.record.used(End::Sender, Hand::polled(site));
             woken = state.changed.grant_all();
         }
         drop(value);
@@ -407,9 +408,10 @@ impl<T> Future for Changed<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        let user = Hand::polled(this.leaf.location());
         ready!(this.leaf.proceed(cx));
         let mut state = this.shared.state();
-        state.record.used(End::Receiver, this.leaf.location());
+        state.record.used(End::Receiver, user);
         let changed = state.version != *this.seen;
         if changed || state.senders == 0 {
             *this.seen = state.version;

@@ -605,10 +605,11 @@ fn park<O: Owner>(
 ) -> Option<Runnable> {
     // SAFETY: (I2) we hold the `Runnable` up to `end_poll`.
     let header = unsafe { ptr.as_ref() };
-    if !header.is_linked() || !entered.is_plain() {
+    // In this order: the other way round both would be worked out before either is looked at.
+    if !entered.park_plainly(header) || !header.is_linked() {
         return park_slowly(ptr, owner, start, entered);
     }
-    let registered = entered.park_plainly(header);
+    let registered = entered.leave();
     trace::parks(header);
     if header.state.end_poll_idle(start, registered) {
         return None;

@@ -46,28 +46,27 @@ impl ChannelRecord {
         ChannelRecord { users: [Hand::NOBODY; 2], slot: None }
     }
 
-    /// An end is used by the task being polled, and (C2) nobody waits for that whom the caller does not wake under this same lock.
+    /// An end is used, and (C2) nobody waits for that whom the caller does not wake under this same lock.
     #[inline]
-    pub(crate) fn used_unwatched(&mut self, end: End, site: &'static Location<'static>) {
+    pub(crate) fn used_unwatched(&mut self, end: End, user: Hand) {
         // Two stores: comparing them with what is there takes longer.
         if !cfg!(leakfree_norecord) {
-            self.users[end as usize] = Hand::polled(site);
+            self.users[end as usize] = user;
         }
     }
 
-    /// An end is used by the task being polled.
+    /// An end is used.
     #[inline]
-    pub(crate) fn used(&mut self, end: End, site: &'static Location<'static>) {
+    pub(crate) fn used(&mut self, end: End, user: Hand) {
         // Who uses it again and again is told once.
-        if !self.users[end as usize].is_alike(Hand::polled(site)) {
-            self.used_anew(end, site);
+        if !self.users[end as usize].is_alike(user) {
+            self.used_anew(end, user);
         }
     }
 
     // Out of the way of those who use it again.
     #[inline(never)]
-    fn used_anew(&mut self, end: End, site: &'static Location<'static>) {
-        let user = Hand::polled(site);
+    fn used_anew(&mut self, end: End, user: Hand) {
         self.users[end as usize] = user;
         if let Some(slot) = self.slot {
             slot.tell(end, user);
@@ -358,13 +357,13 @@ mod tests {
     fn a_channel_is_seen_from_its_first_park_to_its_end_and_its_slot_is_used_again() {
         let here = Location::caller();
         let mut record = ChannelRecord::new();
-        record.used(End::Sender, here);
+        record.used(End::Sender, Hand::polled(here));
         assert_eq!(record.object(here), Object::Created(here));
         let Object::Channel(id) = record.parked(here, [2, 1]) else { panic!("published") };
         let first = copy(id).unwrap();
         assert_eq!((first.created, first.senders, first.receivers), (here, 2, 1));
         assert_eq!((first.last_sender, first.last_receiver), (Some(User { task: 0, site: here }), None));
-        record.used(End::Receiver, here);
+        record.used(End::Receiver, Hand::polled(here));
         record.set_handles(End::Sender, 3);
         let second = copy(id).unwrap();
         assert_eq!((second.senders, second.last_receiver), (3, first.last_sender));

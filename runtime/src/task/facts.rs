@@ -59,18 +59,19 @@ impl Hand {
     /// The task that this thread is polling.
     #[inline]
     pub(crate) fn polled(site: &'static Location<'static>) -> Hand {
-        if cfg!(leakfree_norecord) { Hand::UNKNOWN } else { Hand { task: frame::task(), site: Some(site) } }
+        Hand::by(frame::task(), site)
     }
 
-    /// From what [`task`](Hand::task) says, and the place.
-    pub(crate) fn of(task: u64, site: &'static Location<'static>) -> Hand {
-        Hand { task: TaskWord(task), site: Some(site) }
+    /// That task, at that place.
+    #[inline]
+    pub(crate) fn by(task: TaskWord, site: &'static Location<'static>) -> Hand {
+        if cfg!(leakfree_norecord) { Hand::UNKNOWN } else { Hand { task, site: Some(site) } }
     }
 
     /// Who, in the lower 63 bits; not 0.
     #[inline]
-    pub(crate) fn task(self) -> u64 {
-        self.task.0
+    pub(crate) fn task(self) -> TaskWord {
+        self.task
     }
 
     /// The task that this thread is polling, if it is who asks.

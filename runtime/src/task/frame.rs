@@ -47,6 +47,8 @@ pub(crate) struct Frame {
     outer: Cell<*mut Outer>,
     /// The runtime clock of this thread's last turn.
     now: Cell<Time>,
+    /// See [`meta`](super::meta).
+    last_id: Cell<u64>,
     own: Own,
     /// The innermost scope whose body is being polled; owned and read by `scope`.
     scope: Cell<*const ()>,
@@ -98,6 +100,7 @@ impl Frame {
             inner_poll: Cell::new(0),
             outer: Cell::new(ptr::null_mut()),
             now: Cell::new(Time::new(0)),
+            last_id: Cell::new(0),
             own: Own {
                 yielded: Cell::new(false),
                 registered: Cell::new(false),
@@ -140,7 +143,8 @@ pub(crate) fn header() -> *const Header {
     with(|frame| frame.header.get()).unwrap_or(ptr::null())
 }
 
-/// The task that this thread is polling; none outside of a poll, and without records.
+/// The task that this thread is polling; none outside of a poll, and without records. A load, right before [`spend`]; anywhere else the
+/// frame has to be found first, which is a call that may change all registers. So it is passed on from there.
 #[inline]
 pub(crate) fn task() -> TaskWord {
     let none = TaskWord::NONE;
@@ -177,6 +181,12 @@ pub(crate) fn now() -> Time {
 #[inline]
 pub(crate) fn now_ms() -> u64 {
     now().ms()
+}
+
+/// The last id that was given out on this thread, for whoever gives out the next.
+#[inline]
+pub(super) fn with_last_id<T>(f: impl FnOnce(&Cell<u64>) -> T) -> Option<T> {
+    with(|frame| f(&frame.last_id))
 }
 
 pub(crate) fn set_now_ms(now_ms: u64) {
@@ -739,21 +749,28 @@ impl Entered {
         with(|frame| frame.own.registered.get()).unwrap_or(false)
     }
 
-    /// It has left one wait at the most.
+    /// As [`park`](Entered::park), if the poll has left one wait at the most. Else false, and nothing is written.
     #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        with(|frame| frame.places() <= 1).unwrap_or(false)
+    pub(crate) fn park_plainly(&self, header: &Header) -> bool {
+        with(|frame| match frame.places() {
+            // It is in the record.
+            1 => true,
+            0 => {
+                if !cfg!(leakfree_norecord) {
+                    header.record.park_unknown(frame.now.get());
+                }
+                true
+            }
+            _ => false,
+        })
+        .unwrap_or(false)
     }
 
-    /// The end of a plain poll that parks: as [`park`](Entered::park), [`registered`](Entered::registered) and a drop.
+    /// As [`registered`](Entered::registered) and a drop.
     #[inline]
-    pub(crate) fn park_plainly(self, header: &Header) -> bool {
-        debug_assert!(self.is_plain());
+    pub(crate) fn leave(self) -> bool {
         std::mem::forget(self);
         with(|frame| {
-            if !cfg!(leakfree_norecord) && frame.places() == 0 {
-                header.record.park_unknown(frame.now.get());
-            }
             let registered = frame.own.registered.get();
             frame.clear();
             registered

@@ -6,12 +6,12 @@
 //! **Who writes.** The runner alone, with plain stores. `spawned_at` never changes, nor do the id in `task` and the time in `born`. **Who reads.** A snapshot, at any time: [`Record::read`] is the reader's half of a seqlock whose
 //! version is the poll counter (see there).
 
-use std::cell::Cell;
 use std::fmt;
 use std::panic::Location;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::frame;
 use super::wait::{Entry, Wait};
 
 /// Identifies a task for the life of its process; ids are never used again.
@@ -70,20 +70,25 @@ const ID_BLOCK: u64 = 1024;
 #[inline]
 #[cfg_attr(leakfree_norecord, allow(dead_code))]
 fn next_task() -> TaskWord {
-    static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
     /// From one word to the next.
     const STEP: u64 = TaskWord::of(1).0 - TaskWord::of(0).0;
-    thread_local! {
-        static LAST: Cell<u64> = const { Cell::new(0) };
-    }
-    LAST.with(|last| {
+    frame::with_last_id(|last| {
         let mut task = last.get();
         if task & ((ID_BLOCK - 1) * STEP) == 0 {
-            task = TaskWord::of(NEXT_BLOCK.fetch_add(ID_BLOCK, Relaxed)).newborn().0;
+            task = new_block();
         }
         last.set(task + STEP);
         TaskWord(task + STEP)
     })
+    .unwrap_or_else(|| TaskWord(new_block() + STEP))
+}
+
+/// The word before the first one of a new block.
+#[cold]
+#[cfg_attr(leakfree_norecord, allow(dead_code))]
+fn new_block() -> u64 {
+    static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
+    TaskWord::of(NEXT_BLOCK.fetch_add(ID_BLOCK, Relaxed)).newborn().0
 }
 
 /// A time on the runtime's clock as records have it: `[ms: 40 | room for what goes with it: 24]`, good for 34 years.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use super::error::SendError;
 use super::sender::Sender;
 use super::shared::{Shared, SlotWait};
-use crate::task::channel_facts::End;
+use crate::task::channel_facts::ChannelRecord;
 use crate::task::wait::WaitReason;
 
 /// Room for one value; dropping it gives the room back.
@@ -148,9 +148,8 @@ impl<'a, T> ReserveMany<'a, T> {
         if self.n > self.shared.capacity {
             return Poll::Ready(Err(SendError(())));
         }
-        self.wait.poll(self.shared, cx).map(|slots| match slots {
+        self.wait.poll(self.shared, cx, ChannelRecord::used).map(|slots| match slots {
             Ok(mut state) => {
-                state.record.used(End::Sender, self.wait.location());
                 state.reserved += self.n;
                 Ok(())
             }
@@ -207,10 +206,9 @@ impl<T> Future for ReserveOwned<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let sender = this.sender.as_ref().expect("`reserve_owned` was polled after it was ready");
-        let reserved = match this.wait.poll(&sender.shared, cx) {
+        let reserved = match this.wait.poll(&sender.shared, cx, ChannelRecord::used) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(mut state)) => {
-                state.record.used(End::Sender, this.wait.location());
                 state.reserved += 1;
                 true
             }

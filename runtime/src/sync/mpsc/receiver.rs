@@ -13,6 +13,7 @@ use super::error::TryRecvError;
 use super::shared::{Shared, Taken};
 use crate::sync::blocking;
 use crate::task::channel_facts::End;
+use crate::task::facts::Hand;
 use crate::task::frame;
 use crate::task::meta::TaskWord;
 use crate::task::wait::{self, Leaf, Object, WaitReason};
@@ -41,10 +42,10 @@ impl<T> Batch<T> {
         self.values.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The polled task is who received last.
+    /// That task is who received last.
     #[inline]
-    fn is_users(&self) -> bool {
-        cfg!(leakfree_norecord) || self.user == frame::task()
+    fn is_of(&self, task: TaskWord) -> bool {
+        cfg!(leakfree_norecord) || self.user == task
     }
 
     fn locked(&self) -> MutexGuard<'_, VecDeque<T>> {
@@ -59,34 +60,28 @@ impl<T> Receiver<T> {
 
     /// The next value, of the batch or of the channel. Without any it registers `cx`, if there is one.
     #[inline]
-    fn take_one(&mut self, site: &'static Location<'static>, cx: Option<&Context<'_>>) -> Taken<T> {
+    fn take_one(&mut self, user: Hand, cx: Option<&Context<'_>>) -> Taken<T> {
         if !self.shared.unbounded {
-            return self.shared.take_values(site, cx, |values| values.pop_front().expect("there is one"));
+            return self.shared.take_values(user, cx, |values| values.pop_front().expect("there is one"));
         }
-        if self.has_batch(site) {
+        if self.has_batch(user) {
             return Taken::Some(self.batch.values().pop_front().expect("there is one"));
         }
-        self.batch.user = frame::task();
+        self.batch.user = user.task();
         let batch = self.batch.values();
         if batch.capacity() > KEPT {
             *batch = VecDeque::new();
         }
-        self.shared.take_values(site, cx, |values| {
+        self.shared.take_values(user, cx, |values| {
             mem::swap(values, batch);
             batch.pop_front().expect("there is one")
         })
     }
 
     /// Puts up to `limit` of the next values into the buffer, as [`take_one`](Receiver::take_one) takes them.
-    fn take_many(
-        &mut self,
-        buffer: &mut Vec<T>,
-        limit: usize,
-        site: &'static Location<'static>,
-        cx: &Context<'_>,
-    ) -> Taken<usize> {
+    fn take_many(&mut self, buffer: &mut Vec<T>, limit: usize, user: Hand, cx: &Context<'_>) -> Taken<usize> {
         let mut taken = 0;
-        if self.has_batch(site) {
+        if self.has_batch(user) {
             let batch = self.batch.values();
             taken = limit.min(batch.len());
             buffer.extend(batch.drain(..taken));
@@ -94,8 +89,8 @@ impl<T> Receiver<T> {
                 return Taken::Some(taken);
             }
         }
-        self.batch.user = frame::task();
-        let more = self.shared.take_values(site, Some(cx).filter(|_| taken == 0), |values| {
+        self.batch.user = user.task();
+        let more = self.shared.take_values(user, Some(cx).filter(|_| taken == 0), |values| {
             let more = values.len().min(limit - taken);
             buffer.extend(values.drain(..more));
             more
@@ -107,22 +102,22 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Whether there are values in the batch, for the polled task to take.
+    /// Whether there are values in the batch, for that task to take.
     #[inline]
-    fn has_batch(&mut self, site: &'static Location<'static>) -> bool {
+    fn has_batch(&mut self, user: Hand) -> bool {
         if self.batch.values().is_empty() {
             return false;
         }
-        if !self.batch.is_users() {
-            self.changes_hands(site);
+        if !self.batch.is_of(user.task()) {
+            self.changes_hands(user);
         }
         true
     }
 
     #[cold]
-    fn changes_hands(&mut self, site: &'static Location<'static>) {
-        self.batch.user = frame::task();
-        self.shared.lock().record.used(End::Receiver, site);
+    fn changes_hands(&mut self, user: Hand) {
+        self.batch.user = user.task();
+        self.shared.lock().record.used(End::Receiver, user);
     }
 
     #[track_caller]
@@ -156,7 +151,7 @@ impl<T> Receiver<T> {
     /// [`TryRecvError::Empty`] if there is none now, [`TryRecvError::Disconnected`] if there never will be.
     #[track_caller]
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        match self.take_one(Location::caller(), None) {
+        match self.take_one(Hand::polled(Location::caller()), None) {
             Taken::Some(value) => Ok(value),
             Taken::Over => Err(TryRecvError::Disconnected),
             Taken::Nothing { .. } => Err(TryRecvError::Empty),
@@ -186,7 +181,7 @@ impl<T> Receiver<T> {
     #[track_caller]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         ready!(wait::proceed_detached(cx));
-        let taken = self.take_one(Location::caller(), Some(cx));
+        let taken = self.take_one(Hand::polled(Location::caller()), Some(cx));
         self.detached(taken, cx, None, Some)
     }
 
@@ -197,7 +192,7 @@ impl<T> Receiver<T> {
             return Poll::Ready(0);
         }
         ready!(wait::proceed_detached(cx));
-        let taken = self.take_many(buffer, limit, Location::caller(), cx);
+        let taken = self.take_many(buffer, limit, Hand::polled(Location::caller()), cx);
         self.detached(taken, cx, 0, |n| n)
     }
 
@@ -404,23 +399,24 @@ impl<T> Future for Recv<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let this = &mut *self;
+        let task = frame::task();
         ready!(this.leaf.proceed(cx));
         // Nothing to take back, nothing to write down: what most values of an unbounded channel take.
         let batch = &mut this.receiver.batch;
-        if !this.leaf.has_waited() && batch.is_users() {
+        if !this.leaf.has_waited() && batch.is_of(task) {
             if let Some(value) = batch.values().pop_front() {
                 this.waits = false;
                 return Poll::Ready(Some(value));
             }
         }
-        this.poll_channel(cx)
+        this.poll_channel(cx, task)
     }
 }
 
 impl<T> Recv<'_, T> {
     #[inline(never)]
-    fn poll_channel(&mut self, cx: &Context<'_>) -> Poll<Option<T>> {
-        let taken = self.receiver.take_one(self.leaf.location(), Some(cx));
+    fn poll_channel(&mut self, cx: &Context<'_>, task: TaskWord) -> Poll<Option<T>> {
+        let taken = self.receiver.take_one(Hand::by(task, self.leaf.location()), Some(cx));
         poll_taken(&mut self.leaf, &mut self.waits, taken, cx)
     }
 }
@@ -454,7 +450,8 @@ impl<T> Future for RecvMany<'_, T> {
             return Poll::Ready(0);
         }
         ready!(this.leaf.proceed(cx));
-        let taken = this.receiver.take_many(this.buffer, this.limit, this.leaf.location(), cx);
+        let user = Hand::polled(this.leaf.location());
+        let taken = this.receiver.take_many(this.buffer, this.limit, user, cx);
         poll_taken(&mut this.leaf, &mut this.waits, taken, cx).map(|n| n.unwrap_or(0))
     }
 }

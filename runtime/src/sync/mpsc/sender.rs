@@ -13,7 +13,8 @@ use super::permit::{OwnedPermit, Permit, PermitIterator, Reserve, ReserveMany, R
 use super::shared::{NoSlots, Shared, SlotWait};
 use crate::sync::blocking;
 use crate::sync::closed::ClosedWait;
-use crate::task::channel_facts::End;
+use crate::task::channel_facts::{ChannelRecord, End};
+use crate::task::facts::Hand;
 use crate::task::wait::WaitReason;
 
 impl<T> Shared<T> {
@@ -26,7 +27,7 @@ impl<T> Shared<T> {
             if state.closed {
                 return Err(SendError(value));
             }
-            state.record.used_unwatched(End::Sender, site);
+            state.record.used_unwatched(End::Sender, Hand::polled(site));
             state.push(value).map_err(SendError)?
         };
         drop(woken);
@@ -37,7 +38,7 @@ impl<T> Shared<T> {
     fn try_send(&self, value: T, site: &'static Location<'static>) -> Result<(), TrySendError<T>> {
         let woken = match self.try_slots(1) {
             Ok(mut state) => {
-                state.record.used_unwatched(End::Sender, site);
+                state.record.used_unwatched(End::Sender, Hand::polled(site));
                 state.push(value).map_err(TrySendError::Closed)?
             }
             Err(NoSlots::Full) => return Err(TrySendError::Full(value)),
@@ -301,7 +302,7 @@ impl<T> Sender<T> {
     fn try_reserve_at(&self, n: usize, site: &'static Location<'static>) -> Result<(), TrySendError<()>> {
         match self.shared.try_slots(n) {
             Ok(mut state) => {
-                state.record.used(End::Sender, site);
+                state.record.used(End::Sender, Hand::polled(site));
                 state.reserved += n;
                 Ok(())
             }
@@ -360,16 +361,13 @@ impl<T> Future for Send<'_, T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         assert!(this.value.is_some(), "`send` was polled after it was ready");
-        let slot = match this.wait.poll(this.shared, cx) {
+        let slot = match this.wait.poll(this.shared, cx, ChannelRecord::used_unwatched) {
             Poll::Ready(slot) => slot,
             Poll::Pending => return Poll::Pending,
         };
         let value = this.value.take().expect("looked at above");
         let sent = match slot {
-            Ok(mut state) => {
-                state.record.used_unwatched(End::Sender, this.wait.location());
-                state.push(value)
-            }
+            Ok(mut state) => state.push(value),
             Err(()) => Err(value),
         };
         Poll::Ready(sent.map(drop).map_err(SendError))

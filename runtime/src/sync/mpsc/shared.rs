@@ -12,6 +12,8 @@ use std::task::{Context, Poll, Waker, ready};
 use crate::loom::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::loom::sync::atomic::{AtomicBool, AtomicUsize};
 use crate::task::channel_facts::{ChannelRecord, End};
+use crate::task::facts::Hand;
+use crate::task::frame;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters, Wakes};
 use crate::task::waker::{self, Woken};
@@ -214,7 +216,7 @@ impl<T> Shared<T> {
             let mut state = self.lock();
             state.reserved -= 1;
             if let Some(site) = site {
-                state.record.used(End::Sender, site);
+                state.record.used(End::Sender, Hand::polled(site));
             }
             let (mut woken, mut left) = (None, None);
             match value.map(|value| state.push(value)) {
@@ -247,18 +249,31 @@ impl<T> Shared<T> {
     #[inline]
     pub(super) fn take_values<R>(
         &self,
-        site: &'static Location<'static>,
+        user: Hand,
         cx: Option<&Context<'_>>,
         take: impl FnOnce(&mut VecDeque<T>) -> R,
     ) -> Taken<R> {
         let mut state = self.lock();
+        if state.values.is_empty() || state.sender_waits() {
+            return self.take_slowly(state, user, cx, take);
+        }
+        state.record.used_unwatched(End::Receiver, user);
+        Taken::Some(take(&mut state.values))
+    }
+
+    /// Apart, so that most values take no registers for it.
+    #[inline(never)]
+    fn take_slowly<R>(
+        &self,
+        mut state: Guard<'_, State<T>>,
+        user: Hand,
+        cx: Option<&Context<'_>>,
+        take: impl FnOnce(&mut VecDeque<T>) -> R,
+    ) -> Taken<R> {
         if state.sender_waits() {
-            state.record.used(End::Receiver, site);
+            state.record.used(End::Receiver, user);
         } else {
-            state.record.used_unwatched(End::Receiver, site);
-            if !state.values.is_empty() {
-                return Taken::Some(take(&mut state.values));
-            }
+            state.record.used_unwatched(End::Receiver, user);
         }
         if !state.values.is_empty() {
             let taken = take(&mut state.values);
@@ -342,17 +357,37 @@ impl SlotWait {
         SlotWait { need, place: None, leaf: Leaf::new(reason, Object::Created(shared.created)) }
     }
 
-    /// The slots, for the caller to use before it lets go of the lock, and to say that it did; `Err` if the channel is closed.
+    /// The slots, for the caller to use before it lets go of the lock; `Err` if the channel is closed. `used`: how to say that it does.
+    #[inline]
     pub(super) fn poll<'s, T>(
         &mut self,
         shared: &'s Shared<T>,
         cx: &Context<'_>,
+        used: impl FnOnce(&mut ChannelRecord, End, Hand),
     ) -> Poll<Result<Guard<'s, State<T>>, ()>> {
+        let task = frame::task();
         ready!(self.leaf.proceed(cx));
         let mut state = shared.lock();
+        if self.place.is_some() || state.closed || state.available(shared.capacity) < self.need {
+            match ready!(self.poll_queue(shared, state, cx)) {
+                Ok(granted) => state = granted,
+                Err(()) => return Poll::Ready(Err(())),
+            }
+        }
+        used(&mut state.record, End::Sender, Hand::by(task, self.leaf.location()));
+        Poll::Ready(Ok(state))
+    }
+
+    /// Apart, so that who need not wait takes no registers for it.
+    #[inline(never)]
+    fn poll_queue<'s, T>(
+        &mut self,
+        shared: &'s Shared<T>,
+        mut state: Guard<'s, State<T>>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Guard<'s, State<T>>, ()>> {
         match self.place {
             None if state.closed => return Poll::Ready(Err(())),
-            None if state.available(shared.capacity) >= self.need => {}
             None => {
                 self.place = Some(state.full.join(cx, self.need));
                 let object = shared.parked(&mut state);
@@ -380,12 +415,6 @@ impl SlotWait {
             },
         }
         Poll::Ready(Ok(state))
-    }
-
-    /// Where the user waits.
-    #[inline]
-    pub(super) fn location(&self) -> &'static Location<'static> {
-        self.leaf.location()
     }
 
     pub(super) fn leave<T>(&mut self, shared: &Shared<T>) {

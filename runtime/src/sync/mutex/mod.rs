@@ -20,6 +20,8 @@ pub use self::guards::{MappedMutexGuard, MutexGuard, OwnedMappedMutexGuard, Owne
 use self::word::{OnQueue, Word};
 use super::blocking;
 use crate::task::facts::{Hand, LockRecord};
+use crate::task::frame;
+use crate::task::meta::TaskWord;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waiters::{Place, Waiters};
 use crate::task::waker::Asker;
@@ -213,8 +215,8 @@ impl<const OWNED: bool> Turn<OWNED> {
 
     /// Who takes the lock.
     #[inline]
-    fn holder(&self) -> Hand {
-        let holder = Hand::polled(self.leaf.location());
+    fn holder(&self, task: TaskWord) -> Hand {
+        let holder = Hand::by(task, self.leaf.location());
         if OWNED { holder.owned() } else { holder }
     }
 
@@ -227,23 +229,24 @@ impl<const OWNED: bool> Turn<OWNED> {
 
     #[inline]
     fn poll(&mut self, raw: &Raw, cx: &Context<'_>) -> Poll<()> {
-        let holder = self.holder();
+        let task = frame::task();
+        let holder = self.holder(task);
         ready!(self.leaf.proceed(cx));
         if self.place.is_none() && raw.word.try_take(holder) {
             return Poll::Ready(());
         }
-        self.poll_queue(raw, cx)
+        self.poll_queue(raw, cx, task)
     }
 
     #[inline(never)]
-    fn poll_queue(&mut self, raw: &Raw, cx: &Context<'_>) -> Poll<()> {
+    fn poll_queue(&mut self, raw: &Raw, cx: &Context<'_>, task: TaskWord) -> Poll<()> {
         #[cfg(not(loom))]
-        if self.place.is_none() && raw.word.try_take_soon(self.holder()) {
+        if self.place.is_none() && raw.word.try_take_soon(self.holder(task)) {
             return Poll::Ready(());
         }
         let mut queue = raw.queue();
         let old = match self.place {
-            None if raw.take_from(&mut queue, self.holder()) => return Poll::Ready(()),
+            None if raw.take_from(&mut queue, self.holder(task)) => return Poll::Ready(()),
             None => {
                 let asker = Asker::of(cx);
                 self.place = Some(queue.waiters.join_as(asker, self.waiter(asker)));
@@ -256,7 +259,7 @@ impl<const OWNED: bool> Turn<OWNED> {
             }
             Some(place) => match queue.waiters.leave_granted(place) {
                 Some(named) => {
-                    let holder = self.holder();
+                    let holder = self.holder(task);
                     // At the same place: that of the leaf.
                     if !named.is_same_task(holder) {
                         let waiters = queue.waiters.len();

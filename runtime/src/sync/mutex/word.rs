@@ -24,6 +24,7 @@ use crate::loom::spin_loop;
 use crate::loom::sync::StaticAtomicU64;
 use crate::loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::task::facts::Hand;
+use crate::task::meta::TaskWord;
 use crate::util::lock::NAP;
 
 const FREE: u64 = 0;
@@ -78,7 +79,7 @@ impl Word {
     #[inline]
     pub(crate) fn try_take(&self, hand: Hand) -> bool {
         // Acquire: pairs with the release in `try_free` and `free`. What was written under the lock is seen.
-        let taken = self.word.compare_exchange(FREE, hand.task(), Acquire, Relaxed).is_ok();
+        let taken = self.word.compare_exchange(FREE, hand.task().0, Acquire, Relaxed).is_ok();
         if taken {
             self.set_place(hand.address().expose_provenance() as u64);
         }
@@ -153,7 +154,7 @@ impl Word {
                 place => {
                     // SAFETY: (M2) it is neither of the two others.
                     let site = unsafe { &*ptr::with_exposed_provenance::<Location<'static>>(place as usize) };
-                    return Hand::of(word, site);
+                    return Hand::by(TaskWord(word), site);
                 }
             }
         }
