@@ -39,9 +39,9 @@ const WATCH_MAX: Duration = Duration::from_millis(1);
 const SEARCH_ROUNDS: usize = if cfg!(loom) { 1 } else { 3 };
 /// Looks at a driver where another worker fetches events: some 30 us, half of what a sleep and a wake-up take.
 const FETCH_TRIES: usize = 400;
-/// How long a searcher looks on before it goes to sleep, and in what time a queue of few tasks comes further if these are left to its worker.
+/// How long a searcher looks on before it goes to sleep, and in what time it sees a queue of few tasks come further if these are left to its worker.
 const LINGER: Duration = if cfg!(loom) { Duration::ZERO } else { Duration::from_micros(10) };
-const LONG_POLL: Duration = Duration::from_micros(3);
+const LONG_POLL: Duration = Duration::from_micros(5);
 
 /// A worker. Its memory lives as long as any thread is inside [`run`](Worker::run).
 ///
@@ -454,11 +454,12 @@ impl Worker {
         self.woken.replace(woken);
     }
 
-    /// Under a load of I/O the next events are there already. Where nobody has anything queued, fetching them comes before a search that would
+    /// Under a load of I/O the next events are there already. Where nobody has plenty queued, fetching them comes before a search that would
     /// end in sleep while the sibling fetches for both. What is queued comes first: its worker may be in a long poll, or its thread be preempted.
     fn fetch_events(&self) {
         for _ in 0..FETCH_TRIES {
-            if !self.shared.driver.is_lively() || self.shared.has_backlog() {
+            let has_backlog = !self.shared.injector.seems_empty() || self.shared.has_plenty();
+            if !self.shared.driver.is_lively() || has_backlog {
                 return;
             }
             if let Some(seat) = self.shared.driver.try_enter() {
@@ -496,24 +497,24 @@ impl Worker {
     /// from its sleep this worker would come too late for the next.
     fn linger(&self) -> bool {
         // Who comes out of the driver counts as asleep, and has something queued.
-        self.watch(LINGER, || self.shared.has_backlog() || !self.shared.idle.others_sleep())
+        self.watch(LONG_POLL, || self.shared.has_backlog() || !self.shared.idle.others_sleep())
     }
 
-    /// Whether there is something for a thief: it is there, or comes, or a queue stands still meanwhile.
-    fn watch(&self, longest: Duration, goes_on: impl Fn() -> bool) -> bool {
+    /// Whether there is something for a thief: it is there, or comes, or a queue stands still for so long.
+    fn watch(&self, still: Duration, goes_on: impl Fn() -> bool) -> bool {
         let start = Instant::now();
         let mut noted = start;
         self.note_places();
         loop {
             let now = Instant::now();
-            if now.duration_since(noted) >= LONG_POLL {
+            if now.duration_since(noted) >= still {
                 if self.finds_stalled() {
                     return true;
                 }
                 noted = now;
                 self.note_places();
             }
-            if now.duration_since(start) >= longest || !goes_on() {
+            if now.duration_since(start) >= LINGER || !goes_on() {
                 return false;
             }
             if !self.shared.injector.seems_empty() || self.shared.has_plenty() {
@@ -654,7 +655,8 @@ impl Worker {
         if let Some(timeout) = *watch {
             if self.shared.has_backlog()
                 && (self.shared.offers_all()
-                    || self.watch(LONG_POLL, || true)
+                    // It comes late in any case, and had better be sure.
+                    || self.watch(LINGER, || true)
                     || timeout == WATCH_MAX && self.finds_any())
             {
                 return false;
