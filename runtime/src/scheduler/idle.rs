@@ -75,11 +75,12 @@ impl Idle {
         Word(self.word.load(Relaxed))
     }
 
-    /// Whether a push to a local queue should wake somebody. One relaxed load.
+    /// Whether a push to a local queue should wake somebody: it is watched for few tasks. One relaxed load.
     #[inline]
-    pub(crate) fn wants_help(&self) -> bool {
-        // Sleepers, and nothing else.
-        (1..=FIELD).contains(&self.word().0)
+    pub(crate) fn wants_help(&self, has_plenty: impl FnOnce() -> bool) -> bool {
+        let word = self.word();
+        // Nobody sleeps; or sleepers, and nothing else.
+        word.0 != 0 && (word.0 <= FIELD || word.searching() == 0 && has_plenty())
     }
 
     /// Whether to wake a sleeper after a push that nobody else need ever see. The section in the injector that the caller comes from orders
@@ -223,7 +224,7 @@ mod tests {
     fn the_word_and_the_list_change_together() {
         let idle = Idle::new(2);
         assert_eq!(idle.sleep(0, None, None), Sleep::Watch);
-        assert!(!idle.wants_help(), "watched");
+        assert!(!idle.wants_help(|| false), "watched");
         assert_eq!(idle.sleep(1, None, None), Sleep::Deep);
         assert!(idle.all_asleep());
         assert!(idle.stop_watch(0));
@@ -234,7 +235,7 @@ mod tests {
         let searching = idle.awake(1);
         assert!(!idle.all_asleep());
         assert!(idle.end_search(searching), "the last one");
-        assert!(idle.wants_help());
+        assert!(idle.wants_help(|| false));
     }
 
     #[test]

@@ -60,6 +60,11 @@ mod real {
             self.0.is_empty()
         }
 
+        #[inline]
+        pub(crate) fn holds_more_than(&self, few: u64) -> bool {
+            self.0.len() > few
+        }
+
         /// What an empty queue has no use for.
         ///
         /// # Safety
@@ -228,6 +233,10 @@ mod stand_in {
         }
         pub(crate) fn is_empty(&self) -> bool {
             self.0.is_empty()
+        }
+        /// Its watcher sees all of it.
+        pub(crate) fn holds_more_than(&self, _few: u64) -> bool {
+            false
         }
         pub(crate) unsafe fn shrink(&self) -> Option<Outgrown> {
             None

@@ -292,6 +292,12 @@ impl Owner {
     pub(crate) fn is_empty(&self) -> bool {
         self.ring.head.load(Relaxed) == self.tail.get()
     }
+
+    /// How many it holds, or held before a thief came.
+    #[inline]
+    pub(crate) fn len(&self) -> u64 {
+        self.tail.get() - self.ring.head.load(Relaxed)
+    }
 }
 
 /// Where a thief looks into somebody's queue.

@@ -42,7 +42,7 @@ pub(crate) struct Remote {
 }
 
 /// As many are left to their worker, while that moves on: see `PROTOCOL.md`.
-const FEW: u64 = 8;
+pub(super) const FEW: u64 = 8;
 
 /// What a worker says of itself.
 #[derive(Default)]

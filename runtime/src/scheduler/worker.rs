@@ -259,7 +259,7 @@ impl Worker {
                 self.queue.push(last);
             }
         }
-        if !self.queue.is_empty() && self.shared.idle.wants_help() {
+        if !self.queue.is_empty() && self.wants_help() {
             self.wake_another();
         }
     }
@@ -304,7 +304,7 @@ impl Worker {
             return self.push_and_grow(task);
         }
         self.queue.push(task);
-        if self.shared.idle.wants_help() {
+        if self.wants_help() {
             self.wake_another();
         }
     }
@@ -313,7 +313,7 @@ impl Worker {
     #[inline(never)]
     fn push_and_grow(&self, task: Runnable) {
         self.queue.push(task);
-        if self.shared.idle.wants_help() {
+        if self.wants_help() {
             self.wake_another();
         }
     }
@@ -331,6 +331,11 @@ impl Worker {
             header.record.task().0
         };
         self.joined.replace(who) == who
+    }
+
+    #[inline]
+    fn wants_help(&self) -> bool {
+        self.shared.idle.wants_help(|| self.queue.holds_more_than(shared::FEW))
     }
 
     #[cold]
