@@ -463,8 +463,8 @@ impl Worker {
     /// end in sleep while the sibling fetches for both. What is queued comes first: its worker may be in a long poll, or its thread be preempted.
     fn fetch_events(&self) {
         for _ in 0..FETCH_TRIES {
-            let has_backlog = !self.shared.injector.seems_empty() || self.shared.has_plenty();
-            if !self.shared.driver.is_lively() || has_backlog {
+            let is_lively = self.shared.driver.is_lively();
+            if !is_lively || !self.shared.injector.seems_empty() || self.shared.has_plenty() {
                 return;
             }
             if let Some(seat) = self.shared.driver.try_enter() {
