@@ -141,30 +141,35 @@ fn a_few_tasks_that_do_not_wait_for_one_another_are_shared_by_two_workers_be_the
     for poll in [Duration::ZERO, Duration::from_micros(100)] {
         runtime(2).block_on(async {
             let workers = Arc::new(Mutex::new(HashSet::new()));
+            let together = Arc::new(AtomicBool::new(false));
             leakfree::scope(async |s| {
+                let (held, there) = (Arc::new(AtomicBool::new(false)), Arc::clone(&together));
+                let holds = Arc::clone(&held);
+                // They begin on one worker, for the other one is held.
                 s.spawn(async move {
-                    leakfree::scope(async |s| {
-                        for _ in 0..4 {
-                            let workers = Arc::clone(&workers);
-                            s.spawn(async move {
-                                for _ in 0..100_000 {
-                                    leakfree::yield_now().await;
-                                }
-                                let start = Instant::now();
-                                while workers.lock().unwrap().len() < 2 {
-                                    assert!(start.elapsed() < Duration::from_secs(10), "shared");
-                                    let begun = Instant::now();
-                                    while begun.elapsed() < poll {
-                                        hint::spin_loop();
-                                    }
-                                    workers.lock().unwrap().insert(thread::current().id());
-                                    leakfree::yield_now().await;
-                                }
-                            });
-                        }
-                    })
-                    .await;
+                    holds.store(true, SeqCst);
+                    block_until("all are on one worker", || there.load(SeqCst));
                 });
+                leakfree_tests::until(|| held.load(SeqCst)).await;
+                for _ in 0..4 {
+                    let (workers, together) = (Arc::clone(&workers), Arc::clone(&together));
+                    s.spawn(async move {
+                        for _ in 0..1_000 {
+                            leakfree::yield_now().await;
+                        }
+                        together.store(true, SeqCst);
+                        let start = Instant::now();
+                        while workers.lock().unwrap().len() < 2 {
+                            assert!(start.elapsed() < Duration::from_secs(10), "shared");
+                            let begun = Instant::now();
+                            while begun.elapsed() < poll {
+                                hint::spin_loop();
+                            }
+                            workers.lock().unwrap().insert(thread::current().id());
+                            leakfree::yield_now().await;
+                        }
+                    });
+                }
             })
             .await;
         });
