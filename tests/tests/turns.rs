@@ -89,7 +89,8 @@ fn block_until(what: &str, is_so: impl Fn() -> bool) {
 #[test]
 fn however_few_wait_behind_a_poll_that_does_not_end_another_worker_runs_them() {
     for few in 1..=16 {
-        runtime(2).block_on(async {
+        let runtime = runtime(2);
+        runtime.block_on(async {
             let blocks = leakfree::spawn(async move {
                 let left = Arc::new(AtomicUsize::new(few));
                 for _ in 0..few {
@@ -102,6 +103,7 @@ fn however_few_wait_behind_a_poll_that_does_not_end_another_worker_runs_them() {
             });
             blocks.await.unwrap();
         });
+        assert!(runtime.shutdown().is_clean());
     }
 }
 
@@ -110,7 +112,8 @@ fn a_few_tasks_that_moved_on_by_themselves_are_run_elsewhere_when_one_of_them_bl
     const OTHERS: usize = 5;
     // In some of the rounds the other worker sleeps by then, and watches.
     for rounds in [0, 1, 10, 100, 1_000, 10_000, 100_000] {
-        runtime(2).block_on(async {
+        let runtime = runtime(2);
+        runtime.block_on(async {
             let left = Arc::new(AtomicUsize::new(OTHERS));
             let blocked = Arc::new(AtomicBool::new(false));
             leakfree::scope(async |s| {
@@ -133,13 +136,15 @@ fn a_few_tasks_that_moved_on_by_themselves_are_run_elsewhere_when_one_of_them_bl
             })
             .await;
         });
+        assert!(runtime.shutdown().is_clean());
     }
 }
 
 #[test]
 fn a_few_tasks_that_do_not_wait_for_one_another_are_shared_by_two_workers_be_their_polls_long_or_short() {
     for poll in [Duration::ZERO, Duration::from_micros(100)] {
-        runtime(2).block_on(async {
+        let runtime = runtime(2);
+        runtime.block_on(async {
             let workers = Arc::new(Mutex::new(HashSet::new()));
             let together = Arc::new(AtomicBool::new(false));
             leakfree::scope(async |s| {
@@ -173,5 +178,6 @@ fn a_few_tasks_that_do_not_wait_for_one_another_are_shared_by_two_workers_be_the
             })
             .await;
         });
+        assert!(runtime.shutdown().is_clean());
     }
 }
