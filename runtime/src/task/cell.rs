@@ -605,7 +605,7 @@ fn park<O: Owner>(
 ) -> Option<Runnable> {
     // SAFETY: (I2) we hold the `Runnable` up to `end_poll`.
     let header = unsafe { ptr.as_ref() };
-    // In this order: the other way round both would be worked out before either is looked at.
+    // In this order: the other way round both would be worked out before either is looked at. (A first park may write its words twice.)
     if !entered.park_plainly(header) || !header.is_linked() {
         return park_slowly(ptr, owner, start, entered);
     }
