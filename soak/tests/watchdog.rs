@@ -5,7 +5,7 @@ use std::process::Command;
 #[test]
 fn a_life_that_hangs_is_told_with_its_place_and_the_native_stacks() {
     let output = Command::new(env!("CARGO_BIN_EXE_leakfree-soak"))
-        .args(["--hang", "--patience", "2", "--seconds", "600", "--lives", "3", "--workers", "2"])
+        .args(["--hang", "--patience", "10", "--seconds", "600", "--lives", "3", "--workers", "2"])
         .output()
         .expect("the soak starts");
     let said = String::from_utf8_lossy(&output.stderr);
