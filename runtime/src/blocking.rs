@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use crate::scope::cleanup;
 use crate::task::join::JoinHandle;
+use crate::task::meta::TaskWord;
 use crate::task::wait::{Leaf, Object, WaitReason};
 
 type Call<T> = Box<dyn FnOnce() -> io::Result<T> + Send>;
@@ -47,7 +48,7 @@ impl<T: Send + 'static> BlockingIo<T> {
     pub(crate) fn start(&mut self) {
         let Some(call) = self.call.take() else { return };
         if let Some(handle) = cleanup::call_aside(self.leaf.location(), call) {
-            self.leaf.set_object(Object::Task(handle.id()));
+            self.leaf.set_object(Object::Task(TaskWord::of(handle.id().0)));
             self.running = Some(handle);
         }
     }

@@ -388,7 +388,7 @@ fn wait_info(wait: &Wait, task: TaskId, place: usize) -> WaitInfo {
                 WaitObject::Channel(Box::new(lone_oneshot(location, wait, task, place)))
             }
             Object::Created(location) => WaitObject::Created(location.into()),
-            Object::Task(id) => WaitObject::Task(id.0),
+            Object::Task(task) => WaitObject::Task(task.id()),
             Object::Scope(id) => WaitObject::Scope(id),
             Object::Label(label) => WaitObject::Label(label),
             Object::Lock(id) => match facts::copy(id) {

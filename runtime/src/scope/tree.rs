@@ -570,6 +570,8 @@ impl ScopeInner {
     }
 
     /// Links a task, and looks at the flag under the lock (S2).
+    /// In line, as in [`OwnerLink`](crate::task::hooks::OwnerLink).
+    #[inline(always)]
     pub(crate) fn link(&self, task: NonNull<Header>) -> Bound {
         let (list, nodes) = self.lists.for_worker(self.worker());
         let mut nodes = nodes.lock();

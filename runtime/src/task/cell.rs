@@ -605,9 +605,12 @@ fn park<O: Owner>(
 ) -> Option<Runnable> {
     // SAFETY: (I2) we hold the `Runnable` up to `end_poll`.
     let header = unsafe { ptr.as_ref() };
-    // In this order: the other way round both would be worked out before either is looked at. (A first park may write its words twice.)
-    if !entered.park_plainly(header) || !header.is_linked() {
+    // In this order: the other way round both would be worked out before either is looked at.
+    if !entered.park_plainly(header) {
         return park_slowly(ptr, owner, start, entered);
+    }
+    if !header.is_linked() {
+        return park_first(ptr, owner, start, entered);
     }
     let registered = entered.leave();
     trace::parks(header);
@@ -618,8 +621,7 @@ fn park<O: Owner>(
     unsafe { end_turn(ptr, start, registered) }
 }
 
-/// The same of any task, as of one that parks for the first time, or in several waits; apart, for whoever parks again makes no call but
-/// its exchange.
+/// The same of any task, as of one that parks in several waits.
 #[inline(never)]
 fn park_slowly<O: Owner>(
     ptr: NonNull<Header>,
@@ -630,6 +632,20 @@ fn park_slowly<O: Owner>(
     // SAFETY: (I2) we hold the `Runnable` up to `end_poll`.
     let header = unsafe { ptr.as_ref() };
     entered.park(header);
+    park_first(ptr, owner, start, entered)
+}
+
+/// The same where the waits are written down, of a task that parks for the first time, or of any; apart, for whoever parks again makes no
+/// call but its exchange.
+#[inline(never)]
+fn park_first<O: Owner>(
+    ptr: NonNull<Header>,
+    owner: O,
+    start: PollStart,
+    entered: frame::Entered,
+) -> Option<Runnable> {
+    // SAFETY: (I2) we hold the `Runnable` up to `end_poll`.
+    let header = unsafe { ptr.as_ref() };
     let registered = entered.registered();
     drop(entered);
     if !header.is_linked() {

@@ -71,23 +71,39 @@ pub(crate) struct Frame {
 #[repr(C, align(8))]
 struct Own {
     yielded: Cell<bool>,
-    /// The registration that is counted for the poll is taken: see `state`.
-    registered: Cell<bool>,
     /// Operations left.
     budget: Cell<u8>,
-    /// Places of notes that are taken, or were. Outside of a poll they all are.
-    places: Cell<u8>,
+    taken: Taken,
     /// Task-local values that are bound for the task, and [`INHERITS`]; see `local`.
     locals: Cell<u32>,
+}
+
+/// What the poll has taken; side by side, so that a first wait looks at both in one load.
+#[derive(Clone)]
+#[repr(C, align(2))]
+struct Taken {
+    /// The registration that is counted for the poll: see `state`.
+    registered: Cell<bool>,
+    /// Places of notes that are taken, or were. Outside of a poll they all are.
+    places: Cell<u8>,
+}
+
+impl Taken {
+    /// Neither of the two is.
+    #[inline(always)]
+    fn is_nothing(&self) -> bool {
+        // SAFETY: two bytes, aligned as such and both initialised; they are this thread's own.
+        unsafe { ptr::from_ref(self).cast::<u16>().read() == 0 }
+    }
 }
 
 impl Own {
     #[inline]
     fn begin(&self, budget: u8, places: usize) {
         self.yielded.set(false);
-        self.registered.set(false);
         self.budget.set(budget);
-        self.places.set(places as u8);
+        self.taken.registered.set(false);
+        self.taken.places.set(places as u8);
         self.locals.set(0);
     }
 }
@@ -103,9 +119,8 @@ impl Frame {
             last_id: Cell::new(0),
             own: Own {
                 yielded: Cell::new(false),
-                registered: Cell::new(false),
                 budget: Cell::new(UNCONSTRAINED),
-                places: Cell::new(WAITS_MAX as u8),
+                taken: Taken { registered: Cell::new(false), places: Cell::new(WAITS_MAX as u8) },
                 locals: Cell::new(0),
             },
             scope: Cell::new(ptr::null()),
@@ -200,6 +215,7 @@ pub(crate) fn set_now_ms(now_ms: u64) {
 }
 
 /// The current poll yields: its task goes to the back of the run queue when it returns `Pending`.
+#[inline]
 pub(crate) fn set_yielded() {
     with(|frame| frame.own.yielded.set(true));
 }
@@ -207,19 +223,13 @@ pub(crate) fn set_yielded() {
 /// Takes the registration that is counted for the current poll. False if it is taken.
 #[inline]
 pub(crate) fn take_registration() -> bool {
-    with(|frame| !frame.own.registered.replace(true)).unwrap_or(false)
-}
-
-/// Whether it is taken.
-#[inline]
-pub(crate) fn has_registered() -> bool {
-    with(|frame| frame.own.registered.get()).unwrap_or(true)
+    with(|frame| !frame.own.taken.registered.replace(true)).unwrap_or(false)
 }
 
 /// A registration was given up by the current poll's task: it is the poll's again. False if the poll has one.
 #[inline]
 pub(crate) fn give_registration_back() -> bool {
-    with(|frame| frame.own.registered.replace(false)).unwrap_or(false)
+    with(|frame| frame.own.taken.registered.replace(false)).unwrap_or(false)
 }
 
 /// Takes one operation off the poll's budget. False if nothing is left.
@@ -387,7 +397,7 @@ impl Frame {
     /// Places of the current poll that are taken, or were. Outside of a poll they all are.
     #[inline]
     fn places(&self) -> usize {
-        self.own.places.get().into()
+        self.own.taken.places.get().into()
     }
 
     #[inline]
@@ -430,21 +440,36 @@ pub(crate) fn note(entry: Entry, again: Option<Stamp>) -> Option<Stamp> {
         let Entry { head, object, location } = entry;
         return note_another(head, object, location, again);
     }
-    note_first(entry)
-}
-
-/// The same, if it [is the first one](is_next_note_first).
-#[inline(always)]
-pub(crate) fn note_first(entry: Entry) -> Option<Stamp> {
-    if cfg!(leakfree_norecord) {
-        return None;
-    }
     let (header, now, poll) = with(|frame| {
-        frame.own.places.set(1);
+        frame.own.taken.places.set(1);
         (frame.header.get(), frame.now.get(), frame.poll.get())
     })?;
     // SAFETY: (I1) a task is being polled, for outside of polls there is no free place.
     unsafe { &*header }.record.park(now, entry);
+    NonZero::new(poll).map(Stamp)
+}
+
+/// Whether the current poll has noted no wait yet, nor taken the registration that is counted for it; false outside of polls.
+#[inline(always)]
+pub(crate) fn is_untouched() -> bool {
+    with(|frame| frame.own.taken.is_nothing()).unwrap_or(false)
+}
+
+/// Does both: `task` is the one that is being polled, in a poll that [is untouched](is_untouched).
+#[inline(always)]
+pub(crate) fn touch(task: &Header, entry: Entry) -> Option<Stamp> {
+    let (now, poll) = with(|frame| {
+        debug_assert!(ptr::eq(frame.header.get(), task) && is_untouched());
+        frame.own.taken.registered.set(true);
+        if !cfg!(leakfree_norecord) {
+            frame.own.taken.places.set(1);
+        }
+        (frame.now.get(), frame.poll.get())
+    })?;
+    if cfg!(leakfree_norecord) {
+        return None;
+    }
+    task.record.park(now, entry);
     NonZero::new(poll).map(Stamp)
 }
 
@@ -465,7 +490,7 @@ fn note_another(
             Some(stamp) => stamp,
             None if places >= WAITS_MAX => return None,
             None => {
-                frame.own.places.set(places as u8 + 1);
+                frame.own.taken.places.set(places as u8 + 1);
                 Stamp(NonZero::new(poll + places as u64)?)
             }
         };
@@ -535,7 +560,7 @@ fn take_back_at(place: usize) {
         }
         frame.set_entry(place, None);
         if place + 1 == frame.places() {
-            frame.own.places.set(place as u8);
+            frame.own.taken.places.set(place as u8);
         }
     });
 }
@@ -706,11 +731,11 @@ impl Frame {
         self.shielded.set(outer.shielded);
         self.arm.set(outer.arm);
         self.unconstrained.set(outer.unconstrained);
-        let Own { yielded, registered, budget, places, locals } = outer.own;
+        let Own { yielded, budget, taken, locals } = outer.own;
         self.own.yielded.set(yielded.get());
-        self.own.registered.set(registered.get());
+        self.own.taken.registered.set(taken.registered.get());
         self.own.budget.set(budget.get());
-        self.own.places.set(places.get());
+        self.own.taken.places.set(taken.places.get());
         self.own.locals.set(locals.get());
     }
 }
@@ -746,7 +771,7 @@ impl Entered {
     /// The poll took the registration that was counted for it.
     #[inline]
     pub(crate) fn registered(&self) -> bool {
-        with(|frame| frame.own.registered.get()).unwrap_or(false)
+        with(|frame| frame.own.taken.registered.get()).unwrap_or(false)
     }
 
     /// As [`park`](Entered::park), if the poll has left one wait at the most. Else false, and nothing is written.
@@ -771,7 +796,7 @@ impl Entered {
     pub(crate) fn leave(self) -> bool {
         std::mem::forget(self);
         with(|frame| {
-            let registered = frame.own.registered.get();
+            let registered = frame.own.taken.registered.get();
             frame.clear();
             registered
         })

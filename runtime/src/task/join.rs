@@ -178,10 +178,10 @@ impl<T> JoinHandle<T> {
     #[inline(always)]
     fn wait_first(&mut self, cx: &Context<'_>, place: &'static Location<'static>) -> bool {
         let asker = Asker::of(cx);
-        let Some(joiner) = asker.first_packed() else { return false };
+        let Some((joiner, polled)) = asker.first_packed() else { return false };
         let header = self.header();
         // Nothing is below the task, so it is not above us.
-        if !frame::is_next_note_first() || asker.is_of(header) || header.has_extra() {
+        if asker.is_of(header) || header.has_extra() {
             return false;
         }
         let Some(seen) = header.state.without_joiner() else { return false };
@@ -190,10 +190,9 @@ impl<T> JoinHandle<T> {
         if !header.state.set_first_joiner(seen) {
             return false;
         }
+        let entry = Entry::new(WaitReason::Join, Object::Task(header.record.task()), place).polled_by(asker);
         // The task may fire the joiner before this: of what is counted for the poll only the poll's end is told.
-        frame::take_registration();
-        let entry = Entry::new(WaitReason::Join, Object::Task(header.record.id()), place).polled_by(asker);
-        self.stamp = frame::note_first(entry);
+        self.stamp = frame::touch(polled, entry);
         true
     }
 
@@ -204,7 +203,7 @@ impl<T> JoinHandle<T> {
         site: &'static Location<'static>,
     ) -> Poll<Result<(), JoinError>> {
         let record = &self.header().record;
-        let (object, spawned_at) = (Object::Task(record.id()), record.spawned_at());
+        let (object, spawned_at) = (Object::Task(record.task()), record.spawned_at());
         let mut leaf = Leaf::resume(WaitReason::Join, object, spawned_at, self.stamp.take());
         let polled = self.wait_in(cx, &mut leaf, site);
         self.stamp = if polled.is_pending() { leaf.suspend() } else { None };

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
 use super::frame::{self, Stamp};
-use super::meta::TaskId;
+use super::meta::TaskWord;
 use super::waker::{self, Asker};
 
 /// The closed list: one entry each, with the name that reports print and who can end it.
@@ -190,7 +190,7 @@ pub(crate) enum Object {
     /// An object known by its creation point (a channel, a lock, a socket).
     Created(&'static Location<'static>),
     /// A task, for joins.
-    Task(TaskId),
+    Task(TaskWord),
     /// A scope, by id.
     Scope(u64),
     /// A label given by the user.
@@ -208,7 +208,7 @@ impl Object {
         match self {
             Object::None => (0, 0),
             Object::Created(location) => (1, ptr::from_ref(location).expose_provenance() as u64),
-            Object::Task(id) => (2, id.0),
+            Object::Task(task) => (2, task.0),
             Object::Scope(id) => (3, id),
             Object::Label(label) => (4, ptr::from_ref(label).expose_provenance() as u64),
             Object::Lock(id) => (5, id),
@@ -222,7 +222,7 @@ impl Object {
         match tag {
             // SAFETY: with this tag the word is a `&'static Location`, exposed by `pack`.
             1 => Object::Created(unsafe { &*ptr::with_exposed_provenance(word as usize) }),
-            2 => Object::Task(TaskId(word)),
+            2 => Object::Task(TaskWord(word)),
             3 => Object::Scope(word),
             // SAFETY: with this tag the word is a `&'static &'static str`, exposed by `pack`.
             4 => Object::Label(unsafe { &*ptr::with_exposed_provenance(word as usize) }),

@@ -198,12 +198,13 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// The same where the registration that is counted for the poll is still there. It counts as taken when [`frame::take_registration`] is
-    /// called; before that the answer may be forgotten.
+    /// The same where the registration that is counted for the poll is still there, and no wait is noted, with the polled task. It counts as
+    /// taken when [`frame::touch`] is called; before that the answer may be forgotten.
     #[inline(always)]
-    pub(crate) fn first_packed(self) -> Option<PackedWaker> {
-        let first = self.own && !frame::has_registered() && backtrace::is_off();
-        first.then(|| PackedWaker::tagged(self.waker.data(), TAG_OWN))
+    pub(crate) fn first_packed(self) -> Option<(PackedWaker, &'a Header)> {
+        let first = self.own && frame::is_untouched() && backtrace::is_off();
+        let data = self.waker.data();
+        first.then(|| (PackedWaker::tagged(data, TAG_OWN), header(data)))
     }
 
     /// Whether it would wake that task.

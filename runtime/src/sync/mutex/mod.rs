@@ -249,12 +249,11 @@ impl<const OWNED: bool> Turn<OWNED> {
             None if raw.take_from(&mut queue, self.holder(task)) => return Poll::Ready(()),
             None => {
                 let asker = Asker::of(cx);
-                self.place = Some(queue.waiters.join_as(asker, self.waiter(asker)));
-                let waiters = queue.waiters.len();
-                let id = queue.record.contended(raw.created, waiters);
-                self.leaf.set_object(Object::Lock(id));
-                drop(queue);
-                self.leaf.pending_as(asker);
+                if asker.is_own() {
+                    self.join_queue(raw, queue, asker);
+                } else {
+                    self.join_queue_for_others(raw, queue, asker);
+                }
                 return Poll::Pending;
             }
             Some(place) => match queue.waiters.leave_granted(place) {
@@ -280,6 +279,24 @@ impl<const OWNED: bool> Turn<OWNED> {
         drop(old);
         self.leaf.pending(cx);
         Poll::Pending
+    }
+
+    /// In line, where it is known who asks.
+    #[inline(always)]
+    fn join_queue(&mut self, raw: &Raw, mut queue: lock::Guard<'_, Queue>, asker: Asker<'_>) {
+        self.place = Some(queue.waiters.join_as(asker, self.waiter(asker)));
+        let waiters = queue.waiters.len();
+        let id = queue.record.contended(raw.created, waiters);
+        self.leaf.set_object(Object::Lock(id));
+        drop(queue);
+        self.leaf.pending_as(asker);
+    }
+
+    /// The same, by a waker that is not the polled task's.
+    #[cold]
+    #[inline(never)]
+    fn join_queue_for_others(&mut self, raw: &Raw, queue: lock::Guard<'_, Queue>, asker: Asker<'_>) {
+        self.join_queue(raw, queue, asker);
     }
 
     #[inline]
