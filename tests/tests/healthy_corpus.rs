@@ -132,11 +132,17 @@ fn programs() -> Vec<Program> {
         program!(stale_leaf_beside_a_join),
         program!(leaf_polled_twice_beside_a_stale_one),
         program!(leaf_dropped_by_a_thread_within_the_poll),
+        program!(leaf_polled_by_a_thread_within_the_poll),
+        program!(leaf_polled_by_a_thread_before_the_poll),
         program!(place_in_a_queue_beside_a_join),
         program!(scope_moves_to_another_task),
         program!(task_waits_for_what_it_left),
         program!(body_that_a_siblings_failure_ends),
         program!(body_that_a_deadline_ends).paused(),
+        program!(body_that_a_late_child_ends),
+        program!(body_that_a_late_panic_ends),
+        program!(children_under_a_deadline_of_a_body_around).paused(),
+        program!(join_that_a_move_ends),
         program!(shielded_in_a_cancelled_scope),
         program!(daemon_at_rest),
         program!(held_back_child),
@@ -974,6 +980,7 @@ async fn leaf_polled_twice_beside_a_stale_one(stage: Stage) {
     let end = join_each_other(async move |mut b| {
         let mut rx = pin!(rx);
         assert!(futures::poll!(&mut rx).is_pending());
+        leakfree::yield_now().await;
         twice_and_back(move |cx| {
             assert!(Pin::new(&mut b).poll(cx).is_pending());
             assert!(Pin::new(&mut b).poll(cx).is_pending());
@@ -992,6 +999,7 @@ async fn leaf_dropped_by_a_thread_within_the_poll(stage: Stage) {
     let end = join_each_other(async move |b| {
         let mut rx = pin!(rx);
         assert!(futures::poll!(&mut rx).is_pending());
+        leakfree::yield_now().await;
         let mut b = Some(b);
         twice_and_back(move |cx| {
             if let Some(mut b) = b.take() {
@@ -1005,6 +1013,62 @@ async fn leaf_dropped_by_a_thread_within_the_poll(stage: Stage) {
     stage.look(&["a: JoinHandle", "b: JoinHandle"]).await;
     tx.send(()).unwrap();
     end.await.unwrap();
+}
+
+/// The join is lent to a thread between two polls, which polls it with the task's waker: three polls are not two waits.
+async fn leaf_polled_by_a_thread_within_the_poll(stage: Stage) {
+    let (tx, rx) = oneshot::channel::<()>();
+    let end = join_each_other(async move |b| {
+        let mut rx = pin!(rx);
+        assert!(futures::poll!(&mut rx).is_pending());
+        leakfree::yield_now().await;
+        let mut b = Some(b);
+        twice_and_back(move |cx| {
+            let mut lent = b.take().unwrap();
+            assert!(Pin::new(&mut lent).poll(cx).is_pending());
+            lent = poll_in_a_thread(lent, cx.waker().clone());
+            assert!(Pin::new(&mut lent).poll(cx).is_pending());
+            b = Some(lent);
+        })
+        .await;
+    })
+    .await;
+    stage.look(&["a: JoinHandle", "b: JoinHandle"]).await;
+    tx.send(()).unwrap();
+    end.await.unwrap();
+}
+
+/// A thread polls the join with the task's waker first, then the task does, and then another thread drops it.
+async fn leaf_polled_by_a_thread_before_the_poll(stage: Stage) {
+    let (tx, rx) = oneshot::channel::<()>();
+    let lent = Arc::new(StdMutex::new(None));
+    let theirs = Arc::clone(&lent);
+    let end = join_each_other(async move |b| {
+        let mut rx = pin!(rx);
+        assert!(futures::poll!(&mut rx).is_pending());
+        leakfree::yield_now().await;
+        let mut b = Some(b);
+        twice_and_back(move |cx| {
+            let mut b = poll_in_a_thread(b.take().unwrap(), cx.waker().clone());
+            assert!(Pin::new(&mut b).poll(cx).is_pending());
+            *theirs.lock().unwrap() = Some(b);
+        })
+        .await;
+    })
+    .await;
+    stage.rest(&["a: JoinHandle", "b: JoinHandle"]).await;
+    thread::spawn(move || drop(lent.lock().unwrap().take())).join().unwrap();
+    stage.look(&["a: JoinHandle", "b: JoinHandle"]).await;
+    tx.send(()).unwrap();
+    end.await.unwrap();
+}
+
+fn poll_in_a_thread(mut b: JoinHandle<()>, waker: Waker) -> JoinHandle<()> {
+    let polls = move || {
+        assert!(Pin::new(&mut b).poll(&mut Context::from_waker(&waker)).is_pending());
+        b
+    };
+    thread::spawn(polls).join().unwrap()
 }
 
 /// Ready at its second poll; polls what it is given at the first.
@@ -1028,6 +1092,7 @@ async fn place_in_a_queue_beside_a_join(stage: Stage) {
     let end = join_each_other(async move |mut b| {
         let mut turn = pin!(theirs.lock());
         assert!(futures::poll!(&mut turn).is_pending());
+        leakfree::yield_now().await;
         twice_and_back(move |cx| assert!(Pin::new(&mut b).poll(cx).is_pending())).await;
         drop(turn.await);
     })
@@ -1112,6 +1177,102 @@ async fn body_that_a_deadline_ends(stage: Stage) {
     stage.look(&["owner", "joins: JoinHandle"]).await;
     drop(clock);
     joins.await.unwrap();
+}
+
+/// It has no child yet whose failure could end it; somebody else has the scope's handle.
+async fn body_that_a_late_child_ends(stage: Stage) {
+    let (give, given) = oneshot::channel();
+    let owner = spawn("owner", async move {
+        let ended = leakfree::try_scope(async |s: Scope<&'static str>| {
+            let _ = give.send(s);
+            pending::<()>().await;
+            Ok(())
+        })
+        .await;
+        assert_eq!(ended.unwrap_err().into_error(), Some("enough"));
+    });
+    let scope = given.await.unwrap();
+    let joins = spawn("joins", async move { owner.await.unwrap() });
+    stage.look(&["owner", "joins: JoinHandle"]).await;
+    drop(scope.spawn_try(async { Err::<(), _>("enough") }));
+    joins.await.unwrap();
+}
+
+/// The same of a plain scope, whose handle a thread has, and whose body waits for a stuck child.
+async fn body_that_a_late_panic_ends(stage: Stage) {
+    let (give, given) = oneshot::channel();
+    let (go, gate) = std_mpsc::channel::<()>();
+    let owner = spawn("owner", async move {
+        let scoped = scope(async move |s: Scope| {
+            let _ = give.send(s);
+            pending::<()>().await;
+        });
+        let ended = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(scoped)).await;
+        assert!(ended.is_err());
+    });
+    let scope: Scope = given.await.unwrap();
+    let joins = spawn("joins", async move { owner.await.unwrap() });
+    let thread = thread::spawn(move || {
+        gate.recv().unwrap();
+        drop(scope.spawn(async { std::panic::resume_unwind(Box::new("enough")) }));
+    });
+    stage.look(&["owner", "joins: JoinHandle"]).await;
+    go.send(()).unwrap();
+    joins.await.unwrap();
+    thread.join().unwrap();
+}
+
+/// The deadline is that of a scope in whose body theirs is, in the same task.
+async fn children_under_a_deadline_of_a_body_around(stage: Stage) {
+    let clock = stage.hold_clock().await;
+    let owner = spawn("owner", async move {
+        let body = async |_: Scope| {
+            scope(async |s: Scope| {
+                s.task().name("child").spawn(pending::<()>());
+            })
+            .await;
+        };
+        Scope::builder().timeout(HOUR).scope(body).await;
+    });
+    stage.look(&["owner: scope end", "child"]).await;
+    drop(clock);
+    owner.await.unwrap();
+}
+
+/// The scope of a task that waits for another one moves below that one: then the wait is over, for it would never end.
+async fn join_that_a_move_ends(stage: Stage) {
+    let (give_first, first) = oneshot::channel::<JoinHandle<()>>();
+    let (give_second, second) = oneshot::channel::<JoinHandle<()>>();
+    let (give_moved, moved) = oneshot::channel::<Pin<Box<dyn Future<Output = ()> + Send>>>();
+    let (go, gone) = oneshot::channel::<()>();
+    let (end, ended) = oneshot::channel::<()>();
+    let first_task = spawn("first", async move {
+        leakfree::supervisor_scope(async move |s: Scope| {
+            s.task().name("mover").spawn(async move {
+                let moved = moved.await.unwrap();
+                gone.await.unwrap();
+                moved.await;
+                end.send(()).unwrap();
+            });
+            second.await.unwrap().await.unwrap();
+        })
+        .await;
+    });
+    let before = spawn("before", async move {
+        let mut moved: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(scope(async move |s: Scope| {
+            let second = s.task().name("second").spawn(async move {
+                assert!(first.await.unwrap().await.unwrap_err().is_would_deadlock());
+            });
+            let _ = give_second.send(second);
+        }));
+        assert!(futures::poll!(&mut moved).is_pending());
+        let _ = give_moved.send(moved);
+        ended.await.unwrap();
+    });
+    let _ = give_first.send(first_task);
+    stage.look(&["first: JoinHandle", "second: JoinHandle", "mover: oneshot::Receiver"]).await;
+    go.send(()).unwrap();
+    before.await.unwrap();
 }
 
 async fn shielded_in_a_cancelled_scope(stage: Stage) {

@@ -1,6 +1,7 @@
 //! Eager detection: proven the moment it is true, and never of a task that something can wake.
 
-use std::future::{pending, poll_fn};
+use std::future::{Future, pending, poll_fn};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
@@ -54,6 +55,43 @@ fn a_task_with_a_live_foreign_sender_outlives_but_is_never_proven() {
     let verdicts: Vec<_> = report.findings.iter().map(|finding| finding.verdict).collect();
     assert_eq!(verdicts, [Verdict::Outlived]);
     drop(tx);
+}
+
+#[test]
+fn a_proven_task_is_not_polled_when_its_scope_moves_to_another_task() {
+    let runtime = runtime(2);
+    runtime.block_on(async {
+        let (give, given) = leakfree::sync::oneshot::channel();
+        let second = leakfree::spawn(async move {
+            let moved: Pin<Box<dyn Future<Output = ()> + Send>> = given.await.unwrap();
+            moved.await;
+        });
+        let first = leakfree::spawn(async move {
+            let mut moved: Pin<Box<dyn Future<Output = ()> + Send>> =
+                Box::pin(leakfree::scope(async |s: leakfree::Scope| {
+                    s.task().name("dead").spawn(pending::<()>());
+                }));
+            assert!(futures::poll!(&mut moved).is_pending());
+            parked("dead").await;
+            let _ = give.send(moved);
+            second.await
+        });
+        let owner_is_second = || {
+            let snapshot = Handle::current().snapshot();
+            let dead = snapshot.tasks.iter().find(|task| task.name.as_deref() == Some("dead"));
+            let scope = dead.and_then(|dead| snapshot.scopes.iter().find(|scope| scope.id == dead.scope));
+            let waits = |id| snapshot.tasks.iter().any(|task| task.id == id && task.parked.is_some());
+            let joins = |id| id != first.id().get() && waits(id);
+            scope.and_then(|scope| scope.owner).is_some_and(joins)
+        };
+        until(owner_is_second).await;
+        for _ in 0..100 {
+            leakfree::yield_now().await;
+        }
+        assert_eq!(parked("dead").await.polls, 1);
+    });
+    let report = runtime.shutdown();
+    assert!(report.findings.iter().any(|finding| finding.verdict == Verdict::ProvenUnwakeable), "{report}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::snapshot::{
     CancelInfo, ChannelInfo, HolderInfo, LastWaker, LockInfo, NewbornPoll, Phase, RunningInfo, ScopeInfo,
-    ScopeKind, ShieldInfo, SiteParks, Snapshot, TaskInfo, UserInfo, WaitInfo, WaitObject,
+    ShieldInfo, SiteParks, Snapshot, TaskInfo, UserInfo, WaitInfo, WaitObject,
 };
 use crate::scheduler::shared::{Polled, Shared, now_ms};
 use crate::scope::tree::{ScopeInner, scopes_of};
@@ -84,8 +84,12 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
     // In place: another half of them would not be small.
     tasks.sort_unstable_by_key(|task| task.id);
     scopes.sort_by_key(|scope| scope.id);
-    // A child that fails ends the body of its scope: the scope's owner is nudged before the child leaves. So whose scopes were
-    // found without such a child, and who is in the same park after that, was not about to be nudged.
+    // A scope that moves to another task meanwhile is found twice, or not at all. Counted twice, its tasks would hide one that has never
+    // parked.
+    tasks.dedup_by_key(|task| task.id);
+    scopes.dedup_by_key(|scope| scope.id);
+    // A child that fails has its scope's owner nudged before it leaves. So whose scopes were found without such a child, and who is in
+    // the same park after that, was not about to be nudged.
     for (id, task) in owners {
         if let Ok(place) = tasks.binary_search_by_key(&id, |task| task.id) {
             doubt_miscounted(&mut tasks[place], &task, &scopes);
@@ -149,8 +153,6 @@ fn doubt_miscounted(info: &mut TaskInfo, task: &TaskRef, scopes: &[ScopeInfo]) {
             continue;
         }
         info.settled = false;
-        // The children of a supervisor do not end its body.
-        info.unwakeable &= scope.kind == ScopeKind::Supervisor;
     }
 }
 
@@ -208,8 +210,8 @@ fn walk(
 ) {
     let mut todo = vec![(Arc::clone(root), None)];
     while let Some((scope, above)) = todo.pop() {
-        let above = if scope.is_sealed() { None } else { above };
-        let deadline = [above, scope.options.deadline_ns].into_iter().flatten().min();
+        // Of the scopes of one task, one may be in the body of another.
+        let deadline = scope.deadline_ns_under(above);
         on_scope(&scope, deadline);
         todo.extend(scope.sides().into_iter().map(|side| (side, deadline)));
         scope.for_each_child(|task| {

@@ -10,8 +10,9 @@
 //!   and no task at all, if no waker of them exists.
 //!
 //! Such a task is live if any one of its waits can be ended by a live one, or by something that is not in the snapshot. A scope's
-//! end is ended by any live child, and so is the *body* of a scope that a child's failure drops. Under an armed deadline,
-//! its own or one further out, a task is live. What remains when nothing changes any more is *stuck*.
+//! end is ended by any live child. In the *body* of a scope that a child's failure drops a task is live: whoever has a handle of the scope
+//! may spawn one that fails. It is live under an armed deadline, too, its own or one further out. What remains when nothing changes any
+//! more is *stuck*.
 //!
 //! A lock that may have several holders (`RwLock`, `Semaphore`) is a node of its own: it is live if nobody holds it, if any
 //! holder cannot be told, or if somebody is queued whose wait is not in the snapshot; else if any holder is live, or any
@@ -33,7 +34,7 @@ use super::snapshot::{
     ChannelInfo, HolderInfo, LockInfo, Phase, ScopeInfo, ScopeKind, Snapshot, TaskInfo, UserInfo, WaitObject,
     WaitReason,
 };
-use super::verdict::is_complete;
+use super::verdict::{is_complete, may_end_body};
 
 /// What a fixpoint goes by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -73,8 +74,6 @@ enum Source {
     User(Option<usize>),
     /// Every child of this scope, for its end.
     End(u64),
-    /// Every child of this scope, for its body, which a child's failure drops.
-    Body(u64),
 }
 
 /// The sources of a candidate, or of a lock; `None` for what is live to begin with.
@@ -302,21 +301,19 @@ impl Graph {
         };
         let has_live = snapshot.scopes.iter().filter(is_live).map(|scope| scope.id).collect();
 
-        // Scopes open in each task that may drop their body when a child fails; `None` if it may come without one.
-        let mut bodies: HashMap<u64, Option<Vec<u64>>> = HashMap::new();
-        for scope in snapshot.scopes.iter().filter(|scope| !scope.closing) {
-            let Some(owner) = scope.owner else { continue };
-            let body = bodies.entry(owner).or_insert_with(|| Some(Vec::new()));
-            match scope.kind {
-                ScopeKind::Try if scope.cancelled || scope.deadline.is_some() => *body = None,
-                ScopeKind::Plain | ScopeKind::Try => {
-                    if let Some(scopes) = body {
-                        scopes.push(scope.id);
-                    }
-                }
-                _ => {}
-            }
-        }
+        // Tasks that have a scope open whose body may be dropped; and those with any.
+        let open = snapshot.scopes.iter().filter(|scope| may_end_body(scope));
+        let bodies: HashSet<u64> = open.filter_map(|scope| scope.owner).collect();
+        let owners: HashSet<u64> = snapshot.scopes.iter().filter_map(|scope| scope.owner).collect();
+        let by_id: HashMap<u64, &ScopeInfo> = snapshot.scopes.iter().map(|scope| (scope.id, scope)).collect();
+        // Whether a task in that scope may come to be below another task, where it is not yet: that one has a scope for it to be moved
+        // into. Its wait for that task's end is over then, for it would be for ever.
+        let may_move_below = |scope: u64, task: u64| {
+            let above = || std::iter::successors(by_id.get(&scope), |scope| by_id.get(&scope.parent?));
+            owners.contains(&task)
+                && above().any(|scope| scope.kind != ScopeKind::Root)
+                && above().all(|scope| scope.owner != Some(task))
+        };
 
         let locks = SharedLocks::new(snapshot, &candidates);
         let candidate = |id: u64| match index(id) {
@@ -330,14 +327,16 @@ impl Graph {
         let has_newborn = snapshot.newborn > held_back;
         let node = |&at: &usize| -> Node {
             let task = &snapshot.tasks[at];
-            let bodies = match bodies.get(&task.id) {
-                None => Vec::new(),
-                Some(scopes) => scopes.clone()?,
-            };
-            let mut sources: Vec<Source> = bodies.into_iter().map(Source::Body).collect();
+            if bodies.contains(&task.id) {
+                return None;
+            }
+            let mut sources = Vec::new();
             // A leaf that was polled with another waker cannot wake this task.
             for wait in task.waits.iter().filter(|wait| wait.own) {
                 match (wait.reason, &wait.object) {
+                    (WaitReason::Join, WaitObject::Task(id)) if may_move_below(task.scope, *id) => {
+                        return None;
+                    }
                     (WaitReason::Join, WaitObject::Task(id)) => sources.push(Source::Task(candidate(*id)?)),
                     (WaitReason::ScopeEnd, WaitObject::Scope(id)) => sources.push(Source::End(*id)),
                     (_, WaitObject::Lock(lock)) if lock.shared => {
@@ -384,11 +383,10 @@ impl Graph {
                     | Source::Ahead(target)
                     | Source::User(Some(target))
                     | Source::Lock(target) => waiters[*target].push(at),
-                    Source::End(scope) | Source::Body(scope) => {
+                    Source::End(scope) => {
                         // An end without children is due: a wake on its way. So it is with no others than daemons, for they are
                         // cancelled then, and with cleanups, which have a time.
-                        let due = matches!(source, Source::End(_)) && !self.has_own.contains(scope);
-                        is_live |= due || self.has_live.contains(scope);
+                        is_live |= !self.has_own.contains(scope) || self.has_live.contains(scope);
                         scope_waiters.entry(*scope).or_default().push(at);
                     }
                 }
@@ -426,7 +424,7 @@ impl Graph {
             match source {
                 Source::Task(target) | Source::Holder(target) | Source::User(Some(target)) => f(*target),
                 Source::Ahead(_) | Source::Lock(_) | Source::User(None) => {}
-                Source::End(scope) | Source::Body(scope) => {
+                Source::End(scope) => {
                     self.children.get(scope).into_iter().flatten().for_each(|&child| f(child));
                 }
             }

@@ -323,14 +323,10 @@ struct Scopes<'a> {
     may_end_body: HashSet<u64>,
 }
 
-/// Whether a scope may come to drop its body although nothing wakes the body's task.
-fn may_end_body(scope: &ScopeInfo) -> bool {
-    !scope.closing
-        && match scope.kind {
-            ScopeKind::Plain => scope.children > 0,
-            ScopeKind::Try => scope.children > 0 || scope.cancelled || scope.deadline.is_some(),
-            _ => false,
-        }
+/// Whether a scope may come to drop its body although nothing wakes the body's task: when a child fails. If it has none, whoever has a
+/// handle of it may spawn one.
+pub(super) fn may_end_body(scope: &ScopeInfo) -> bool {
+    !scope.closing && matches!(scope.kind, ScopeKind::Plain | ScopeKind::Try)
 }
 
 impl<'a> Scopes<'a> {

@@ -164,6 +164,18 @@ impl ScopeInner {
         least
     }
 
+    /// The same, where that of the scope that bounds its task is known: for who goes over a deep tree from above.
+    pub(crate) fn deadline_ns_under(self: &Arc<ScopeInner>, bounding: Option<u64>) -> Option<u64> {
+        let mut scope = Arc::clone(self);
+        let mut least = scope.options.deadline_ns;
+        while !scope.is_sealed() {
+            let Some(around) = scope.around() else { return [least, bounding].into_iter().flatten().min() };
+            least = [least, around.options.deadline_ns].into_iter().flatten().min();
+            scope = around;
+        }
+        least
+    }
+
     // ---- who waits for it -------------------------------------------------------------------
 
     /// Registers a waiter for the cancellation. `None` if it has come.

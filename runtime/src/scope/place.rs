@@ -224,9 +224,13 @@ impl ScopeInner {
     }
 }
 
-/// Whether a task may be parked on the end of another one: not if it has recorded one wait, for something else.
+/// Whether a task may be parked on the end of another one: not if it has recorded one wait, for something else; nor if nothing can wake it,
+/// which was said of it perhaps.
 fn may_wait_for_a_task(task: &TaskRef) -> bool {
     let header = task.header();
+    if header.state.load().is_unwakeable() {
+        return false;
+    }
     let Some(copy) = header.record.read(|| header.state.load().is_idle()) else { return true };
     copy.waits != 1 || copy.first.is_none_or(|wait| wait.reason == WaitReason::Join)
 }

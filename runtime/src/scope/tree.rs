@@ -666,14 +666,9 @@ impl ScopeInner {
         scopes
     }
 
-    /// Whether the scope may come to drop its body without any waker.
+    /// Whether the scope may come to drop its body without any waker; see [`verdict`](crate::report::verdict).
     pub(crate) fn may_end_body(self: &Arc<ScopeInner>) -> bool {
-        let open = !self.closing.load(Acquire);
-        open && match self.kind {
-            ScopeKind::Plain => self.live() > 0,
-            ScopeKind::Try => self.live() > 0 || self.bound() != Bound::Open || self.deadline_ns().is_some(),
-            _ => false,
-        }
+        !self.closing.load(Acquire) && matches!(self.kind, ScopeKind::Plain | ScopeKind::Try)
     }
 
     pub(crate) fn is_sealed(&self) -> bool {

@@ -122,7 +122,7 @@ impl<T> JoinHandle<T> {
         }
         let joiner = if state.has_joiner() {
             // Ours, and looked at only: the task may complete and fire it meanwhile.
-            if PackedWaker::is_of(self.header().joiner.load(Relaxed), cx) {
+            if PackedWaker::is_kept(self.header().joiner.load(Relaxed), asker) {
                 return false;
             }
             // Not ours any more: the task is complete, and its runner may be looking into the slot just now.

@@ -207,6 +207,14 @@ impl<'a> Asker<'a> {
         first.then(|| (PackedWaker::tagged(data, TAG_OWN), header(data)))
     }
 
+    /// See [`will_wake`].
+    #[inline]
+    fn is_kept_by(self, data: *const (), count: Count) -> bool {
+        std::ptr::eq(self.waker.data(), data)
+            && self.own == (count == Count::Own)
+            && (self.own || count_of(self.waker).is_some())
+    }
+
     /// Whether it would wake that task.
     #[inline]
     pub(crate) fn is_of(self, task: &Header) -> bool {
@@ -242,15 +250,16 @@ pub(crate) fn is_polled_task(cx: &Context<'_>) -> bool {
     std::ptr::eq(waker.vtable(), &FOREIGN) && std::ptr::eq(waker.data().cast(), frame::header())
 }
 
-/// Whether a stored waker would wake the task that `cx` polls. (`Waker::will_wake` compares vtables, too,
-/// and would call an own registration and the borrowed waker different.)
+/// Whether a stored waker stands for this poll, too: it would wake the task that `cx` polls, and is counted as one would be that is
+/// registered now. An entry in the record speaks of an *own* registration: one that is counted as foreign would go without a trace in the
+/// record, and an own one is for the task's own polls to keep. (`Waker::will_wake` compares vtables, and would call an own registration and
+/// the borrowed waker different.)
 #[inline]
 pub(crate) fn will_wake(stored: &Waker, cx: &Context<'_>) -> bool {
-    let waker = cx.waker();
-    stored.will_wake(waker)
-        || (std::ptr::eq(stored.data(), waker.data())
-            && count_of(stored).is_some()
-            && count_of(waker).is_some())
+    match count_of(stored) {
+        Some(count) => Asker::of(cx).is_kept_by(stored.data(), count),
+        None => stored.will_wake(cx.waker()),
+    }
 }
 
 /// Gives up a registration at its removal from the queue. Call it **under the queue's lock**, and
@@ -350,13 +359,12 @@ const TAG_BOXED: usize = 3;
 const TAGS: usize = 3;
 
 impl PackedWaker {
-    /// Whether it would wake the task that `cx` polls. False for one that is not ours, which is in a box: whoever asks may share the
-    /// word with who takes it.
+    /// As [`will_wake`]. False for one that is not ours, which is in a box: whoever asks may share the word with who takes it.
     #[inline]
-    pub(crate) fn is_of(address: *mut u8, cx: &Context<'_>) -> bool {
-        let waker = cx.waker();
+    pub(crate) fn is_kept(address: *mut u8, asker: Asker<'_>) -> bool {
         let (data, tag) = (address.map_addr(|addr| addr & !TAGS), address.addr() & TAGS);
-        tag != TAG_BOXED && std::ptr::eq(data.cast(), waker.data()) && count_of(waker).is_some()
+        let count = if tag == TAG_OWN { Count::Own } else { Count::Foreign };
+        tag != TAG_BOXED && asker.is_kept_by(data.cast(), count)
     }
 
     /// As one word, which owns what the waker did.
