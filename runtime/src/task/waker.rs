@@ -207,14 +207,6 @@ impl<'a> Asker<'a> {
         first.then(|| (PackedWaker::tagged(data, TAG_OWN), header(data)))
     }
 
-    /// See [`will_wake`].
-    #[inline]
-    fn is_kept_by(self, data: *const (), count: Count) -> bool {
-        std::ptr::eq(self.waker.data(), data)
-            && self.own == (count == Count::Own)
-            && (self.own || count_of(self.waker).is_some())
-    }
-
     /// Whether it would wake that task.
     #[inline]
     pub(crate) fn is_of(self, task: &Header) -> bool {
@@ -256,9 +248,14 @@ pub(crate) fn is_polled_task(cx: &Context<'_>) -> bool {
 /// the borrowed waker different.)
 #[inline]
 pub(crate) fn will_wake(stored: &Waker, cx: &Context<'_>) -> bool {
+    let waker = cx.waker();
     match count_of(stored) {
-        Some(count) => Asker::of(cx).is_kept_by(stored.data(), count),
-        None => stored.will_wake(cx.waker()),
+        Some(count) => {
+            std::ptr::eq(stored.data(), waker.data())
+                && count_of(waker).is_some()
+                && is_polled_task(cx) == (count == Count::Own)
+        }
+        None => stored.will_wake(waker),
     }
 }
 
@@ -363,8 +360,9 @@ impl PackedWaker {
     #[inline]
     pub(crate) fn is_kept(address: *mut u8, asker: Asker<'_>) -> bool {
         let (data, tag) = (address.map_addr(|addr| addr & !TAGS), address.addr() & TAGS);
-        let count = if tag == TAG_OWN { Count::Own } else { Count::Foreign };
-        tag != TAG_BOXED && asker.is_kept_by(data.cast(), count)
+        std::ptr::eq(data.cast(), asker.waker.data())
+            && tag == if asker.own { TAG_OWN } else { TAG_FOREIGN }
+            && count_of(asker.waker).is_some()
     }
 
     /// As one word, which owns what the waker did.
