@@ -95,20 +95,23 @@ const CASES: &[(&str, &str)] = &[
     ("S of a; D of a daemons S; a ends S; b in D; b joins a", ""), // no other child: the daemon is about to be cancelled
     ("S of a; D of a daemons S; a ends S; b in D; b joins a; c in S; c dead", "a=P b=P c=U [a b]"),
     // ---- a body that something else may drop
-    ("S of a; a joins b; b in S; b joins a", ""), // whoever has a handle of S may spawn a child that fails
+    ("S of a; a joins b; b in S; b joins a", "a=D b=D [a b]"), // unless somebody spawns a child that fails into S
     ("S of a super; a joins b; b in S; b joins a", "a=P b=P [a b]"),
     ("S of a; a joins b; b in S; b joins a; c in S; c sleeps", ""), // c may fail and end the body
     ("S of a super; a joins b; b in S; b joins a; c in S; c sleeps", "a=P b=P [a b]"), // a supervisor's children fail alone
-    ("S of a try; a joins b; b joins a", ""),
+    ("S of a try; a joins b; b joins a", "a=D b=D [a b]"),
     ("S of a try; a joins b; b joins a; c in S; c reads", ""),
     ("S of a try deadline; a joins b; b joins a", ""),
     ("S of a try cancelled; a joins b; b joins a", ""),
     ("S of a hidden; a joins b; b joins a", ""),
     ("S of a; a dead; c in S; c sleeps", ""), // unwakeable, but c's failure ends its body
     ("S of a super; a dead; c in S; c sleeps", "a=U"),
-    ("S of a; a dead", ""), // no child yet whose failure could end it
+    ("S of a; a dead", ""), // it may wait for a child to fail, that is not there yet
     ("S of a super; a dead", "a=U"),
     ("S of a try; a dead", ""),
+    ("S of a; a dead; b joins a", ""),
+    ("S of a; a locks l1; l1 held b; b locks l2; l2 held a", "a=D b=D [a b]"),
+    ("S of a; a locks l1; l1 held b; b locks l2; l2 held a; c in S; c sleeps", ""), // c may fail and end the body
     ("S of a try; a dead; c in S; c sleeps", ""),
     ("S of a try cancelled; a dead", ""), // its body is dropped by a cancel, and so by a deadline
     ("S of a try deadline; a dead", ""),

@@ -10,19 +10,19 @@
 //!   and no task at all, if no waker of them exists.
 //!
 //! Such a task is live if any one of its waits can be ended by a live one, or by something that is not in the snapshot. A scope's
-//! end is ended by any live child. In the *body* of a scope that a child's failure drops a task is live: whoever has a handle of the scope
-//! may spawn one that fails. It is live under an armed deadline, too, its own or one further out. What remains when nothing changes any
-//! more is *stuck*.
+//! end is ended by any live child, and so is the open *body* of a scope that a child's failure drops. Under an armed deadline, its own or
+//! one further out, a task is live. What remains when nothing changes any more is *stuck*.
 //!
 //! A lock that may have several holders (`RwLock`, `Semaphore`) is a node of its own: it is live if nobody holds it, if any
 //! holder cannot be told, or if somebody is queued whose wait is not in the snapshot; else if any holder is live, or any
 //! task that waits for it, for who is queued before may hold up who comes after by more than the holders do.
 //!
 //! Joins and scope ends are exact. A lock's holder is as recorded: true unless the guard was moved to another task or thread, or
-//! permits are added to a semaphore. Who used the other end of a channel last is no more than a hint, for any code may hold
+//! permits are added to a semaphore. That an open body goes on is true unless somebody has a handle of the scope and spawns a child that
+//! fails. Who used the other end of a channel last is no more than a hint, for any code may hold
 //! that end; and of a channel that is empty and full at once, somebody else has the slots. So the fixpoint is taken three times:
-//! with locks and channels taken for live, what remains is **proven**; with locks as recorded, the rest of what remains is
-//! **deadlocked**; with a channel's other end in the hands of its last user, the rest is **suspect**.
+//! with locks, open bodies and channels taken for live, what remains is **proven**; with locks and bodies as recorded, the rest of what
+//! remains is **deadlocked**; with a channel's other end in the hands of its last user, the rest is **suspect**.
 //!
 //! Strongly connected components of the stuck tasks are *knots* (R. E. Tarjan, "Depth-first search and linear graph
 //! algorithms", SIAM J. Comput. 1(2), 1972); the others are *victims*: they wait for a knot, or for a task that no waker exists
@@ -41,7 +41,7 @@ use super::verdict::{is_complete, may_end_body};
 pub(crate) enum Trust {
     /// Joins and scope ends.
     Exact,
-    /// And who holds a lock.
+    /// And who holds a lock, and that nobody spawns a child that fails.
     Locks,
     /// And who used a channel's end last.
     Channels,
@@ -74,6 +74,8 @@ enum Source {
     User(Option<usize>),
     /// Every child of this scope, for its end.
     End(u64),
+    /// Every child of this scope, for its body, which a child's failure drops.
+    Body(u64),
 }
 
 /// The sources of a candidate, or of a lock; `None` for what is live to begin with.
@@ -301,9 +303,18 @@ impl Graph {
         };
         let has_live = snapshot.scopes.iter().filter(is_live).map(|scope| scope.id).collect();
 
-        // Tasks that have a scope open whose body may be dropped; and those with any.
-        let open = snapshot.scopes.iter().filter(|scope| may_end_body(scope));
-        let bodies: HashSet<u64> = open.filter_map(|scope| scope.owner).collect();
+        // The open scopes of each task whose body a child's failure drops; `None` if it may come without one.
+        let mut bodies: HashMap<u64, Option<Vec<u64>>> = HashMap::new();
+        for scope in snapshot.scopes.iter().filter(|scope| may_end_body(scope)) {
+            let Some(owner) = scope.owner else { continue };
+            let body = bodies.entry(owner).or_insert_with(|| Some(Vec::new()));
+            if scope.kind == ScopeKind::Try && (scope.cancelled || scope.deadline.is_some()) {
+                *body = None;
+            } else if let Some(scopes) = body {
+                scopes.push(scope.id);
+            }
+        }
+        // Tasks with any scope.
         let owners: HashSet<u64> = snapshot.scopes.iter().filter_map(|scope| scope.owner).collect();
         let by_id: HashMap<u64, &ScopeInfo> = snapshot.scopes.iter().map(|scope| (scope.id, scope)).collect();
         // Whether a task in that scope may come to be below another task, where it is not yet: that one has a scope for it to be moved
@@ -327,10 +338,13 @@ impl Graph {
         let has_newborn = snapshot.newborn > held_back;
         let node = |&at: &usize| -> Node {
             let task = &snapshot.tasks[at];
-            if bodies.contains(&task.id) {
-                return None;
-            }
-            let mut sources = Vec::new();
+            let bodies = match bodies.get(&task.id) {
+                None => Vec::new(),
+                // A body that waits for nothing may wait for a child to fail.
+                Some(_) if task.waits.is_empty() => return None,
+                Some(scopes) => scopes.clone()?,
+            };
+            let mut sources: Vec<Source> = bodies.into_iter().map(Source::Body).collect();
             // A leaf that was polled with another waker cannot wake this task.
             for wait in task.waits.iter().filter(|wait| wait.own) {
                 match (wait.reason, &wait.object) {
@@ -373,7 +387,9 @@ impl Graph {
             let mut is_live = node.is_none();
             for source in node.iter().flatten() {
                 match source {
-                    Source::Holder(_) | Source::Ahead(_) | Source::Lock(_) if trust < Trust::Locks => {
+                    Source::Holder(_) | Source::Ahead(_) | Source::Lock(_) | Source::Body(_)
+                        if trust < Trust::Locks =>
+                    {
                         is_live = true;
                     }
                     Source::User(_) if trust < Trust::Channels => is_live = true,
@@ -383,10 +399,11 @@ impl Graph {
                     | Source::Ahead(target)
                     | Source::User(Some(target))
                     | Source::Lock(target) => waiters[*target].push(at),
-                    Source::End(scope) => {
+                    Source::End(scope) | Source::Body(scope) => {
                         // An end without children is due: a wake on its way. So it is with no others than daemons, for they are
                         // cancelled then, and with cleanups, which have a time.
-                        is_live |= !self.has_own.contains(scope) || self.has_live.contains(scope);
+                        let due = matches!(source, Source::End(_)) && !self.has_own.contains(scope);
+                        is_live |= due || self.has_live.contains(scope);
                         scope_waiters.entry(*scope).or_default().push(at);
                     }
                 }
@@ -424,7 +441,7 @@ impl Graph {
             match source {
                 Source::Task(target) | Source::Holder(target) | Source::User(Some(target)) => f(*target),
                 Source::Ahead(_) | Source::Lock(_) | Source::User(None) => {}
-                Source::End(scope) => {
+                Source::End(scope) | Source::Body(scope) => {
                     self.children.get(scope).into_iter().flatten().for_each(|&child| f(child));
                 }
             }

@@ -4,11 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use super::snapshot::{
-    ChannelInfo, EndedBy, HolderInfo, Incident, IncidentKind, LastWaker, LockInfo, Phase, TaskInfo, TaskKind,
-    UserInfo, WaitInfo, WaitObject, WaitReason,
+    ChannelInfo, EndedBy, HolderInfo, Incident, IncidentKind, LastWaker, LockInfo, Phase, ScopeInfo,
+    TaskInfo, TaskKind, UserInfo, WaitInfo, WaitObject, WaitReason,
 };
 use super::suspect::Suspicion;
-use super::verdict::{Finding, Occasion, PathScope, Report, Verdict};
+use super::verdict::{Finding, Occasion, PathScope, Report, Verdict, may_end_body};
 
 /// A poll of a task that has never parked is told in a live report from here on.
 const LONG_POLL: Duration = Duration::from_millis(20);
@@ -413,10 +413,17 @@ impl Report {
         match finding.verdict {
             Verdict::Deadlocked => {
                 let tasks = [&finding.task].into_iter().chain(finding.knot.iter().map(|member| &member.task));
+                let owners: Vec<u64> = tasks.clone().map(|task| task.id).collect();
                 let mut waits = tasks.flat_map(|task| &task.waits);
                 f.write_str("Assumes that no guard was moved to another task or thread")?;
                 if waits.any(|wait| wait.reason == WaitReason::SemaphoreAcquire) {
                     f.write_str(", nor a permit, and that nobody adds permits")?;
+                }
+                let is_theirs = |scope: &ScopeInfo| scope.owner.is_some_and(|owner| owners.contains(&owner));
+                if self.snapshot.scopes.iter().any(|scope| is_theirs(scope) && may_end_body(scope)) {
+                    f.write_str(
+                        "; and that nobody spawns a child that fails into a scope that is open there",
+                    )?;
                 }
                 writeln!(f, ".")
             }
