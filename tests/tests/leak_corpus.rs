@@ -158,6 +158,10 @@ fn programs() -> Vec<Program> {
         ),
         program!(double_lock, "a lock taken twice through a helper")
             .deadlocked(&["twice: Mutex::lock"], &["knot of 1", "it waits for what only itself could do"]),
+        program!(double_lock_in_scope, "the same in the open body of a scope").deadlocked(
+            &["handler: Mutex::lock"],
+            &["knot of 1", "nobody spawns a child that fails into a scope that is open there"],
+        ),
         program!(guard_in_condition, "a guard that lives to the end of a `match`")
             .deadlocked(&["cache: Mutex::lock"], &["knot of 1", "it waits for what only itself could do"]),
         program!(read_read_write, "a second read behind a queued writer")
@@ -418,6 +422,18 @@ async fn double_lock(p: Plot) {
         add(&sum, n).await;
     };
     spawn("twice", twice); // spawn twice
+}
+
+async fn double_lock_in_scope(p: Plot) {
+    let handler = scope(async move |_| {
+        let sum = Mutex::new(1);
+        let before = sum.lock().await;
+        if !p.leaks {
+            drop(before);
+        }
+        drop(sum.lock().await); // wait handler
+    });
+    spawn("handler", handler); // spawn handler
 }
 
 async fn guard_in_condition(p: Plot) {

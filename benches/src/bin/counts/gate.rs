@@ -13,8 +13,8 @@ use crate::instructions::{per_step, valgrind};
 /// What is a change and no noise: so much more than the baseline.
 const INSTRUCTIONS: f64 = 1.03;
 /// The same of workloads that take more or less, as the free blocks of a slab happen to lie: those of thousands of tasks come back in runs or one
-/// by one. Seen of spawn-many in 8 runs: -11 to +4 % of their median; of skynet in 3: -2 to +4 %.
-const INSTRUCTIONS_OF_SLABS: f64 = 1.08;
+/// by one. Seen of spawn-many in 8 runs: -11 to +4 % of their median, and 14 % between two runs of one build; of skynet in 3: -2 to +4 %.
+const INSTRUCTIONS_OF_SLABS: f64 = 1.15;
 const OF_SLABS: [&str; 3] = ["spawn-many", "skynet", "fork-join"];
 const ALLOCATIONS: f64 = 1.10;
 /// Queues and tables grow at times that are not always the same.
