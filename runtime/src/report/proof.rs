@@ -316,13 +316,11 @@ impl Graph {
         // Tasks with any scope.
         let owners: HashSet<u64> = snapshot.scopes.iter().filter_map(|scope| scope.owner).collect();
         let by_id: HashMap<u64, &ScopeInfo> = snapshot.scopes.iter().map(|scope| (scope.id, scope)).collect();
-        // Whether a task in that scope may come to be below another task, where it is not yet: that one has a scope for it to be moved
-        // into. Its wait for that task's end is over then, for it would be for ever.
-        let may_move_below = |scope: u64, task: u64| {
-            let above = || std::iter::successors(by_id.get(&scope), |scope| by_id.get(&scope.parent?));
-            owners.contains(&task)
-                && above().any(|scope| scope.kind != ScopeKind::Root)
-                && above().all(|scope| scope.owner != Some(task))
+        // Whether a task in that scope is below another task, or may come to be: that one has a scope, into which it was moved or can be. Its
+        // wait for that task's end is over then, for it would be for ever; what moves is looked at before who waits in it has been polled.
+        let may_be_below = |scope: u64, task: u64| {
+            let mut above = std::iter::successors(by_id.get(&scope), |scope| by_id.get(&scope.parent?));
+            owners.contains(&task) && above.any(|scope| scope.kind != ScopeKind::Root)
         };
 
         let locks = SharedLocks::new(snapshot, &candidates);
@@ -347,7 +345,7 @@ impl Graph {
             // A leaf that was polled with another waker cannot wake this task.
             for wait in task.waits.iter().filter(|wait| wait.own) {
                 match (wait.reason, &wait.object) {
-                    (WaitReason::Join, WaitObject::Task(id)) if may_move_below(task.scope, *id) => {
+                    (WaitReason::Join, WaitObject::Task(id)) if may_be_below(task.scope, *id) => {
                         return None;
                     }
                     (WaitReason::Join, WaitObject::Task(id)) => sources.push(Source::Task(candidate(*id)?)),
