@@ -69,10 +69,14 @@ impl Seen {
         self.turn_ms.store(now_ms, Relaxed);
     }
 
+    pub(super) fn finished(&self) -> u64 {
+        self.finished.load(Relaxed)
+    }
+
     /// A task has completed on the worker.
     #[inline]
     pub(crate) fn count_finished(&self) {
-        self.finished.store(self.finished.load(Relaxed) + 1, Relaxed);
+        self.finished.store(self.finished() + 1, Relaxed);
     }
 }
 
@@ -363,7 +367,7 @@ impl Shared {
     }
 
     pub(crate) fn finished(&self) -> u64 {
-        let inside: u64 = self.remotes.iter().map(|remote| remote.seen.finished.load(Relaxed)).sum();
+        let inside: u64 = self.remotes.iter().map(|remote| remote.seen.finished()).sum();
         inside + self.finished_outside.load(Relaxed)
     }
 

@@ -12,7 +12,7 @@ use crossbeam_utils::CachePadded;
 
 use super::context;
 use super::idle::{Searching, Sleep};
-use super::queue::{Steal, Worker as Queue};
+use super::queue::{Steal, Stealer, Worker as Queue};
 use super::shared::{self, Seen, Shared};
 use crate::driver::Seat;
 use crate::loom::thread;
@@ -42,6 +42,8 @@ const FETCH_TRIES: usize = 400;
 /// How long a searcher looks on before it goes to sleep, and in what time it sees a queue of few tasks come further if these are left to its worker.
 const LINGER: Duration = if cfg!(loom) { Duration::ZERO } else { Duration::from_micros(10) };
 const LONG_POLL: Duration = Duration::from_micros(5);
+/// The time of a poll from which on a task that ends with it is worth being taken, be there ever so few.
+const WHOLE: Duration = Duration::from_micros(2);
 
 /// A worker. Its memory lives as long as any thread is inside [`run`](Worker::run).
 ///
@@ -72,6 +74,10 @@ pub(crate) struct Worker {
     places: RefCell<Box<[Option<u64>]>>,
     /// From whose queue the next search takes, be there ever so few.
     victim: Cell<Option<usize>>,
+    /// When it last found work, how many polls it had done by then, and how many tasks had ended in them.
+    found: Cell<(Instant, u64, u64)>,
+    /// The search that goes on takes few tasks, too, from anybody.
+    takes_few: Cell<bool>,
     random: Cell<u32>,
     /// (W1) Touched with the rest: loom sees two threads in the role.
     #[cfg(loom)]
@@ -97,6 +103,8 @@ impl Worker {
             seen: Arc::clone(&shared.remotes[index].seen),
             places: RefCell::new(vec![None; shared.remotes.len()].into()),
             victim: Cell::new(None),
+            found: Cell::new((Instant::now(), 0, 0)),
+            takes_few: Cell::new(false),
             shared,
             index,
             queue,
@@ -488,14 +496,31 @@ impl Worker {
     fn find_work(&self) -> bool {
         let mut searching = None;
         let mut lingered = false;
+        self.takes_few.set(self.ran_whole_tasks());
         loop {
             match self.look(&mut searching) {
-                Look::Work => return true,
+                Look::Work => {
+                    self.found.set((Instant::now(), self.polls(), self.seen.finished()));
+                    return true;
+                }
                 Look::ShutDown => return false,
                 Look::Nothing if !lingered && searching.is_some() && self.linger() => lingered = true,
                 Look::Nothing => searching = Some(self.sleep(searching.take())),
             }
         }
+    }
+
+    /// Polls of this worker, from any one on.
+    fn polls(&self) -> u64 {
+        u64::from(self.turns.get()) * u64::from(TURN) + u64::from(TURN - self.turn.get())
+    }
+
+    /// Whether what this worker has run since it last found work was worth a wake-up, and ended, for the most part: then tasks are not
+    /// waiting for one another here.
+    fn ran_whole_tasks(&self) -> bool {
+        let (found, polls, finished) = self.found.get();
+        let (polls, finished) = (self.polls().wrapping_sub(polls), self.seen.finished() - finished);
+        finished * 2 > polls && found.elapsed() >= WHOLE * polls.min(1000) as u32
     }
 
     /// While somebody else is awake, waits a moment for what he may push, and says whether to look again: bursts of work follow one another, and
@@ -522,7 +547,9 @@ impl Worker {
             if now.duration_since(start) >= LINGER || !goes_on() {
                 return false;
             }
-            if !self.shared.injector.seems_empty() || self.shared.has_plenty() {
+            if !self.shared.injector.seems_empty()
+                || self.shared.remotes.iter().any(|remote| self.offers(&remote.stealer))
+            {
                 return true;
             }
             for _ in 0..4 {
@@ -601,7 +628,7 @@ impl Worker {
             let mut retry = false;
             for victim in (first..workers).chain(0..first) {
                 let stealer = &self.shared.remotes[victim].stealer;
-                if victim == self.index || picked != Some(victim) && !self.shared.offers(stealer) {
+                if victim == self.index || picked != Some(victim) && !self.offers(stealer) {
                     continue;
                 }
                 match stealer.steal_batch_and_pop(&self.queue, searches) {
@@ -620,8 +647,14 @@ impl Worker {
         None
     }
 
+    /// Whether this worker takes from that queue, be it that it comes on.
+    fn offers(&self, stealer: &Stealer) -> bool {
+        self.shared.offers(stealer) || self.takes_few.get() && !stealer.is_empty()
+    }
+
     /// Sleeps until there may be work, and comes back as a searcher.
     fn sleep(&self, searching: Option<Searching>) -> Searching {
+        self.takes_few.set(false);
         let mut watch = self.lie_down(searching);
         while !self.must_stay_up() {
             let notified = self.park(watch);
