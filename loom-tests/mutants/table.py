@@ -116,7 +116,7 @@ MUTANTS = [
     ("sync/notify.rs", "None if state.rounds != self.rounds =>", "state.rounds != self.rounds", "false", "sync::everybody_is_notified_who_asked_before"),
     # ---- channels
     ("sync/mpsc/shared.rs", "        // Granted and not used, or first in line and wanting more than the next: the next may have it.\n        let wakes = state.serve(shared.capacity);", "state.serve(shared.capacity)", "Wakes::default()", "sync::a_sender_that_waits_gets_the_slot_that_a_receiver_frees"),
-    ("sync/mpsc/shared.rs", "        if state.sender_waits() {", "state.sender_waits()", "false", "sync::a_sender_that_waits_gets_the_slot_that_a_receiver_frees"),
+    ("sync/mpsc/shared.rs", "if state.values.is_empty() || state.sender_waits() {", "state.sender_waits()", "false", "sync::a_sender_that_waits_gets_the_slot_that_a_receiver_frees"),
     ("sync/mpsc/shared.rs", "                state.ended = true;\n                state.record.set_handles(End::Sender, 0);\n                state.receiver.take().map(waker::fire)", "state.receiver.take().map(waker::fire)", "None", "sync::the_last_sender_that_goes_ends_the_receiver"),
     ("sync/mpsc/shared.rs", "        Ok(self.receiver.take().map(waker::fire))", "self.receiver.take().map(waker::fire)", "None", "sync::a_value_wakes_the_receiver_that_waits"),
     ("sync/mpsc/shared.rs", "(self.closed && self.reserved == 0)", "self.reserved == 0", "true", "sync::the_receiver_of_a_closed_channel_waits_for_its_permits"),
