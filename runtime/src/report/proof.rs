@@ -18,10 +18,11 @@
 //! task that waits for it, for who is queued before may hold up who comes after by more than the holders do.
 //!
 //! Joins and scope ends are exact. A lock's holder is as recorded: true unless the guard was moved to another task or thread, or
-//! permits are added to a semaphore. That an open body goes on is true unless somebody has a handle of the scope and spawns a child that
-//! fails. Who used the other end of a channel last is no more than a hint, for any code may hold that end; and of a channel that is empty
-//! and full at once, somebody else has the slots. So the fixpoint is taken three times: with locks, open bodies and channels taken for
-//! live, what remains is **proven**; with locks and bodies as recorded, the rest of what remains is **deadlocked**; with a channel's other end in the hands of its last user, the rest is **suspect**.
+//! permits are added to a semaphore. An open body stays, unless somebody has a handle of the scope and spawns a child that fails. Who used
+//! the other end of a channel last is no more than a hint, for any code may hold that end; and of a channel that is empty and full at once,
+//! somebody else has the slots. So the fixpoint is taken three times: with locks, open bodies and channels taken for live, what remains is
+//! **proven**; with locks and bodies as recorded, the rest of what remains is **deadlocked**; with a channel's other end in the hands of its
+//! last user, the rest is **suspect**.
 //!
 //! Strongly connected components of the stuck tasks are *knots* (R. E. Tarjan, "Depth-first search and linear graph
 //! algorithms", SIAM J. Comput. 1(2), 1972); the others are *victims*: they wait for a knot, or for a task that no waker exists
