@@ -19,6 +19,28 @@ pub const WORKERS: [usize; 3] = [1, 2, 8];
 /// A program that has not come where it should by then never will.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// [`PATIENCE`] that is looked at all the time: time in which nobody looked, since the machine stood, does not count.
+#[derive(Debug)]
+pub struct Patience {
+    left: Duration,
+    looked: Instant,
+}
+
+impl Patience {
+    /// All of it is left.
+    #[expect(clippy::new_without_default, reason = "it begins with the call")]
+    pub fn new() -> Patience {
+        Patience { left: PATIENCE, looked: Instant::now() }
+    }
+
+    /// Nothing is left.
+    pub fn is_over(&mut self) -> bool {
+        let passed = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
+        self.left = self.left.saturating_sub(passed.min(Duration::from_millis(100)));
+        self.left.is_zero()
+    }
+}
+
 /// How often each program runs on each number of workers: `LEAKFREE_CORPUS_ROUNDS`.
 pub fn rounds(default: usize) -> usize {
     let said = std::env::var("LEAKFREE_CORPUS_ROUNDS").ok();
@@ -101,9 +123,9 @@ pub type Body = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Looks from outside until a snapshot satisfies `rests`. False when patience is at its end.
 pub fn comes_to_rest(handle: &Handle, rests: impl Fn(&Snapshot) -> bool) -> bool {
-    let until = Instant::now() + PATIENCE;
+    let mut patience = Patience::new();
     while !rests(&handle.snapshot()) {
-        if Instant::now() > until {
+        if patience.is_over() {
             return false;
         }
         // The workers need the cores.

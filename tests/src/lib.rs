@@ -5,6 +5,7 @@ pub mod protobuf;
 pub mod snapshots;
 
 use std::future::Future;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +19,18 @@ use leakfree::runtime::{Builder, Handle, Runtime};
 /// A runtime whose shutdown does not wait for leaks.
 pub fn runtime(workers: usize) -> Runtime {
     Builder::new().workers(workers).grace(Duration::ZERO).build().expect("a runtime starts")
+}
+
+/// Prints past the test harness, which keeps what is printed until the test ends, and ends all tests: this one does not.
+pub fn give_up(text: &str) -> ! {
+    say(text);
+    std::process::exit(101);
+}
+
+/// Prints past the test harness.
+pub fn say(text: &str) {
+    // There is nobody to be told that it did not work.
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Polls `condition` from within a task until it holds. Each look is a yield apart; a test that hangs here is

@@ -1677,12 +1677,12 @@ impl Watch {
 
     /// The thread outside: looks all the time.
     fn watch(&self, handle: &Handle) {
-        let until = Instant::now() + corpus::PATIENCE;
+        let mut patience = corpus::Patience::new();
         while !self.over.load(SeqCst) {
-            if Instant::now() > until {
+            if patience.is_over() {
                 // The test's own thread is inside the program: nobody else can say so.
-                eprintln!("{} hangs:\n{:?}\n{}", self.name, handle.snapshot().tasks, handle.report());
-                std::process::exit(1);
+                let (name, tasks) = (self.name, handle.snapshot().tasks);
+                leakfree_tests::give_up(&format!("{name} hangs:\n{tasks:?}\n{}\n", handle.report()));
             }
             self.look(handle);
             let mut due = Vec::new();

@@ -1703,18 +1703,15 @@ const SHRINK: Duration = Duration::from_secs(40);
 fn give_up(program: &Program, workers: usize, what: &str) -> ! {
     let mut text = format!("seed {} on {workers} workers: {what}\n", program.seed);
     let _ = writeln!(text, "the program: {program:#?}");
-    // Past the harness, which keeps what is printed until the test ends: this one does not.
-    let mut stderr = std::io::stderr();
-    let _ = std::io::Write::write_all(&mut stderr, text.as_bytes());
+    leakfree_tests::say(&text);
     let (least, what) = shrink(program, SHRINK, |next| {
         fails(next, workers, 60, Duration::from_secs(2)).filter(|failure| is_alike(failure, what))
     });
-    let _ = std::io::Write::write_fmt(
-        &mut stderr,
-        format_args!("seed {} on {workers} workers, shrunk: {what}\n{least:#?}\n", program.seed),
-    );
     // Threads may hang.
-    std::process::exit(101);
+    leakfree_tests::give_up(&format!(
+        "seed {} on {workers} workers, shrunk: {what}\n{least:#?}\n",
+        program.seed
+    ));
 }
 
 #[test]
@@ -1768,10 +1765,9 @@ fn simulate(
         .grace(Duration::ZERO)
         .on_step(move |step| {
             if step.number > STEPS_MAX || step.event == Event::Wait {
-                eprintln!(
-                    "seed {seed}, schedule {schedule}: {step}: it goes on for ever, or waits for the world"
-                );
-                std::process::exit(101);
+                leakfree_tests::give_up(&format!(
+                    "seed {seed}, schedule {schedule}: {step}: it goes on for ever, or waits for the world\n"
+                ));
             }
         })
         .build()
