@@ -23,10 +23,12 @@ pub(crate) struct Timer {
 
 impl Timer {
     #[track_caller]
+    #[inline]
     pub(crate) fn after(what: &str, duration: Duration) -> Timer {
         Timer::on(context::local(what), duration)
     }
 
+    #[inline]
     pub(crate) fn on(local: Arc<Local>, duration: Duration) -> Timer {
         let deadline_ns = local.driver().clock().now_ns().saturating_add(saturating_ns(duration));
         Timer { local, deadline_ns, key: None }
