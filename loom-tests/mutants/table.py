@@ -71,7 +71,11 @@ MUTANTS = [
     ("util/lock.rs", "self.lock.taken.store(false, Release);", "Release", "Relaxed", "lock::who_comes_next_finds_what_the_one_before_left"),
     # ---- counts and the tree
     ("scope/count.rs", "            if central == 0 {\n                return None;", "central == 0", "false", "scope_count::an_outsider_gets_in_or_is_refused_but_does_not_revive_the_count"),
-    ("scope/count.rs", "let counted = shard.fetch_or(CLOSED, AcqRel).wrapping_sub(BIAS);", "shard.fetch_or(CLOSED, AcqRel)", "shard.load(Acquire)", "scope_count::shards_are_carried_over_whoever_leaves_where"),
+    ("scope/count.rs", "let left = shard.left.fetch_or(CLOSED, AcqRel);", "shard.left.fetch_or(CLOSED, AcqRel)", "shard.left.load(Acquire)", "scope_count::shards_are_carried_over_whoever_leaves_where"),
+    ("scope/count.rs", "let entered = shard.entered.fetch_or(CLOSED, AcqRel);", "shard.entered.fetch_or(CLOSED, AcqRel)", "shard.entered.load(Acquire)", "scope_count::an_outsider_gets_in_or_is_refused_but_does_not_revive_the_count"),
+    ("scope/count.rs", "|sum: u64, counter| sum.wrapping_add(counter.left.load(Acquire))", "Acquire", "Relaxed", "scope_count::a_count_in_shards_is_never_too_low"),
+    ("scope/count.rs", "            if shard.left.fetch_add(children, AcqRel) & CLOSED == 0 {", "AcqRel", "Relaxed", "scope_count::a_count_in_shards_is_never_too_low"),
+    ("scope/count.rs", "            } else if self.own.is_empty() {\n                return None;", "return None", "live = live.wrapping_add((counter.left.load(Acquire) & !CLOSED) as i64)", "scope_count::a_count_that_is_carried_over_is_never_too_low"),
     ("scope/count.rs", "        self.central.fetch_sub(carried, AcqRel) == carried\n    }\n\n    /// The scope closes", "self.central.fetch_sub(carried, AcqRel) == carried", "{ self.central.fetch_sub(OPEN, AcqRel); self.central.fetch_sub(carried.wrapping_sub(OPEN), AcqRel) == carried.wrapping_sub(OPEN) }", "scope_count::shards_are_carried_over_whoever_leaves_where"),
     ("scope/count.rs", "        self.central.fetch_sub(carried, AcqRel) == carried\n    }\n\n    /// Whether", "self.central.fetch_sub(carried, AcqRel) == carried", "{ self.central.fetch_sub(KEEPER, AcqRel); self.central.fetch_sub(carried.wrapping_sub(KEEPER), AcqRel) == carried.wrapping_sub(KEEPER) }", "scope_count::the_root_ends_once_when_all_workers_have_retired"),
     ("scope/count.rs", "        if !*closing &&", "!*closing", "true", "scope_count::an_outsider_gets_in_or_is_refused_but_does_not_revive_the_count"),

@@ -122,3 +122,36 @@ fn the_count_of_the_root_is_never_too_low() {
         assert!(!count.leave(None, 1) && count.close());
     });
 }
+
+#[test]
+fn a_count_in_shards_is_never_too_low() {
+    loom::model(|| {
+        let count = Arc::new(Count::new(Some(2)));
+        assert!(count.enter(Some(0)));
+        let child = count.clone();
+        // It spawns one where the look has been, and ends where the look will come.
+        let child = thread::spawn(move || {
+            assert!(child.enter(Some(0)));
+            child.leave(Some(1), 1)
+        });
+        assert!(count.live() >= 1);
+        assert!(!child.join().unwrap());
+        assert_eq!(count.live(), 1);
+        assert!(!count.close() && count.leave(Some(0), 1));
+    });
+}
+
+#[test]
+fn a_count_that_is_carried_over_is_never_too_low() {
+    loom::model(|| {
+        let count = Arc::new(Count::new(Some(2)));
+        assert!(count.enter(Some(0)) && count.enter(None));
+        let (owner, child) = (count.clone(), count.clone());
+        let owner = thread::spawn(move || owner.close());
+        let child = thread::spawn(move || child.leave(Some(1), 1));
+        assert!(count.live() >= 1);
+        assert!(!owner.join().unwrap() && !child.join().unwrap());
+        assert_eq!(count.live(), 1);
+        assert!(count.leave(Some(0), 1));
+    });
+}

@@ -92,7 +92,7 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
     // the same park after that, was not about to be nudged.
     for (id, task) in owners {
         if let Ok(place) = tasks.binary_search_by_key(&id, |task| task.id) {
-            doubt_miscounted(&mut tasks[place], &task, &scopes);
+            doubt_missed(&mut tasks[place], &task, &scopes);
             confirm(&mut tasks[place], &task);
         }
     }
@@ -144,16 +144,10 @@ fn confirm(info: &mut TaskInfo, task: &TaskRef) {
     info.unwakeable &= same;
 }
 
-/// A scope's count is read shard by shard: while children come and go it may be too low, and hide one that has never parked. So
-/// nothing is concluded about the owner from a count that is another one when it is read again.
-fn doubt_miscounted(info: &mut TaskInfo, task: &TaskRef, scopes: &[ScopeInfo]) {
-    for scope in scopes_of(task) {
-        let found = scopes.binary_search_by_key(&scope.id, |info| info.id).map(|place| &scopes[place]);
-        if found.is_ok_and(|found| found.children == scope.live()) {
-            continue;
-        }
-        info.settled = false;
-    }
+/// Nothing is concluded about the owner of a scope that was not found.
+fn doubt_missed(info: &mut TaskInfo, task: &TaskRef, scopes: &[ScopeInfo]) {
+    let is_found = |id: u64| scopes.binary_search_by_key(&id, |info| info.id).is_ok();
+    info.settled &= scopes_of(task).iter().all(|scope| is_found(scope.id));
 }
 
 /// Who was there in the first pass and is not in the snapshot has ended meanwhile, maybe after a channel was looked at that it

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!            open                                  closing                      closed
-//!  central = OPEN + c0                    central = live children           central = 0
-//!  shard i = BIAS + ci   --- close() -->  shard i = CLOSED  --- last leave ---->  no child enters
+//!  central = OPEN + c0                     central = live children           central = 0
+//!  shard i: entered - left = ci --close--> both words CLOSED  -- last leave -->  no child enters
 //!  live children = c0 + sum of ci
 //!
 //!  the root's
@@ -12,11 +12,13 @@
 //! ```
 //!
 //! A child *enters* once and *leaves* once, alone or with others, each time at whatever counter its thread finds: a shard of its
-//! worker's, or the central one. A single `ci` may be negative; the sum is what counts.
+//! worker's, or the central one. A single `ci` may be negative; the sum is what counts. Those that entered and those that left are two
+//! numbers, so that who reads them one after the other, those that left first, finds no child less than there was.
 //!
 //! - While `OPEN` is in the central count it cannot reach zero, so nobody takes a passing zero for the end.
 //! - `close` flags one shard after the other and carries what it counted over to the centre. An operation on
-//!   a shard that finds `CLOSED` goes to the centre in its place, so nothing is counted twice or not at all.
+//!   a shard that finds `CLOSED` goes to the centre in its place, so nothing is counted twice or not at all; what it added to the shard
+//!   is read by nobody.
 //! - Then `OPEN` is taken off. From here the central count is exact, and whoever brings it to zero, `close`
 //!   itself or the last child, is told so: exactly one.
 //! - A count that has reached zero stays there: `enter` refuses. (A child that spawns a sibling holds the
@@ -24,11 +26,10 @@
 //!
 //! A scope begins without shards and gets them when it has seen [`INFLATE_AT`] children at once.
 //!
-//! The root scope is closed once in the life of its runtime, and can wait for that until each worker has taken notice. So its shards
-//! are written by their workers alone, with plain stores, and a spawn and its end cost no locked instruction: two numbers for each
-//! worker, of those that entered there and of those that left. When the scope closes each worker retires: it carries what it counted
-//! over, takes one `KEEPER` off in the same operation, and counts at the centre from then on. Whoever brings the centre to zero,
-//! `close`, a worker or a child, is told so, as above.
+//! The root scope is closed once in the life of its runtime, and can wait for that until each worker has taken notice. So its shards are
+//! written by their workers alone, with plain stores, and a spawn and its end cost no locked instruction. When the scope closes each worker
+//! retires: it carries what it counted over, takes one `KEEPER` off in the same operation, and counts at the centre from then on. Whoever
+//! brings the centre to zero, `close`, a worker or a child, is told so, as above.
 //!
 //! The loom model is `scope_count`.
 
@@ -42,13 +43,12 @@ use crate::loom::sync::atomic::AtomicU64;
 const OPEN: u64 = 1 << 62;
 /// A worker that counts for itself.
 const KEEPER: u64 = 1 << 40;
-const BIAS: u64 = 1 << 32;
 const CLOSED: u64 = 1 << 63;
 
-/// A worker's own counter, of the root's.
+/// A shard, or a worker's own counter of the root's: children, and `CLOSED` when they have been carried over (a worker's own has it in
+/// `entered` alone).
 #[derive(Debug, Default)]
-struct Own {
-    /// Children, and `CLOSED` when they have been carried over.
+struct Counter {
     entered: AtomicU64,
     left: AtomicU64,
 }
@@ -56,10 +56,10 @@ struct Own {
 /// Live children from which on a scope is worth shards.
 pub(crate) const INFLATE_AT: u64 = if cfg!(loom) { 1 } else { 64 };
 
-type Shards = Box<[CachePadded<AtomicU64>]>;
+type Shards = Box<[CachePadded<Counter>]>;
 
 fn make(shards: usize) -> Shards {
-    (0..shards).map(|_| CachePadded::new(AtomicU64::new(BIAS))).collect()
+    (0..shards).map(|_| CachePadded::default()).collect()
 }
 
 /// What keeps the count open, and the children that the centre counts, which may be fewer than none.
@@ -123,7 +123,7 @@ impl std::ops::Deref for Centre {
 pub(crate) struct ChildCount {
     central: Centre,
     /// The root's; others have none.
-    own: Box<[CachePadded<Own>]>,
+    own: Box<[CachePadded<Counter>]>,
     shards: OnceShards,
     /// Whether `close` has begun; guards `shards` against being made behind its back.
     closing: Mutex<bool>,
@@ -154,13 +154,13 @@ impl ChildCount {
     }
 
     #[inline]
-    fn shard(&self, worker: Option<usize>) -> Option<&AtomicU64> {
+    fn shard(&self, worker: Option<usize>) -> Option<&Counter> {
         self.shards.get()?.get(worker?).map(|shard| &**shard)
     }
 
     /// This worker's own counter, as long as it counts there. The caller has the worker's role.
     #[inline]
-    fn own(&self, worker: Option<usize>) -> Option<&Own> {
+    fn own(&self, worker: Option<usize>) -> Option<&Counter> {
         let own = self.own.get(worker?)?;
         (own.entered.load(Relaxed) & CLOSED == 0).then_some(own)
     }
@@ -175,12 +175,10 @@ impl ChildCount {
             return Some(false);
         }
         if let Some(shard) = self.shard(worker) {
-            // AcqRel: a later `close` acquires what was done before. The child itself is published by the
-            // queue it goes to.
-            if shard.fetch_add(1, AcqRel) & CLOSED == 0 {
+            // AcqRel: a later `close`, and `live`, acquire what was done before. The child itself is published by the queue it goes to.
+            if shard.entered.fetch_add(1, AcqRel) & CLOSED == 0 {
                 return Some(false);
             }
-            shard.fetch_sub(1, AcqRel);
         }
         let mut central = self.central.load(Acquire);
         loop {
@@ -212,11 +210,10 @@ impl ChildCount {
             return false;
         }
         // A shard that is closed stays so: the children of a scope that ends need not try.
-        if let Some(shard) = self.shard(worker).filter(|shard| shard.load(Acquire) & CLOSED == 0) {
-            if shard.fetch_sub(children, AcqRel) & CLOSED == 0 {
+        if let Some(shard) = self.shard(worker).filter(|shard| shard.left.load(Acquire) & CLOSED == 0) {
+            if shard.left.fetch_add(children, AcqRel) & CLOSED == 0 {
                 return false;
             }
-            shard.fetch_add(children, AcqRel);
         }
         self.central.fetch_sub(children, AcqRel) == children
     }
@@ -228,8 +225,10 @@ impl ChildCount {
         let mut carried = OPEN;
         if let Some(shards) = self.shards.get() {
             for shard in shards {
-                let counted = shard.fetch_or(CLOSED, AcqRel).wrapping_sub(BIAS);
-                carried = carried.wrapping_sub(counted);
+                // In this order, for `live`: where somebody could not leave, nobody can enter.
+                let entered = shard.entered.fetch_or(CLOSED, AcqRel);
+                let left = shard.left.fetch_or(CLOSED, AcqRel);
+                carried = carried.wrapping_sub(entered.wrapping_sub(left));
             }
         }
         // One operation carries all shards over and takes `OPEN` off: in between the centre would be wrong.
@@ -256,53 +255,46 @@ impl ChildCount {
         self.central.load(Acquire) == 0
     }
 
-    /// Live children, a moment's truth. The root's, up to its end, are no fewer than those that lived when the look began.
+    /// Live children, a moment's truth: up to the end no fewer than those that lived when the look began.
     pub(crate) fn live(&self) -> u64 {
         loop {
-            // Who left first, then the centre, then who entered: of each that is seen to leave it is seen where it entered,
-            // for the one happened before the other, and what is acquired here says so.
-            let left = self.own.iter().fold(0, |sum: u64, own| sum.wrapping_add(own.left.load(Acquire)));
-            let central = self.central.load(Acquire);
-            let (open, mut live) = split(central);
-            if open == 0 {
-                return central;
+            if let Some(live) = self.look() {
+                return live;
             }
-            if self.own.is_empty() {
-                return self.live_in_shards(central);
-            }
-            live -= left as i64;
-            let mut retired = 0;
-            for own in &self.own {
-                let entered = own.entered.load(Acquire);
-                if entered & CLOSED == 0 {
-                    live += entered as i64;
-                } else {
-                    // The centre counts its children.
-                    live += own.left.load(Acquire) as i64;
-                    retired += 1;
-                }
-            }
-            // Unless one retires in between.
-            let keepers = self.own.len() as u64 - retired;
-            if open % OPEN == keepers * KEEPER && split(self.central.load(Acquire)).0 % OPEN == open % OPEN {
-                return live.max(0) as u64;
-            }
-            #[cfg(loom)]
             crate::loom::thread::yield_now();
         }
     }
 
-    fn live_in_shards(&self, central: u64) -> u64 {
-        let shards: u64 = self.shards.get().map_or(0, |shards| {
-            shards
-                .iter()
-                .map(|shard| shard.load(Acquire))
-                .filter(|count| count & CLOSED == 0)
-                .fold(0, |sum, count| sum.wrapping_add(count.wrapping_sub(BIAS)))
-        });
-        let live = central.wrapping_sub(OPEN).wrapping_add(shards);
-        // Torn reads may come out a little below zero.
-        if live > OPEN { 0 } else { live }
+    /// None if some are being carried over meanwhile.
+    fn look(&self) -> Option<u64> {
+        let shards = self.shards.get();
+        let counters = || self.own.iter().chain(shards.into_iter().flatten());
+        // Who left first, then the centre, then who entered: of each that is seen to leave it is seen where it entered, for the one happened
+        // before the other, and what is acquired here says so.
+        let left = counters().fold(0, |sum: u64, counter| sum.wrapping_add(counter.left.load(Acquire)));
+        let central = self.central.load(Acquire);
+        let (open, mut live) = split(central);
+        if open == 0 {
+            return Some(central);
+        }
+        live = live.wrapping_sub(left as i64);
+        let mut keepers = self.own.len() as u64;
+        for counter in counters() {
+            let entered = counter.entered.load(Acquire);
+            if entered & CLOSED == 0 {
+                live = live.wrapping_add(entered as i64);
+            } else if self.own.is_empty() {
+                return None;
+            } else {
+                // The centre counts its children.
+                live = live.wrapping_add(counter.left.load(Acquire) as i64);
+                keepers -= 1;
+            }
+        }
+        let is_of_one_time = open % OPEN == keepers * KEEPER
+            && split(self.central.load(Acquire)).0 % OPEN == open % OPEN
+            && self.shards.get().is_some() == shards.is_some();
+        is_of_one_time.then(|| live.max(0) as u64)
     }
 }
 

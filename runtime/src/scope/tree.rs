@@ -697,7 +697,7 @@ impl ScopeInner {
         scope
     }
 
-    /// Children of this scope and of those at its side, a moment's truth.
+    /// Children of this scope and of those at its side, a moment's truth: no fewer than those that lived when the look began.
     pub(crate) fn live(&self) -> u64 {
         self.count.live() + self.sides().iter().map(|side| side.count.live()).sum::<u64>()
     }
