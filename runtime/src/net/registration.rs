@@ -12,7 +12,7 @@ use mio::Token;
 use mio::event::Source;
 
 use crate::driver::Driver;
-use crate::driver::io::{Place, ScheduledIo};
+use crate::driver::io::{Place, ScheduledIo, shut_down};
 use crate::driver::readiness::{Direction, Readiness, Seen};
 use crate::task::wait::{self, Leaf, Object, WaitReason};
 use crate::task::{frame, waker};
@@ -130,6 +130,9 @@ impl<S: Source> Registration<S> {
         let seen = self.io.readiness();
         let done = operation(&self.source);
         if matches!(&done, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            if seen.is_gone() {
+                return Err(shut_down());
+            }
             self.io.clear(seen, direction(reason));
         }
         done
