@@ -108,6 +108,16 @@ fn a_socket_whose_runtime_is_gone_fails_where_it_would_wait() {
     assert!(second.shutdown().is_clean());
 }
 
+#[cfg(target_os = "linux")]
+#[leakfree::test(workers = 1)]
+async fn who_cannot_be_seen_has_no_process() {
+    use rustix::net::{AddressFamily, SocketType, socket};
+    // The kernel's answer for a peer in another namespace of processes, and for none at all.
+    let alone = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    let alone = UnixStream::from_std(std::os::unix::net::UnixStream::from(alone)).unwrap();
+    assert_eq!(alone.peer_cred().unwrap().pid(), None);
+}
+
 #[leakfree::test(workers = 2)]
 async fn udp_takes_options() {
     let socket = UdpSocket::bind("0.0.0.0:0").await.unwrap();
