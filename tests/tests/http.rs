@@ -1,7 +1,7 @@
 //! `leakfree::http::serve`: axum over HTTP/1 and HTTP/2, clients that misbehave, and the end of a server.
 
 use std::convert::Infallible;
-use std::future::{Future, IntoFuture, pending};
+use std::future::{Future, IntoFuture, pending, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -777,41 +777,80 @@ async fn connections_beyond_the_bound_wait_to_be_accepted() {
     .await;
 }
 
+/// Up to four bytes.
+async fn read_some(io: &mut (impl hyper::rt::Read + Unpin)) -> Vec<u8> {
+    let mut bytes = [0; 4];
+    let mut buf = hyper::rt::ReadBuf::new(&mut bytes);
+    poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, buf.unfilled())).await.unwrap();
+    buf.filled().to_vec()
+}
+
+async fn write(io: &mut (impl hyper::rt::Write + Unpin), bytes: &[u8]) {
+    assert_eq!(poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, bytes)).await.unwrap(), bytes.len());
+    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await.unwrap();
+}
+
+/// Says once back what is said when the connection is the handler's own.
+fn echo(request: &mut Request<Body>) {
+    let upgrading = hyper::upgrade::on(request);
+    leakfree::scope::current().spawn(async move {
+        let mut io = upgrading.await.unwrap();
+        let said = read_some(&mut io).await;
+        write(&mut io, &said).await;
+        poll_fn(|cx| hyper::rt::Write::poll_shutdown(Pin::new(&mut io), cx)).await.unwrap();
+    });
+}
+
+/// A handler that switches to the echo.
+async fn switch(mut request: Request<Body>) -> Response<Body> {
+    echo(&mut request);
+    let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+    response.header("connection", "upgrade").header("upgrade", "echo").body(Body::empty()).unwrap()
+}
+
+/// A connection that was switched to the echo.
+async fn switched(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut buf = [0; 1024];
+    let n = stream.read(&mut buf).await.unwrap();
+    assert!(buf[..n].starts_with(b"HTTP/1.1 101"));
+    stream
+}
+
 #[leakfree::test(workers = 2)]
 async fn upgrades_hand_the_connection_over() {
-    let upgrade = async |mut request: Request<Body>| {
-        let upgrading = hyper::upgrade::on(&mut request);
-        let echo = async move {
-            let mut io = upgrading.await.unwrap();
-            let mut io = std::pin::Pin::new(&mut io);
-            let mut bytes = [0; 4];
-            let mut buf = hyper::rt::ReadBuf::new(&mut bytes);
-            std::future::poll_fn(|cx| hyper::rt::Read::poll_read(io.as_mut(), cx, buf.unfilled()))
-                .await
-                .unwrap();
-            let said = buf.filled().to_vec();
-            std::future::poll_fn(|cx| hyper::rt::Write::poll_write(io.as_mut(), cx, &said)).await.unwrap();
-            std::future::poll_fn(|cx| hyper::rt::Write::poll_flush(io.as_mut(), cx)).await.unwrap();
-        };
-        leakfree::scope::current().spawn(echo);
-        let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
-        response.header("connection", "upgrade").header("upgrade", "echo").body(Body::empty()).unwrap()
-    };
-    let app = Router::new().route("/", get(upgrade));
+    let app = Router::new().route("/", get(switch));
     serving(
         app,
         |server| server,
         async |addr| {
-            let stream = TcpStream::connect(addr).await.unwrap();
-            stream
-                .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
-                .await
-                .unwrap();
-            let mut buf = [0; 1024];
-            let n = stream.read(&mut buf).await.unwrap();
-            assert!(buf[..n].starts_with(b"HTTP/1.1 101"));
+            let stream = switched(addr).await;
             stream.write_all(b"ping").await.unwrap();
             assert_eq!(read_all(&stream).await, b"ping");
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_connection_that_was_upgraded_counts_until_its_end() {
+    let app = Router::new().route("/", get(switch));
+    serving(
+        app,
+        |server| server.max_connections(1),
+        async |addr| {
+            let first = switched(addr).await;
+            let second = switched(addr);
+            let mut second = std::pin::pin!(second);
+            let early = leakfree::time::timeout(Duration::from_millis(200), second.as_mut()).await;
+            assert!(early.is_err(), "there is room for one");
+            first.write_all(b"ping").await.unwrap();
+            assert_eq!(read_all(&first).await, b"ping");
+            let second = second.await;
+            second.write_all(b"pong").await.unwrap();
+            assert_eq!(read_all(&second).await, b"pong");
         },
     )
     .await;

@@ -327,11 +327,13 @@ where
             let name = Arc::clone(&name);
             Scope::builder()
                 .name(name)
-                .supervisor_scope(move |scope| async move {
-                    connection::run(io, peer, service, options, scope).await;
-                    drop(slot);
-                })
+                .supervisor_scope(move |scope| connection::run(io, peer, service, options, scope))
                 .opened_for(options.place)
+        };
+        let connection = async move {
+            connection.await;
+            // Not before: what was upgraded is in the scope.
+            drop(slot);
         };
         drop(scope.spawn_task(TaskKind::Async, options.place, Some(name), connection));
     }
