@@ -857,6 +857,38 @@ async fn a_connection_that_was_upgraded_counts_until_its_end() {
 }
 
 #[leakfree::test(workers = 2)]
+async fn a_tunnel_is_an_upgrade() {
+    let app = Router::new().fallback(async |mut request: Request<Body>| {
+        echo(&mut request);
+        StatusCode::OK
+    });
+    let tunnels = serving(
+        app,
+        |server| server,
+        async |addr| {
+            let stream = TcpStream::connect(addr).await.unwrap();
+            stream.write_all(b"CONNECT x:1 HTTP/1.1\r\nhost: x:1\r\n\r\n").await.unwrap();
+            let mut buf = [0; 1024];
+            let n = stream.read(&mut buf).await.unwrap();
+            assert!(buf[..n].starts_with(b"HTTP/1.1 200"));
+            stream.write_all(b"ping").await.unwrap();
+            assert_eq!(read_all(&stream).await, b"ping");
+            scope(async |s| {
+                let mut client = Client::connect(&s, Version::HTTP_2, addr).await;
+                let request = Request::connect("x:1").body(Full::default()).unwrap();
+                let response = client.send(request).await.unwrap();
+                assert_eq!(response.status(), StatusCode::OK);
+                let mut io = hyper::upgrade::on(response).await.unwrap();
+                write(&mut io, b"pong").await;
+                assert_eq!(read_some(&mut io).await, b"pong");
+            })
+            .await;
+        },
+    );
+    leakfree::time::timeout(LONG, tunnels).await.expect("a tunnel's answer waits for nobody");
+}
+
+#[leakfree::test(workers = 2)]
 async fn a_unix_socket_serves_as_well() {
     let dir = TempDir::new();
     let path = dir.path().join("http");
