@@ -1,7 +1,12 @@
 //! UDP and Unix domain sockets.
 
+use std::future::Future;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Shutdown};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
 
 use leakfree::io::unix::AsyncFd;
 use leakfree::net::{Interest, TcpListener, UdpSocket, UnixDatagram, UnixListener, UnixStream};
@@ -106,6 +111,27 @@ fn a_socket_whose_runtime_is_gone_fails_where_it_would_wait() {
         assert!(error.unwrap_err().to_string().contains("has been shut down"));
     });
     assert!(second.shutdown().is_clean());
+}
+
+#[test]
+fn who_is_no_task_hears_of_the_runtimes_end() {
+    struct Woken(AtomicBool);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+        }
+    }
+    let runtime = runtime(1);
+    let (stream, _other) = runtime.block_on(async { UnixStream::pair().unwrap() });
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    let mut buf = [0; 1];
+    let mut read = pin!(stream.read(&mut buf));
+    assert!(read.as_mut().poll(&mut cx).is_pending());
+    assert!(runtime.shutdown().is_clean());
+    assert!(woken.0.load(SeqCst));
+    assert!(matches!(read.poll(&mut cx), Poll::Ready(Err(_))));
 }
 
 #[cfg(target_os = "linux")]
