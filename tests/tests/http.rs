@@ -973,7 +973,8 @@ async fn accepts_that_fail_are_tried_again_unless_the_listener_is_broken() {
     scope(async |s| {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let failing = Failing(vec![Errno::MFILE, Errno::CONNABORTED, Errno::PROTO], listener);
+        let failing =
+            Failing(vec![Errno::MFILE, Errno::CONNABORTED, Errno::PROTO, Errno::OPNOTSUPP], listener);
         let (stop, stopped) = oneshot::channel::<()>();
         let server = serve(failing, app.clone()).with_graceful_shutdown(async move { _ = stopped.await });
         let server = s.spawn(server.into_future());

@@ -339,12 +339,9 @@ where
     }
 }
 
-/// Whether no later accept on that listener can do better.
+/// Whether no later accept on that listener can do better. (Not `EOPNOTSUPP`: Linux says so of a connection, too; accept(2).)
 fn is_final(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT)
-    )
+    matches!(Errno::from_io_error(error), Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT))
 }
 
 impl<L: fmt::Debug, S> fmt::Debug for Serve<L, S> {
