@@ -134,6 +134,7 @@ MUTANTS = [
     # ---- readiness of sources
     ("driver/readiness.rs", "(word / TICK == seen.0 / TICK).then_some(", "word / TICK == seen.0 / TICK", "true", "io::an_edge_between_the_operation_and_the_clear_is_not_lost"),
     ("driver/io.rs", "                        if drained {\n                            self.readiness.clear(seen, direction);", "self.readiness.clear(seen, direction)", "self.readiness.clear(self.readiness.load(), direction)", "io::an_edge_behind_a_short_read_is_not_lost"),
+    ("driver/io.rs", "ErrorKind::WouldBlock && seen.is_gone()", "seen.is_gone()", "false", "io::the_shutdown_reaches_a_waiter_that_registers"),
     ("driver/readiness.rs", "Seen(self.0.load(Acquire))", "Acquire", "Relaxed", "io::who_is_ready_sees_what_was_done_before_the_report"),
     ("driver/readiness.rs", "fetch_update(AcqRel, Acquire, |word| Some((word | bits)", "AcqRel", "Relaxed", "io::who_is_ready_sees_what_was_done_before_the_report"),
     ("driver/readiness.rs", "Some((word | bits).wrapping_add(TICK))", "(word | bits).wrapping_add(TICK)", "word | bits", "io::an_edge_between_the_operation_and_the_clear_is_not_lost"),

@@ -105,6 +105,19 @@ fn an_edge_behind_a_short_read_is_not_lost() {
     });
 }
 
+/// An end that blocks is none, and is not tried until there is an edge.
+#[test]
+fn an_edge_against_an_end_that_blocks_is_not_lost() {
+    model(|| {
+        let socket = Socket::new(Source::not_ready());
+        socket.source.closed();
+        let kernel = socket.clone();
+        let kernel = thread::spawn(move || kernel.arrive());
+        socket.read();
+        kernel.join().unwrap();
+    });
+}
+
 #[test]
 fn an_edge_against_a_try_from_elsewhere_is_not_lost() {
     big(|| {
@@ -193,16 +206,11 @@ fn the_shutdown_reaches_a_waiter_that_registers() {
     model(|| {
         let socket = Socket::new(Source::untried());
         let ends = socket.clone();
-        let ends = thread::spawn(move || ends.source.closed());
+        let ends = thread::spawn(move || ends.source.gone());
         let mut place = SourcePlace::default();
-        let mut tried = 0;
-        // Whoever finds the source at its end tries again, and is told so by the operation: here, at the second try.
-        let operation = || {
-            tried += 1;
-            if tried == 1 { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        };
-        let mut operation = operation;
-        block_on(poll_fn(|cx| socket.source.poll_read(cx, &mut place, &mut operation))).unwrap();
+        // Whoever would wait is told that it would be in vain.
+        let operation = || Err::<(), _>(ErrorKind::WouldBlock.into());
+        block_on(poll_fn(|cx| socket.source.poll_read(cx, &mut place, operation))).unwrap_err();
         ends.join().unwrap();
     });
 }

@@ -17,7 +17,7 @@ use loom::sync::{Condvar, Mutex};
 
 use crate::driver::clock::Clock;
 use crate::driver::io::ScheduledIo;
-use crate::driver::readiness::{Direction, READ_CLOSED, READABLE, Readiness};
+use crate::driver::readiness::{Direction, GONE, READ_CLOSED, READABLE, Readiness};
 use crate::driver::{Driver, Local};
 use crate::report::snapshot::TaskKind;
 use crate::scheduler::blocking::Pool;
@@ -1041,10 +1041,16 @@ impl Source {
         self.0.set(READABLE, &mut woken);
         woken.into_iter().for_each(Waker::wake);
     }
-    /// What it does at the shutdown.
+    /// What it does when the kernel reports an end.
     pub fn closed(&self) {
         let mut woken = Vec::new();
         self.0.set(READ_CLOSED, &mut woken);
+        woken.into_iter().for_each(Waker::wake);
+    }
+    /// What it does at the shutdown; whoever waits is woken to see it.
+    pub fn gone(&self) {
+        let mut woken = Vec::new();
+        self.0.set(GONE | READ_CLOSED, &mut woken);
         woken.into_iter().for_each(Waker::wake);
     }
     pub fn poll_read<T>(

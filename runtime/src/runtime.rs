@@ -34,6 +34,7 @@ use crate::scope::cleanup::BUDGET;
 use crate::scope::tree::{ScopeInner, address};
 use crate::task::join::{JoinError, JoinHandle};
 use crate::task::reason::{CancelKind, CancelReason};
+use crate::task::waker;
 
 /// How long the workers may stand still, after everything was cancelled, before the report calls the rest unresponsive.
 ///
@@ -347,8 +348,8 @@ impl Running {
             }
         }
         self.shared.compat.shut_down();
-        // Wakers are the user's code: dropped here, outside all locks.
-        drop(self.shared.driver.shutdown());
+        // Wakers are the user's code: called here, outside all locks.
+        self.shared.driver.shutdown().into_iter().for_each(waker::give_up);
     }
 }
 

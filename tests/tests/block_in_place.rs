@@ -7,6 +7,7 @@ use leakfree::report::snapshot::{Phase, WaitReason};
 use leakfree::report::verdict::Verdict;
 use leakfree::runtime::{Builder, Handle};
 use leakfree::scope;
+use leakfree::sync::{self, Mutex};
 use leakfree::task::block_in_place;
 use leakfree::time::{Duration, Instant, sleep};
 use leakfree_tests::{parked, runtime, until};
@@ -87,6 +88,25 @@ async fn a_runtime_may_be_blocked_on_inside() {
         got
     });
     assert_eq!(task.await.unwrap(), 7);
+}
+
+#[leakfree::test(workers = 1)]
+async fn locks_and_channels_may_be_waited_for_inside() {
+    let (tx, mut rx) = sync::mpsc::channel(1);
+    let lock = Arc::new(Mutex::new(0));
+    let (guard, theirs) = (lock.lock().await, Arc::clone(&lock));
+    let task = leakfree::spawn(async move {
+        block_in_place(|| {
+            *theirs.blocking_lock() += 1;
+            rx.blocking_recv()
+        })
+    });
+    // The worker goes on.
+    leakfree::spawn(async {}).await.unwrap();
+    drop(guard);
+    tx.send(7).await.unwrap();
+    assert_eq!(task.await.unwrap(), Some(7));
+    assert_eq!(*lock.lock().await, 1);
 }
 
 #[leakfree::test(paused)]

@@ -1,7 +1,7 @@
 //! `leakfree::http::serve`: axum over HTTP/1 and HTTP/2, clients that misbehave, and the end of a server.
 
 use std::convert::Infallible;
-use std::future::{Future, IntoFuture, pending};
+use std::future::{Future, IntoFuture, pending, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -777,44 +777,115 @@ async fn connections_beyond_the_bound_wait_to_be_accepted() {
     .await;
 }
 
+/// Up to four bytes.
+async fn read_some(io: &mut (impl hyper::rt::Read + Unpin)) -> Vec<u8> {
+    let mut bytes = [0; 4];
+    let mut buf = hyper::rt::ReadBuf::new(&mut bytes);
+    poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, buf.unfilled())).await.unwrap();
+    buf.filled().to_vec()
+}
+
+async fn write(io: &mut (impl hyper::rt::Write + Unpin), bytes: &[u8]) {
+    assert_eq!(poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, bytes)).await.unwrap(), bytes.len());
+}
+
+/// Says once back what is said when the connection is the handler's own.
+fn echo(request: &mut Request<Body>) {
+    let upgrading = hyper::upgrade::on(request);
+    leakfree::scope::current().spawn(async move {
+        let mut io = upgrading.await.unwrap();
+        let said = read_some(&mut io).await;
+        write(&mut io, &said).await;
+        // The other end may have gone when it has read that.
+        let _ = poll_fn(|cx| hyper::rt::Write::poll_shutdown(Pin::new(&mut io), cx)).await;
+    });
+}
+
+/// A handler that switches to the echo.
+async fn switch(mut request: Request<Body>) -> Response<Body> {
+    echo(&mut request);
+    let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+    response.header("connection", "upgrade").header("upgrade", "echo").body(Body::empty()).unwrap()
+}
+
+/// A connection that was switched to the echo.
+async fn switched(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut buf = [0; 1024];
+    let n = stream.read(&mut buf).await.unwrap();
+    assert!(buf[..n].starts_with(b"HTTP/1.1 101"));
+    stream
+}
+
 #[leakfree::test(workers = 2)]
 async fn upgrades_hand_the_connection_over() {
-    let upgrade = async |mut request: Request<Body>| {
-        let upgrading = hyper::upgrade::on(&mut request);
-        let echo = async move {
-            let mut io = upgrading.await.unwrap();
-            let mut io = std::pin::Pin::new(&mut io);
-            let mut bytes = [0; 4];
-            let mut buf = hyper::rt::ReadBuf::new(&mut bytes);
-            std::future::poll_fn(|cx| hyper::rt::Read::poll_read(io.as_mut(), cx, buf.unfilled()))
-                .await
-                .unwrap();
-            let said = buf.filled().to_vec();
-            std::future::poll_fn(|cx| hyper::rt::Write::poll_write(io.as_mut(), cx, &said)).await.unwrap();
-            std::future::poll_fn(|cx| hyper::rt::Write::poll_flush(io.as_mut(), cx)).await.unwrap();
-        };
-        leakfree::scope::current().spawn(echo);
-        let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
-        response.header("connection", "upgrade").header("upgrade", "echo").body(Body::empty()).unwrap()
-    };
-    let app = Router::new().route("/", get(upgrade));
+    let app = Router::new().route("/", get(switch));
     serving(
         app,
         |server| server,
         async |addr| {
-            let stream = TcpStream::connect(addr).await.unwrap();
-            stream
-                .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
-                .await
-                .unwrap();
-            let mut buf = [0; 1024];
-            let n = stream.read(&mut buf).await.unwrap();
-            assert!(buf[..n].starts_with(b"HTTP/1.1 101"));
+            let stream = switched(addr).await;
             stream.write_all(b"ping").await.unwrap();
             assert_eq!(read_all(&stream).await, b"ping");
         },
     )
     .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_connection_that_was_upgraded_counts_until_its_end() {
+    let app = Router::new().route("/", get(switch));
+    serving(
+        app,
+        |server| server.max_connections(1),
+        async |addr| {
+            let first = switched(addr).await;
+            let second = switched(addr);
+            let mut second = std::pin::pin!(second);
+            let early = leakfree::time::timeout(Duration::from_millis(200), second.as_mut()).await;
+            assert!(early.is_err(), "there is room for one");
+            first.write_all(b"ping").await.unwrap();
+            assert_eq!(read_all(&first).await, b"ping");
+            let second = second.await;
+            second.write_all(b"pong").await.unwrap();
+            assert_eq!(read_all(&second).await, b"pong");
+        },
+    )
+    .await;
+}
+
+#[leakfree::test(workers = 2)]
+async fn a_tunnel_is_an_upgrade() {
+    let app = Router::new().fallback(async |mut request: Request<Body>| {
+        echo(&mut request);
+        StatusCode::OK
+    });
+    let tunnels = serving(
+        app,
+        |server| server,
+        async |addr| {
+            let stream = TcpStream::connect(addr).await.unwrap();
+            stream.write_all(b"CONNECT x:1 HTTP/1.1\r\nhost: x:1\r\n\r\n").await.unwrap();
+            let mut buf = [0; 1024];
+            let n = stream.read(&mut buf).await.unwrap();
+            assert!(buf[..n].starts_with(b"HTTP/1.1 200"));
+            stream.write_all(b"ping").await.unwrap();
+            assert_eq!(read_all(&stream).await, b"ping");
+            scope(async |s| {
+                let mut client = Client::connect(&s, Version::HTTP_2, addr).await;
+                let request = Request::connect("x:1").body(Full::default()).unwrap();
+                let response = client.send(request).await.unwrap();
+                assert_eq!(response.status(), StatusCode::OK);
+                let mut io = hyper::upgrade::on(response).await.unwrap();
+                write(&mut io, b"pong").await;
+                assert_eq!(read_some(&mut io).await, b"pong");
+            })
+            .await;
+        },
+    );
+    leakfree::time::timeout(LONG, tunnels).await.expect("a tunnel's answer waits for nobody");
 }
 
 #[leakfree::test(workers = 2)]
@@ -902,7 +973,8 @@ async fn accepts_that_fail_are_tried_again_unless_the_listener_is_broken() {
     scope(async |s| {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let failing = Failing(vec![Errno::MFILE, Errno::CONNABORTED, Errno::PROTO], listener);
+        let failing =
+            Failing(vec![Errno::MFILE, Errno::CONNABORTED, Errno::PROTO, Errno::OPNOTSUPP], listener);
         let (stop, stopped) = oneshot::channel::<()>();
         let server = serve(failing, app.clone()).with_graceful_shutdown(async move { _ = stopped.await });
         let server = s.spawn(server.into_future());

@@ -31,6 +31,23 @@ async fn a_pipe_hands_over_what_fits_and_waits_for_the_rest() {
     assert_eq!(a.read(&mut buf).await.unwrap(), 3);
 }
 
+#[leakfree::test(workers = 1)]
+async fn a_pipe_that_is_always_ready_lets_others_run() {
+    let busy = leakfree::spawn(async {
+        let other = leakfree::spawn(async {});
+        let (mut a, mut b) = duplex(1);
+        for _ in 0..1000 {
+            a.write_all(b"x").await.unwrap();
+            b.read_exact(&mut [0]).await.unwrap();
+            if other.is_finished() {
+                return true;
+            }
+        }
+        false
+    });
+    assert!(busy.await.unwrap());
+}
+
 #[leakfree::test(workers = 2)]
 async fn a_pipes_ends_hear_of_each_other() {
     let (mut a, mut b) = duplex(16);

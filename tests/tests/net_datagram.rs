@@ -1,10 +1,16 @@
 //! UDP and Unix domain sockets.
 
+use std::future::Future;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Shutdown};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
 
-use leakfree::net::{TcpListener, UdpSocket, UnixDatagram, UnixListener, UnixStream};
-use leakfree_tests::{TempDir, parked, polled_once};
+use leakfree::io::unix::AsyncFd;
+use leakfree::net::{Interest, TcpListener, UdpSocket, UnixDatagram, UnixListener, UnixStream};
+use leakfree_tests::{TempDir, parked, polled_once, runtime};
 
 #[leakfree::test(workers = 2)]
 async fn udp_sends_and_receives() {
@@ -44,6 +50,98 @@ async fn udp_hears_that_nobody_listens() {
     let error = UdpSocket::bind(socket.local_addr().unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert!(error.to_string().contains("could not bind to 127.0.0.1:"), "{error}");
+}
+
+#[leakfree::test(workers = 2)]
+async fn an_error_is_no_end_of_a_datagram_socket() {
+    let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(gone).await.unwrap();
+    let mut buf = [0; 8];
+    assert_eq!(socket.try_recv(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+    for _ in 0..2 {
+        socket.send(b"anybody?").await.unwrap();
+        assert_eq!(socket.recv(&mut buf).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        // It is told once, and then there is nothing to receive. An event may have been on its way.
+        assert!(polled_once(socket.recv(&mut buf)).await.is_pending());
+        while polled_once(socket.ready(Interest::READABLE)).await.is_ready() {
+            assert_eq!(socket.try_recv(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+        }
+    }
+    let back = UdpSocket::bind(gone).await.unwrap();
+    leakfree::join!(async { assert_eq!(socket.recv(&mut buf).await.unwrap(), 4) }, async {
+        assert_eq!(back.send_to(b"back", socket.local_addr().unwrap()).await.unwrap(), 4)
+    },);
+}
+
+/// The kernel says that there is an end, and that a read would block.
+#[leakfree::test(workers = 2)]
+async fn a_datagram_socket_that_is_shut_down_holds_nobody_up() {
+    let (a, b) = UnixDatagram::pair().unwrap();
+    let mut buf = [0; 8];
+    assert_eq!(a.try_recv(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock);
+    a.shutdown(Shutdown::Read).unwrap();
+    assert!(a.ready(Interest::READABLE).await.unwrap().is_read_closed());
+    assert!(polled_once(a.recv(&mut buf)).await.is_pending());
+    assert_eq!(b.send(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_socket_whose_runtime_is_gone_fails_where_it_would_wait() {
+    let (first, second) = (runtime(1), runtime(1));
+    let ((a, b), fd, ctrl_c) = first.block_on(async {
+        let (ours, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        (UnixStream::pair().unwrap(), AsyncFd::new(ours).unwrap(), leakfree::signal::ctrl_c())
+    });
+    assert!(first.shutdown().is_clean());
+    second.block_on(async {
+        ctrl_c.await.unwrap_err();
+        let mut buf = [0; 8];
+        a.write_all(b"ping").await.unwrap();
+        assert_eq!(b.read(&mut buf).await.unwrap(), 4, "what is there can be read");
+        let error = b.read(&mut buf).await.unwrap_err();
+        assert!(error.to_string().contains("has been shut down"), "{error}");
+        let error = a.write_all(&vec![0; 10_000_000]).await.unwrap_err();
+        assert!(error.to_string().contains("has been shut down"), "{error}");
+        b.readable().await.unwrap();
+        while b.try_read(&mut [0; 4096]).is_ok() {}
+        let error = b.try_read(&mut buf).unwrap_err();
+        assert!(error.to_string().contains("has been shut down"), "{error}");
+        let error = fd.async_io(Interest::READABLE, |_| Err::<(), _>(ErrorKind::WouldBlock.into())).await;
+        assert!(error.unwrap_err().to_string().contains("has been shut down"));
+    });
+    assert!(second.shutdown().is_clean());
+}
+
+#[test]
+fn who_is_no_task_hears_of_the_runtimes_end() {
+    struct Woken(AtomicBool);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+        }
+    }
+    let runtime = runtime(1);
+    let (stream, _other) = runtime.block_on(async { UnixStream::pair().unwrap() });
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    let mut buf = [0; 1];
+    let mut read = pin!(stream.read(&mut buf));
+    assert!(read.as_mut().poll(&mut cx).is_pending());
+    assert!(runtime.shutdown().is_clean());
+    assert!(woken.0.load(SeqCst));
+    assert!(matches!(read.poll(&mut cx), Poll::Ready(Err(_))));
+}
+
+#[cfg(target_os = "linux")]
+#[leakfree::test(workers = 1)]
+async fn who_cannot_be_seen_has_no_process() {
+    use rustix::net::{AddressFamily, SocketType, socket};
+    // The kernel's answer for a peer in another namespace of processes, and for none at all.
+    let alone = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    let alone = UnixStream::from_std(std::os::unix::net::UnixStream::from(alone)).unwrap();
+    assert_eq!(alone.peer_cred().unwrap().pid(), None);
 }
 
 #[leakfree::test(workers = 2)]

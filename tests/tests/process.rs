@@ -83,6 +83,16 @@ async fn a_killed_child_says_so() {
 }
 
 #[leakfree::test(workers = 2)]
+async fn who_has_ended_and_was_not_waited_for_may_be_killed() {
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    let mut child = Command::new("true").spawn().unwrap();
+    let pid = Pid::from_raw(child.id().unwrap() as i32).unwrap();
+    waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+    child.kill().await.unwrap();
+    assert!(child.wait().await.unwrap().success());
+}
+
+#[leakfree::test(workers = 2)]
 async fn a_dropped_child_is_reaped() {
     // With `kill_on_drop` at once, when it is dropped with the task that has it, too.
     let scope = leakfree::scope::current();

@@ -72,10 +72,12 @@ impl Poll {
         for event in &self.events {
             let mut bits = 0;
             let mut add = |is: bool, bit: u64| bits |= if is { bit } else { 0 };
-            add(event.is_readable(), READABLE);
-            add(event.is_writable(), WRITABLE);
-            add(event.is_read_closed() || event.is_error(), READABLE | READ_CLOSED);
-            add(event.is_write_closed() || event.is_error(), WRITABLE | WRITE_CLOSED);
+            add(event.is_readable() || event.is_error(), READABLE);
+            add(event.is_writable() || event.is_error(), WRITABLE);
+            add(event.is_read_closed(), READABLE | READ_CLOSED);
+            // mio takes an error alone for an end.
+            let is_end = event.is_read_closed() || !event.is_error();
+            add(event.is_write_closed() && is_end, WRITABLE | WRITE_CLOSED);
             visit(Event { token: event.token(), bits });
         }
     }
@@ -125,7 +127,8 @@ mod linux {
             match epoll::wait(fd, &mut raw, timeout.as_ref()) {
                 Ok((reported, _)) => self.events.extend(reported.iter().map(convert)),
                 Err(Errno::INTR) => {}
-                Err(Errno::NOSYS) => {
+                // Some sandboxes have this word for what they do not know.
+                Err(Errno::NOSYS | Errno::PERM) => {
                     self.unsupported = true;
                     return None;
                 }
@@ -144,11 +147,11 @@ mod linux {
         let (flags, data) = (event.flags, event.data);
         let mut bits = 0;
         let mut add = |any: E, bit: u64| bits |= if flags.intersects(any) { bit } else { 0 };
-        let closed = E::HUP.union(E::ERR);
-        add(E::IN.union(E::PRI), READABLE);
-        add(E::OUT, WRITABLE);
-        add(closed.union(E::RDHUP), READABLE | READ_CLOSED);
-        add(closed, WRITABLE | WRITE_CLOSED);
+        // An error is told by the next operation, and is no end: a datagram that nobody wanted.
+        add(E::IN.union(E::PRI).union(E::ERR), READABLE);
+        add(E::OUT.union(E::ERR), WRITABLE);
+        add(E::HUP.union(E::RDHUP), READABLE | READ_CLOSED);
+        add(E::HUP, WRITABLE | WRITE_CLOSED);
         Event { token: Token(data.u64() as usize), bits }
     }
 }

@@ -9,7 +9,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::events::Event;
-use super::readiness::{Direction, READ_CLOSED, READABLE, Readiness, Seen, WRITABLE, WRITE_CLOSED};
+use super::readiness::{Direction, GONE, READ_CLOSED, READABLE, Readiness, Seen, WRITABLE, WRITE_CLOSED};
 use crate::loom::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The token of the driver's own waker.
@@ -42,6 +42,11 @@ impl Waiters {
 /// A waiter's place, with a stamp: places are used again, and a waiter that was woken has lost its own.
 #[derive(Debug, Default)]
 pub(crate) struct Place(Option<(usize, u64)>);
+
+/// What would have to wait for a driver that is gone.
+pub(crate) fn shut_down() -> io::Error {
+    io::Error::other("the leakfree runtime has been shut down")
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -77,13 +82,23 @@ impl ScheduledIo {
         will_wake: fn(&Waker, &Context<'_>) -> bool,
         mut operation: impl FnMut(&mut bool) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
+        let mut blocked_at_end = false;
         loop {
             let seen = self.readiness.load();
             if seen.is_ready(direction) {
                 let mut drained = false;
                 match operation(&mut drained) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && seen.is_gone() => {
+                        self.release(direction, place);
+                        return Poll::Ready(Err(shut_down()));
+                    }
+                    // Once may be no word of the kernel's: who needs more than it has read says so, too.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && blocked_at_end => {
+                        self.readiness.reopen(seen, direction);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.readiness.clear(seen, direction);
+                        blocked_at_end = seen.is_closed(direction);
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     done => {
@@ -184,7 +199,7 @@ impl Sources {
         let token = {
             let mut table = lock(&self.table);
             if table.shut_down {
-                return Err(io::Error::other("the leakfree runtime has been shut down"));
+                return Err(shut_down());
             }
             table.generation = table.generation.wrapping_add(1) & 0xff_ffff;
             let generation = table.generation;
@@ -231,7 +246,7 @@ impl Sources {
         source.set(event.bits, woken);
     }
 
-    /// Takes all waiters out, and lets nobody in any more.
+    /// Takes all waiters out, and lets nobody in any more: what would block from now on fails.
     pub(super) fn shut_down(&self) -> Vec<Waker> {
         let sources: Vec<_> = {
             let mut table = lock(&self.table);
@@ -240,7 +255,7 @@ impl Sources {
         };
         let mut woken = Vec::new();
         for source in sources {
-            source.set(READ_CLOSED | WRITE_CLOSED, &mut woken);
+            source.set(GONE | READ_CLOSED | WRITE_CLOSED, &mut woken);
         }
         woken
     }

@@ -327,22 +327,21 @@ where
             let name = Arc::clone(&name);
             Scope::builder()
                 .name(name)
-                .supervisor_scope(move |scope| async move {
-                    connection::run(io, peer, service, options, scope).await;
-                    drop(slot);
-                })
+                .supervisor_scope(move |scope| connection::run(io, peer, service, options, scope))
                 .opened_for(options.place)
+        };
+        let connection = async move {
+            connection.await;
+            // Not before: what was upgraded is in the scope.
+            drop(slot);
         };
         drop(scope.spawn_task(TaskKind::Async, options.place, Some(name), connection));
     }
 }
 
-/// Whether no later accept on that listener can do better.
+/// Whether no later accept on that listener can do better. (Not `EOPNOTSUPP`: Linux says so of a connection, too; accept(2).)
 fn is_final(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT)
-    )
+    matches!(Errno::from_io_error(error), Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT))
 }
 
 impl<L: fmt::Debug, S> fmt::Debug for Serve<L, S> {

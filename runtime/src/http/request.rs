@@ -4,18 +4,20 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use tower_service::Service;
 
 use crate::report::snapshot::TaskKind;
 use crate::scope::Scope;
+use crate::sync::oneshot;
 
-/// As much of a path as a name has room for.
+/// As much of a path as a name has room for, and of a method, which may be any word.
 const PATH_MAX: usize = 64;
+const METHOD_MAX: usize = 16;
 
 /// Who is at the other end of the connection that a request came in by, in each request's extensions. With axum:
 /// `Extension(Peer(addr)): Extension<Peer<SocketAddr>>`.
@@ -47,7 +49,7 @@ where
     fn call(&self, mut request: Request<Incoming>) -> Answer<B, S::Error> {
         request.extensions_mut().insert(Peer(self.peer.clone()));
         let name = name(&request);
-        let can_upgrade = request.version() < Version::HTTP_2;
+        let upgrade = Upgrade::of(&request);
         let mut service = self.service.clone();
         let answered = Arc::new(Mutex::new(None));
         let scope = {
@@ -66,7 +68,8 @@ where
         Answer {
             scope: Some(Box::pin(scope)),
             answered,
-            can_upgrade,
+            upgrade,
+            moving: None,
             connection: self.connection.clone(),
             place: self.place,
         }
@@ -83,7 +86,37 @@ fn name(request: &Request<Incoming>) -> Arc<str> {
             end -= 1;
         }
     }
-    format!("request {} {}{more}", request.method(), &path[..end]).into()
+    let method = request.method().as_str();
+    format!("request {} {}{more}", method.get(..METHOD_MAX).unwrap_or(method), &path[..end]).into()
+}
+
+/// With which answer the handler takes what the request came in by for its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Upgrade {
+    Never,
+    /// The connection, by a switch of protocols. HTTP/2 has none.
+    Switch,
+    /// The connection, in HTTP/2 the stream, as a tunnel.
+    Connect,
+}
+
+impl Upgrade {
+    fn of(request: &Request<Incoming>) -> Upgrade {
+        match request.version() {
+            _ if request.method() == Method::CONNECT => Upgrade::Connect,
+            version if version < Version::HTTP_2 => Upgrade::Switch,
+            _ => Upgrade::Never,
+        }
+    }
+
+    fn is_by<B>(self, response: &Response<B>) -> bool {
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        match self {
+            Upgrade::Never => false,
+            Upgrade::Switch => switches,
+            Upgrade::Connect => switches || response.status().is_success(),
+        }
+    }
 }
 
 /// What the service said, as soon as it has.
@@ -96,10 +129,35 @@ pub(super) struct Answer<B, E> {
     /// `None` once it was handed on.
     scope: Option<ScopeEnd>,
     answered: Answered<B, E>,
-    /// HTTP/2 has no upgrades of whole connections.
-    can_upgrade: bool,
+    upgrade: Upgrade,
+    /// An upgrade: the scope is on its way to a task of its own. Over when that has it.
+    moving: Option<oneshot::Receiver<()>>,
     connection: Scope,
     place: &'static Location<'static>,
+}
+
+impl<B, E> Answer<B, E> {
+    fn answered(&self) -> MutexGuard<'_, Option<Result<Response<B>, E>>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_upgrade(&self) -> bool {
+        matches!(&*self.answered(), Some(Ok(response)) if self.upgrade.is_by(response))
+    }
+
+    /// What waits for the upgrade goes on, up to the end of the connection's scope. The task that we are in may be over with the answer, and
+    /// would take along what nobody else has polled.
+    fn move_on(&mut self, mut scope: ScopeEnd) {
+        let (taken, moving) = oneshot::channel();
+        let mut taken = Some(taken);
+        let scope = poll_fn(move |cx| {
+            let polled = scope.as_mut().poll(cx);
+            drop(taken.take());
+            polled
+        });
+        drop(self.connection.spawn_task(TaskKind::Async, self.place, None, scope));
+        self.moving = Some(moving);
+    }
 }
 
 impl<B: Body, E> Future for Answer<B, E> {
@@ -107,41 +165,29 @@ impl<B: Body, E> Future for Answer<B, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let mut scope = this.scope.take().expect("an answer was polled after it was ready");
-        let ended = scope.as_mut().poll(cx).is_ready();
-        let mut answered = this.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        // A body whose size is known beforehand is let go of when it has been sent, not at its end: it has to wait here.
-        let can_upgrade = this.can_upgrade;
+        let mut ended = true;
+        if this.moving.is_none() {
+            let mut scope = this.scope.take().expect("an answer was polled after it was ready");
+            ended = scope.as_mut().poll(cx).is_ready();
+            match !ended && this.is_upgrade() {
+                true => this.move_on(scope),
+                false => this.scope = Some(scope),
+            }
+        }
+        if let Some(moving) = &mut this.moving {
+            let _ = ready!(Pin::new(moving).poll(cx));
+        }
         let wait = |answer: &mut Result<Response<B>, E>| match answer {
-            Ok(response) if can_upgrade && is_upgrade(response) => false,
+            // A body whose size is known beforehand is let go of when it has been sent, not at its end: it has to wait here.
             Ok(response) => !ended && response.body().size_hint().exact().is_some(),
             Err(_) => !ended,
         };
-        match answered.take_if(|answer| !wait(answer)) {
-            Some(answer) => {
-                drop(answered);
-                let mut scope = (!ended).then_some(scope);
-                if can_upgrade && answer.as_ref().is_ok_and(is_upgrade) {
-                    // What waits for the upgrade goes on, up to the end of the connection's scope. The task that we are in
-                    // does not end before that, so the scope is never left to nobody.
-                    if let Some(scope) = scope.take() {
-                        drop(self.connection.spawn_task(TaskKind::Async, self.place, None, scope));
-                    }
-                }
-                Poll::Ready(answer.map(|response| response.map(|body| InScope { body, ended: false, scope })))
-            }
-            None => {
-                debug_assert!(!ended, "a scope that ended without a panic has its body's output");
-                this.scope = Some(scope);
-                Poll::Pending
-            }
-        }
+        let answer = this.answered().take_if(|answer| !wait(answer));
+        debug_assert!(!ended || answer.is_some(), "a scope that ended without a panic has its body's output");
+        let Some(answer) = answer else { return Poll::Pending };
+        let scope = this.scope.take().filter(|_| !ended);
+        Poll::Ready(answer.map(|response| response.map(|body| InScope { body, ended: false, scope })))
     }
-}
-
-/// Whether the connection is the handler's own from here on.
-fn is_upgrade<B>(response: &Response<B>) -> bool {
-    response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
 /// A response's body, and what is left of the request's scope: the body does not end before it.

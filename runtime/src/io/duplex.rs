@@ -5,10 +5,10 @@ use std::fmt;
 use std::io::{self, Read};
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use super::traits::{PollRead, PollWrite, impl_async_read, impl_async_write};
-use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::wait::{self, Leaf, Object, WaitReason};
 use crate::task::{frame, waker};
 
 /// Two ends of a pipe that goes both ways, in memory. Each way holds up to `max_buf_size` bytes; a writer waits while it is full.
@@ -73,7 +73,10 @@ impl Pipe {
     #[track_caller]
     fn note<T>(&self, cx: &Context<'_>, reason: WaitReason, polled: Poll<T>) -> Poll<T> {
         match polled {
-            Poll::Pending => Leaf::at(reason, self.object(), frame::poll_site()).pending_detached(cx),
+            Poll::Pending => {
+                frame::give_back();
+                Leaf::at(reason, self.object(), frame::poll_site()).pending_detached(cx);
+            }
             Poll::Ready(_) => frame::take_back_once(reason, self.object()),
         }
         polled
@@ -81,6 +84,7 @@ impl Pipe {
 
     #[track_caller]
     fn poll_read(&self, cx: &Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        ready!(wait::proceed_detached(cx));
         let mut state = self.lock();
         let (mut woken, mut old) = (None, None);
         let polled = if buf.is_empty() {
@@ -102,6 +106,7 @@ impl Pipe {
 
     #[track_caller]
     fn poll_write(&self, cx: &Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(wait::proceed_detached(cx));
         let mut state = self.lock();
         let (mut woken, mut old) = (None, None);
         let n = buf.len().min(self.capacity - state.bytes.len());

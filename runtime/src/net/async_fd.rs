@@ -12,6 +12,7 @@ use mio::{Registry, Token};
 
 use super::ready::{Interest, Ready, WaitReady};
 use super::registration::Registration;
+use crate::driver::io::shut_down;
 use crate::driver::readiness::{Direction, Seen};
 use crate::scheduler::context;
 use crate::task::wait::WaitReason;
@@ -433,6 +434,9 @@ macro_rules! guard {
                 operation: impl FnOnce($lent) -> io::Result<R>,
             ) -> Result<io::Result<R>, TryIoError> {
                 match operation(self.fd) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.seen.is_gone() => {
+                        Ok(Err(shut_down()))
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.clear_ready();
                         Err(TryIoError(()))

@@ -5,14 +5,14 @@ use std::future::Future;
 use std::io;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use mio::Token;
 use mio::event::Source;
 
 use crate::driver::Driver;
-use crate::driver::io::{Place, ScheduledIo};
+use crate::driver::io::{Place, ScheduledIo, shut_down};
 use crate::driver::readiness::{Direction, Readiness, Seen};
 use crate::task::wait::{self, Leaf, Object, WaitReason};
 use crate::task::{frame, waker};
@@ -24,8 +24,8 @@ pub(crate) struct Registration<S: Source> {
     io: Arc<ScheduledIo>,
     driver: Arc<Driver>,
     pub(crate) created: &'static Location<'static>,
-    /// The places of who polls without a future of its own: `poll_read` and the like, one each way.
-    polled: Mutex<[Place; 2]>,
+    /// The places of who polls without a future of its own: `poll_read` and the like, one each way, for the halves of a stream share no lock.
+    polled: [Mutex<Place>; 2],
 }
 
 impl<S: Source> Registration<S> {
@@ -36,7 +36,7 @@ impl<S: Source> Registration<S> {
     ) -> io::Result<Registration<S>> {
         let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
         let (token, io) = driver.sources().register(&mut source, both, Readiness::untried())?;
-        Ok(Registration { source, token, io, driver, created, polled: Mutex::default() })
+        Ok(Registration { source, token, io, driver, created, polled: Default::default() })
     }
 
     /// A source that is operated on by others: it is ready when the kernel says so, and not before.
@@ -47,7 +47,7 @@ impl<S: Source> Registration<S> {
         created: &'static Location<'static>,
     ) -> io::Result<Registration<S>> {
         let (token, io) = driver.sources().register(&mut source, interest, Readiness::none())?;
-        Ok(Registration { source, token, io, driver, created, polled: Mutex::default() })
+        Ok(Registration { source, token, io, driver, created, polled: Default::default() })
     }
 
     pub(crate) fn source(&self) -> &S {
@@ -64,6 +64,11 @@ impl<S: Source> Registration<S> {
 
     pub(crate) fn object(&self) -> Object {
         Object::Created(self.created)
+    }
+
+    fn polled(&self, direction: Direction) -> MutexGuard<'_, Place> {
+        let place = &self.polled[usize::from(direction == Direction::Write)];
+        place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn poll<T>(
@@ -97,10 +102,9 @@ impl<S: Source> Registration<S> {
     ) -> Poll<io::Result<T>> {
         ready!(wait::proceed_detached(cx));
         let direction = direction(reason);
-        let mut places = self.polled.lock().unwrap_or_else(|e| e.into_inner());
-        let place = &mut places[usize::from(direction == Direction::Write)];
-        let polled = self.poll(cx, direction, place, |drained| operation(&self.source, drained));
-        drop(places);
+        let mut place = self.polled(direction);
+        let polled = self.poll(cx, direction, &mut place, |drained| operation(&self.source, drained));
+        drop(place);
         match polled {
             Poll::Pending => {
                 frame::give_back();
@@ -117,8 +121,8 @@ impl<S: Source> Registration<S> {
         cx: &Context<'_>,
         mut operation: impl FnMut(&S) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        let mut places = self.polled.lock().unwrap_or_else(|e| e.into_inner());
-        self.poll(cx, Direction::Write, &mut places[1], |_| operation(&self.source))
+        let mut place = self.polled(Direction::Write);
+        self.poll(cx, Direction::Write, &mut place, |_| operation(&self.source))
     }
 
     /// Tries `operation` once, without waiting. If it would block, who waits for readiness next waits for news of it.
@@ -130,6 +134,9 @@ impl<S: Source> Registration<S> {
         let seen = self.io.readiness();
         let done = operation(&self.source);
         if matches!(&done, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            if seen.is_gone() {
+                return Err(shut_down());
+            }
             self.io.clear(seen, direction(reason));
         }
         done

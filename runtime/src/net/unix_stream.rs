@@ -122,8 +122,19 @@ impl UnixStream {
     /// What the operating system says.
     #[cfg(target_os = "linux")]
     pub fn peer_cred(&self) -> io::Result<UCred> {
-        let cred = rustix::net::sockopt::socket_peercred(self.registration.source())?;
-        Ok(UCred { uid: cred.uid.as_raw(), gid: cred.gid.as_raw(), pid: cred.pid.as_raw_nonzero().get() })
+        let socket = std::os::fd::AsRawFd::as_raw_fd(self.registration.source());
+        let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
+        let mut len = size_of_val(&cred) as libc::socklen_t;
+        // Not by `rustix`, for which there is no process 0.
+        // SAFETY: the descriptor is the socket's; `cred`, of that length, and `len` are the kernel's to write for the length of the call.
+        let failed = unsafe {
+            let cred = (&raw mut cred).cast();
+            libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_PEERCRED, cred, &raw mut len)
+        };
+        if failed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(UCred { uid: cred.uid, gid: cred.gid, pid: cred.pid })
     }
 }
 
@@ -157,9 +168,9 @@ impl UCred {
         self.gid
     }
 
-    /// The process.
+    /// The process; `None` if it cannot be seen from here, as one outside of the container cannot.
     pub fn pid(&self) -> Option<i32> {
-        Some(self.pid)
+        (self.pid != 0).then_some(self.pid)
     }
 }
 

@@ -114,10 +114,10 @@ impl Child {
         On::at(site, Box::pin(waiting))
     }
 
-    /// Kills the process, and does not wait for its end.
+    /// Kills the process, and does not wait for its end. One that has ended by itself meanwhile is left alone.
     ///
     /// # Errors
-    /// `InvalidInput` if it has ended already; else what the operating system says.
+    /// `InvalidInput` if it is known to have ended: a wait has said so. Else what the operating system says.
     pub fn start_kill(&mut self) -> io::Result<()> {
         self.process().kill()
     }
@@ -125,7 +125,7 @@ impl Child {
     /// Kills the process, and waits for its end.
     ///
     /// # Errors
-    /// `InvalidInput` if it has ended already; else what the operating system says.
+    /// As [`start_kill`](Child::start_kill).
     ///
     /// # Cancel safety
     /// Dropped after its first poll, the process is killed.

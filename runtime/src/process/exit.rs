@@ -80,8 +80,9 @@ impl Process {
     }
 
     pub(super) fn kill(&mut self) -> io::Result<()> {
-        match self.try_wait()? {
-            Some(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "the process has ended already")),
+        match self.status {
+            Some(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "the process is known to have ended")),
+            // Its id is its own until it is reaped: if it has ended meanwhile, nothing happens.
             None => self.child.kill(),
         }
     }

@@ -19,7 +19,7 @@ use std::panic::Location;
 /// ```
 ///
 /// # Errors
-/// What the operating system says when it is asked for the signal.
+/// What the operating system says when it is asked for the signal; that the runtime in which this was called is gone.
 ///
 /// # Panics
 /// Outside a leakfree runtime.
@@ -31,7 +31,7 @@ pub fn ctrl_c() -> impl Future<Output = io::Result<()>> + Send {
     let site = Location::caller();
     let listening = unix::listen("leakfree::signal::ctrl_c", unix::SignalKind::interrupt(), site);
     async move {
-        listening?.recv_at(site).await;
-        Ok(())
+        let mut listening = listening?;
+        listening.recv_at(site).await
     }
 }

@@ -139,21 +139,22 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// Waits until the signal has come since this was last asked. Several that came meanwhile are one. It is never `None`.
+    /// Waits until the signal has come since this was last asked. Several that came meanwhile are one. It is `None` when the runtime that
+    /// it was made in is gone, else never.
     ///
     /// # Cancel safety
     /// Cancel safe: a signal that was not returned is returned next.
     #[track_caller]
     pub fn recv(&mut self) -> impl Future<Output = Option<()>> + Send + '_ {
-        self.recv_at(Location::caller())
+        let come = self.recv_at(Location::caller());
+        async move { come.await.ok() }
     }
 
     pub(super) fn recv_at(
         &mut self,
         site: &'static Location<'static>,
-    ) -> impl Future<Output = Option<()>> + Send + '_ {
-        let come = self.pipe.operation_at(WaitReason::Signal, site, take_all);
-        async move { come.await.ok() }
+    ) -> impl Future<Output = io::Result<()>> + Send + '_ {
+        self.pipe.operation_at(WaitReason::Signal, site, take_all)
     }
 
     /// [`recv`](Signal::recv) as a poll function. The wait it leaves stands until the next poll.

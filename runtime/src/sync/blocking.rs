@@ -1,4 +1,4 @@
-//! Waiting on a thread that runs no task.
+//! Waiting on a thread that runs no task, or whose task blocks in place.
 
 use std::future::Future;
 use std::pin::pin;
@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use crate::task::frame;
+use crate::task::raw::TaskRef;
 
 struct Parked {
     thread: Thread,
@@ -28,16 +29,24 @@ impl Wake for Parked {
     }
 }
 
+/// Whether this thread is inside of `block_in_place` of the task that it polls.
+fn is_in_place() -> bool {
+    TaskRef::polled().is_some_and(|task| {
+        let extra = task.header().existing_extra();
+        extra.is_some_and(|extra| extra.in_place.is_some())
+    })
+}
+
 /// Runs `future` to its end on this thread, which sleeps meanwhile.
 ///
 /// # Panics
-/// Within a task. The message names `what` was called, and what to `await` in its place.
+/// Within a task, but in `block_in_place`. The message names `what` was called, and what to `await` in its place.
 #[track_caller]
 pub(super) fn wait<F: Future>(what: &str, await_this: &str, future: F) -> F::Output {
     assert!(
-        frame::may_block(),
+        frame::may_block() || is_in_place(),
         "`{what}` was called within a task, whose thread it would block: await `{await_this}` there, or call it on a \
-         thread of its own (`leakfree::spawn_blocking`)"
+         thread of its own (`leakfree::spawn_blocking`), or in `leakfree::task::block_in_place`"
     );
     let parked = Arc::new(Parked { thread: thread::current(), woken: AtomicBool::new(false) });
     let waker = Waker::from(Arc::clone(&parked));

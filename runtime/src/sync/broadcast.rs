@@ -401,7 +401,7 @@ impl<T: Clone> Receiver<T> {
     /// As there.
     ///
     /// # Panics
-    /// Within a task, whose thread it would block.
+    /// Within a task, whose thread it would block, unless it is in [`block_in_place`](crate::task::block_in_place).
     #[track_caller]
     pub fn blocking_recv(&mut self) -> Result<T, RecvError> {
         blocking::wait("broadcast::Receiver::blocking_recv", "recv", self.recv())

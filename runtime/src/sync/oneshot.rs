@@ -243,7 +243,7 @@ impl<T> Receiver<T> {
     /// [`RecvError`] if the sender was dropped without sending.
     ///
     /// # Panics
-    /// Within a task, whose thread it would block.
+    /// Within a task, whose thread it would block, unless it is in [`block_in_place`](crate::task::block_in_place).
     #[track_caller]
     pub fn blocking_recv(self) -> Result<T, RecvError> {
         blocking::wait("oneshot::Receiver::blocking_recv", "receiver", self)

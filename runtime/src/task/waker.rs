@@ -322,6 +322,15 @@ pub(crate) fn wake_foreign(waker: Waker) {
     forgive(|| waker.wake());
 }
 
+/// Nothing will come any more for who registered this. A task of ours is in a report, if nothing else can wake it; anybody else is woken, to find
+/// that out.
+pub(crate) fn give_up(waker: Waker) {
+    match count_of(&waker) {
+        Some(_) => drop(waker),
+        None => wake_foreign(waker),
+    }
+}
+
 /// Drops a waker that was taken out of a queue, where a value or a place is in hand that must not be lost if its drop panics.
 #[inline]
 pub(crate) fn discard(waker: Option<Waker>) {

@@ -162,7 +162,7 @@ impl<T> Receiver<T> {
     /// calls.
     ///
     /// # Panics
-    /// Within a task, whose thread it would block.
+    /// Within a task, whose thread it would block, unless it is in [`block_in_place`](crate::task::block_in_place).
     #[track_caller]
     pub fn blocking_recv(&mut self) -> Option<T> {
         blocking::wait("mpsc::Receiver::blocking_recv", "recv", self.recv())
@@ -171,7 +171,7 @@ impl<T> Receiver<T> {
     /// Blocks the thread until there is a value, as [`recv_many`](Receiver::recv_many) waits.
     ///
     /// # Panics
-    /// Within a task, whose thread it would block.
+    /// Within a task, whose thread it would block, unless it is in [`block_in_place`](crate::task::block_in_place).
     #[track_caller]
     pub fn blocking_recv_many(&mut self, buffer: &mut Vec<T>, limit: usize) -> usize {
         blocking::wait("mpsc::Receiver::blocking_recv_many", "recv_many", self.recv_many(buffer, limit))

@@ -224,7 +224,7 @@ impl<T> Sender<T> {
     /// The value, if the receiver is gone or has closed the channel.
     ///
     /// # Panics
-    /// Within a task, whose thread it would block.
+    /// Within a task, whose thread it would block, unless it is in [`block_in_place`](crate::task::block_in_place).
     #[track_caller]
     pub fn blocking_send(&self, value: T) -> Result<(), SendError<T>> {
         blocking::wait("mpsc::Sender::blocking_send", "send", self.send(value))

@@ -132,7 +132,7 @@ impl<T: ?Sized> Mutex<T> {
     /// Blocks the thread until it has the lock: for code outside of tasks, and for blocking calls.
     ///
     /// # Panics
-    /// Within a task, whose thread it would block.
+    /// Within a task, whose thread it would block, unless it is in [`block_in_place`](crate::task::block_in_place).
     #[track_caller]
     pub fn blocking_lock(&self) -> MutexGuard<'_, T> {
         blocking::wait("Mutex::blocking_lock", "lock", self.lock())

@@ -199,7 +199,7 @@ impl<T: ?Sized> RwLock<T> {
     /// Blocks the thread until it may read: for code outside of tasks, and for blocking calls.
     ///
     /// # Panics
-    /// Within a task, whose thread it would block.
+    /// Within a task, whose thread it would block, unless it is in [`block_in_place`](crate::task::block_in_place).
     #[track_caller]
     pub fn blocking_read(&self) -> RwLockReadGuard<'_, T> {
         blocking::wait("RwLock::blocking_read", "read", self.read())
@@ -208,7 +208,7 @@ impl<T: ?Sized> RwLock<T> {
     /// Blocks the thread until it may write: for code outside of tasks, and for blocking calls.
     ///
     /// # Panics
-    /// Within a task, whose thread it would block.
+    /// Within a task, whose thread it would block, unless it is in [`block_in_place`](crate::task::block_in_place).
     #[track_caller]
     pub fn blocking_write(&self) -> RwLockWriteGuard<'_, T> {
         blocking::wait("RwLock::blocking_write", "write", self.write())
