@@ -114,6 +114,7 @@ impl Note {
     }
 }
 
+#[repr(C)]
 pub(crate) struct Header {
     pub(crate) state: State,
     pub(crate) vtable: &'static Vtable,
@@ -122,7 +123,7 @@ pub(crate) struct Header {
     /// A packed waker, or null. Owned as `state`'s `JOINER` flag says; written by the join handle alone.
     pub(crate) joiner: AtomicPtr<u8>,
     extra: AtomicPtr<Mutex<Extra>>,
-    /// The record, and the runner's [`Note`] in it.
+    /// The record, and the runner's [`Note`] in it. Last, so that its counter of polls lies before the future.
     pub(crate) record: Record,
 }
 

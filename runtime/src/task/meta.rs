@@ -135,18 +135,21 @@ mod on {
 
     /// The recorded words: 56 bytes.
     #[derive(Debug)]
+    #[repr(C)]
     pub(crate) struct Record {
         /// A [`TaskWord`].
         task: AtomicU64,
         spawned_at: &'static Location<'static>,
         /// The [`Time`] of the spawn, and the runner's note.
         born: AtomicU64,
-        polls: AtomicU64,
         /// The [`Time`] of the last park, with `[waits: 8 | own: 1 | object's tag: 7 | reason: 8]`.
         parked: AtomicU64,
         /// As in the [`Entry`] whose head `parked` ends with.
         object: AtomicU64,
         location: AtomicPtr<Location<'static>>,
+        /// The last, for every poll writes to it and to the future, which comes next: mostly one line of the cache, which moves with the
+        /// task from worker to worker.
+        polls: AtomicU64,
     }
 
     impl Record {
