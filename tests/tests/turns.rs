@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use leakfree::net::UnixStream;
 use leakfree::runtime::{Builder, Runtime};
 use leakfree_tests::runtime;
 
@@ -138,6 +139,90 @@ fn a_few_tasks_that_moved_on_by_themselves_are_run_elsewhere_when_one_of_them_bl
         });
         assert!(runtime.shutdown().is_clean());
     }
+}
+
+/// Blocks a worker until a few tasks that it has queued have run elsewhere.
+async fn leave_a_few_behind() {
+    const FEW: usize = 4;
+    let blocks = leakfree::spawn(async move {
+        let left = Arc::new(AtomicUsize::new(FEW));
+        for _ in 0..FEW {
+            let left = Arc::clone(&left);
+            drop(leakfree::spawn(async move { _ = left.fetch_sub(1, SeqCst) }));
+        }
+        // What was spawned last is this worker's next.
+        drop(leakfree::spawn(async {}));
+        block_until("run elsewhere", || left.load(SeqCst) == 0);
+    });
+    blocks.await.unwrap();
+}
+
+#[test]
+fn what_waits_behind_a_poll_that_does_not_end_is_run_elsewhere_however_busy_sockets_keep_the_other_worker() {
+    const PAIRS: usize = 32;
+    let runtime = runtime(2);
+    runtime.block_on(async {
+        leakfree::scope(async |s| {
+            let trips = Arc::new(AtomicUsize::new(0));
+            for _ in 0..PAIRS {
+                let (here, there) = UnixStream::pair().unwrap();
+                s.spawn_daemon(async move {
+                    let mut byte = [0];
+                    while there.read_exact(&mut byte).await.is_ok() && there.write_all(&byte).await.is_ok() {}
+                });
+                let trips = Arc::clone(&trips);
+                s.spawn_daemon(async move {
+                    let mut byte = [0];
+                    while here.write_all(&byte).await.is_ok() && here.read_exact(&mut byte).await.is_ok() {
+                        trips.fetch_add(1, SeqCst);
+                    }
+                });
+            }
+            for _ in 0..10 {
+                let before = trips.load(SeqCst);
+                leakfree_tests::until(|| trips.load(SeqCst) > before + 10 * PAIRS).await;
+                leave_a_few_behind().await;
+            }
+        })
+        .await;
+    });
+    assert!(runtime.shutdown().is_clean());
+}
+
+#[test]
+fn what_waits_behind_a_poll_that_does_not_end_is_run_elsewhere_however_much_comes_from_outside() {
+    let runtime = runtime(2);
+    let (handle, ended, goes_on) = (runtime.handle().clone(), Arc::new(AtomicUsize::new(0)), Arc::new(()));
+    let outside = {
+        let (ended, goes_on) = (Arc::clone(&ended), Arc::downgrade(&goes_on));
+        thread::spawn(move || {
+            let mut spawned = 0;
+            while goes_on.strong_count() > 0 {
+                // More than a worker takes at once, and no more than the memory holds.
+                if spawned < ended.load(SeqCst) + 10_000 {
+                    let ended = Arc::clone(&ended);
+                    drop(handle.spawn(async move {
+                        let start = Instant::now();
+                        while start.elapsed() < Duration::from_micros(2) {
+                            hint::spin_loop();
+                        }
+                        ended.fetch_add(1, SeqCst);
+                    }));
+                    spawned += 1;
+                }
+            }
+        })
+    };
+    runtime.block_on(async {
+        for _ in 0..10 {
+            let before = ended.load(SeqCst);
+            leakfree_tests::until(|| ended.load(SeqCst) > before + 1_000).await;
+            leave_a_few_behind().await;
+        }
+    });
+    drop(goes_on);
+    outside.join().unwrap();
+    assert!(runtime.shutdown().is_clean());
 }
 
 #[test]

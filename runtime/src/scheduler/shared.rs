@@ -291,7 +291,7 @@ impl Shared {
         !self.injector.seems_empty() || self.has_stealable()
     }
 
-    fn has_stealable(&self) -> bool {
+    pub(super) fn has_stealable(&self) -> bool {
         self.remotes.iter().any(|remote| !remote.stealer.is_empty())
     }
 

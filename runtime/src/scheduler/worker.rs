@@ -13,7 +13,7 @@ use crossbeam_utils::CachePadded;
 use super::context;
 use super::idle::{Searching, Sleep};
 use super::queue::{Steal, Stealer, Worker as Queue};
-use super::shared::{self, Seen, Shared};
+use super::shared::{self, Remote, Seen, Shared};
 use crate::driver::Seat;
 use crate::loom::thread;
 use crate::task::frame::{self, AtRest};
@@ -70,8 +70,9 @@ pub(crate) struct Worker {
     /// It counts no children of the root any more.
     retired: Cell<bool>,
     woken: RefCell<Vec<Waker>>,
-    /// How far each worker's queue had come, if it held something: of [`watch`](Worker::watch).
+    /// How far each worker's queue had come, if it held something, and when that was.
     places: RefCell<Box<[Option<u64>]>>,
+    noted: Cell<Instant>,
     /// From whose queue the next search takes, be there ever so few.
     victim: Cell<Option<usize>>,
     /// When it last found work, how many polls it had done by then, and how many tasks had ended in them.
@@ -102,6 +103,7 @@ impl Worker {
         Worker {
             seen: Arc::clone(&shared.remotes[index].seen),
             places: RefCell::new(vec![None; shared.remotes.len()].into()),
+            noted: Cell::new(Instant::now()),
             victim: Cell::new(None),
             found: Cell::new((Instant::now(), 0, 0)),
             takes_few: Cell::new(false),
@@ -485,6 +487,16 @@ impl Worker {
         }
     }
 
+    /// Whether a few tasks wait in a queue that stands still: its worker is in a long poll, or its thread preempted. Who always finds events, or
+    /// what comes from outside, would never come to a search.
+    fn finds_left_behind(&self) -> bool {
+        let shared = &self.shared;
+        !shared.offers_all()
+            && (shared.driver.is_lively() || !shared.injector.seems_empty())
+            && shared.has_stealable()
+            && self.finds_stalled(LINGER, Instant::now())
+    }
+
     fn steal_injected(&self) -> Option<Runnable> {
         self.shared.injector.take(&self.queue)
     }
@@ -533,16 +545,11 @@ impl Worker {
     /// Whether there is something for a thief: it is there, or comes, or a queue stands still for so long.
     fn watch(&self, still: Duration, goes_on: impl Fn() -> bool) -> bool {
         let start = Instant::now();
-        let mut noted = start;
-        self.note_places();
+        self.note_places(start);
         loop {
             let now = Instant::now();
-            if now.duration_since(noted) >= still {
-                if self.finds_stalled() {
-                    return true;
-                }
-                noted = now;
-                self.note_places();
+            if self.finds_stalled(still, now) {
+                return true;
             }
             if now.duration_since(start) >= LINGER || !goes_on() {
                 return false;
@@ -559,17 +566,26 @@ impl Worker {
     }
 
     /// Notes how far the queues have come.
-    fn note_places(&self) {
+    fn note_places(&self, now: Instant) {
+        self.noted.set(now);
         for (place, remote) in self.places.borrow_mut().iter_mut().zip(&self.shared.remotes) {
             *place = remote.stealer.place();
         }
     }
 
-    /// Whether one has come no further since.
-    fn finds_stalled(&self) -> bool {
-        let places = self.places.borrow();
-        let mut noted = places.iter().zip(&self.shared.remotes);
-        self.picks(noted.position(|(place, remote)| place.is_some() && *place == remote.stealer.place()))
+    /// Whether one has come no further since they were noted, if that is so long ago; if none has, they are noted anew.
+    fn finds_stalled(&self, still: Duration, now: Instant) -> bool {
+        if now.duration_since(self.noted.get()) < still {
+            return false;
+        }
+        let place = |(place, remote): (&Option<u64>, &CachePadded<Remote>)| {
+            place.is_some() && *place == remote.stealer.place()
+        };
+        let stalled = self.places.borrow().iter().zip(&self.shared.remotes).position(place);
+        if stalled.is_none() {
+            self.note_places(now);
+        }
+        self.picks(stalled)
     }
 
     /// Whether one held something.
@@ -590,11 +606,13 @@ impl Worker {
         if self.shared.has_unwakeable() {
             self.shared.tell_unwakeable();
         }
-        if searching.is_none() {
+        let left_behind = searching.is_none() && self.finds_left_behind();
+        if searching.is_none() && !left_behind {
             self.fetch_events();
         }
         let has_own = self.has_own();
-        let taken = if has_own { None } else { self.steal_injected().or_else(|| self.search(searching)) };
+        let injected = || if left_behind { None } else { self.steal_injected() };
+        let taken = if has_own { None } else { injected().or_else(|| self.search(searching)) };
         if !has_own && taken.is_none() {
             return Look::Nothing;
         }
