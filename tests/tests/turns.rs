@@ -226,6 +226,27 @@ fn what_waits_behind_a_poll_that_does_not_end_is_run_elsewhere_however_much_come
 }
 
 #[test]
+fn what_waits_behind_a_poll_that_does_not_end_is_run_elsewhere_though_the_other_worker_never_runs_dry() {
+    let runtime = runtime(2);
+    runtime.block_on(async {
+        leakfree::scope(async |s| {
+            for _ in 0..16 {
+                s.spawn_daemon(async {
+                    loop {
+                        leakfree::yield_now().await;
+                    }
+                });
+            }
+            for _ in 0..10 {
+                leave_a_few_behind().await;
+            }
+        })
+        .await;
+    });
+    assert!(runtime.shutdown().is_clean());
+}
+
+#[test]
 fn a_few_tasks_that_do_not_wait_for_one_another_are_shared_by_two_workers_be_their_polls_long_or_short() {
     for poll in [Duration::ZERO, Duration::from_micros(100)] {
         let runtime = runtime(2);

@@ -454,8 +454,24 @@ impl Worker {
         {
             return self.set_clock(now_ns / 1_000_000);
         }
-        self.looked_ns.set(now_ns);
+        let looked_ns = self.looked_ns.replace(now_ns);
         self.turn_driver(driver.try_enter());
+        if looked_ns / 1_000_000 != now_ns / 1_000_000 {
+            self.help_stalled();
+        }
+    }
+
+    /// A worker that never runs out of tasks takes some, too, from a queue that stands still.
+    #[cold]
+    fn help_stalled(&self) {
+        if self.finds_left_behind() {
+            let mut searching = None;
+            let taken = self.search(&mut searching);
+            if let Some(searching) = searching {
+                self.shared.end_search(searching);
+            }
+            taken.into_iter().for_each(|task| self.queue.push(task));
+        }
     }
 
     /// Looks for events without waiting for any, and queues whom they wake.
@@ -487,14 +503,9 @@ impl Worker {
         }
     }
 
-    /// Whether a few tasks wait in a queue that stands still: its worker is in a long poll, or its thread preempted. Who always finds events, or
-    /// what comes from outside, would never come to a search.
+    /// Whether tasks wait in a queue that stands still: its worker is in a long poll, or its thread preempted.
     fn finds_left_behind(&self) -> bool {
-        let shared = &self.shared;
-        !shared.offers_all()
-            && (shared.driver.is_lively() || !shared.injector.seems_empty())
-            && shared.has_stealable()
-            && self.finds_stalled(LINGER, Instant::now())
+        !self.shared.offers_all() && self.shared.has_stealable() && self.finds_stalled(LINGER, Instant::now())
     }
 
     fn steal_injected(&self) -> Option<Runnable> {
@@ -565,12 +576,14 @@ impl Worker {
         }
     }
 
-    /// Notes how far the queues have come.
+    /// Notes how far the others' queues have come.
     fn note_places(&self, now: Instant) {
         self.noted.set(now);
-        for (place, remote) in self.places.borrow_mut().iter_mut().zip(&self.shared.remotes) {
+        let mut places = self.places.borrow_mut();
+        for (place, remote) in places.iter_mut().zip(&self.shared.remotes) {
             *place = remote.stealer.place();
         }
+        places[self.index] = None;
     }
 
     /// Whether one has come no further since they were noted, if that is so long ago; if none has, they are noted anew.
@@ -606,6 +619,7 @@ impl Worker {
         if self.shared.has_unwakeable() {
             self.shared.tell_unwakeable();
         }
+        // First, for who always finds events, or what comes from outside, would never come to a search.
         let left_behind = searching.is_none() && self.finds_left_behind();
         if searching.is_none() && !left_behind {
             self.fetch_events();
