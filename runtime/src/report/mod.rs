@@ -74,7 +74,7 @@ fn emit(report: &Report, say: fn(fmt::Arguments<'_>)) {
     });
     match output {
         Output::Off => {}
-        Output::Text if report.is_empty() && value.is_none() => {}
+        Output::Text if report.is_empty() && report.suspects() == 0 && value.is_none() => {}
         Output::Text => say(format_args!("{report}")),
         Output::Json => say(format_args!("{}", report.to_json())),
         Output::File(path) => {
