@@ -1,5 +1,6 @@
 //! A report as text: what somebody on call reads.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -414,13 +415,29 @@ impl Report {
             Verdict::Deadlocked => {
                 let tasks = [&finding.task].into_iter().chain(finding.knot.iter().map(|member| &member.task));
                 let owners: Vec<u64> = tasks.clone().map(|task| task.id).collect();
+                let waited_for = finding.waits_for.iter().filter_map(|id| self.snapshot.task(*id));
+                let all: Vec<&TaskInfo> = tasks.clone().chain(waited_for).collect();
                 let mut waits = tasks.flat_map(|task| &task.waits);
                 f.write_str("Assumes that no guard was moved to another task or thread")?;
                 if waits.any(|wait| wait.reason == WaitReason::SemaphoreAcquire) {
                     f.write_str(", nor a permit, and that nobody adds permits")?;
                 }
+                // One of theirs, or one around some of them only, whom its end would take from the others.
                 let is_theirs = |scope: &ScopeInfo| scope.owner.is_some_and(|owner| owners.contains(&owner));
-                if self.snapshot.scopes.iter().any(|scope| is_theirs(scope) && may_end_body(scope)) {
+                let parents: HashMap<u64, Option<u64>> =
+                    self.snapshot.scopes.iter().map(|scope| (scope.id, scope.parent)).collect();
+                let mut around: HashMap<u64, usize> = HashMap::new();
+                for task in &all {
+                    let mut next = Some(task.scope);
+                    while let Some(scope) = next {
+                        *around.entry(scope).or_default() += 1;
+                        next = parents.get(&scope).copied().flatten();
+                    }
+                }
+                let is_between =
+                    |scope: &ScopeInfo| around.get(&scope.id).is_some_and(|&tasks| tasks < all.len());
+                let ends_wait = |scope: &&ScopeInfo| is_theirs(scope) || is_between(scope);
+                if self.snapshot.scopes.iter().filter(ends_wait).any(may_end_body) {
                     f.write_str(
                         "; and that nobody spawns a child that fails into a scope that is open there",
                     )?;
