@@ -860,6 +860,19 @@ fn a_path_is_cut_when_it_is_longer_than_both_ends() {
 }
 
 #[test]
+fn a_stack_is_cut_when_it_is_longer_than_both_ends() {
+    // The root has no frame, a task parked in nothing of ours has one.
+    for (depth, frames) in [(1, 1), (128, 128), (129, 129), (130, 129), (1000, 129)] {
+        let mut deep = snapshot(vec![TaskInfo { scope: depth, ..task(1) }]);
+        deep.scopes = (1..=depth).map(|id| ScopeInfo { owner: None, ..scope(id, false) }).collect();
+        let folded = judge(deep, Occasion::Shutdown).to_folded();
+        assert_eq!(folded.split(';').count(), frames, "{depth}");
+        assert_eq!(folded.contains(";...;"), depth > 128, "{depth}: {folded}");
+        assert!(folded.ends_with("task src/conn.rs:90:9 1\n"), "{folded}");
+    }
+}
+
+#[test]
 fn the_way_to_who_is_to_blame_is_told_up_to_a_number() {
     static PLACES: OnceLock<Vec<Position>> = OnceLock::new();
     let places = PLACES.get_or_init(|| (0..100).map(|line| Position { line, ..*SPAWN }).collect());

@@ -367,6 +367,11 @@ impl Report {
                     f,
                     "the shield holds its drop off as long as it is pending. Bound what is inside, or use `shield_for`."
                 ),
+                (TaskKind::Main, Phase::Running) => writeln!(
+                    f,
+                    "it has been inside one poll since before the cancel: it blocks the thread that called `block_on`, or loops \
+                     without an await."
+                ),
                 (_, Phase::Running) => writeln!(
                     f,
                     "it has been inside one poll since before the cancel: it blocks its worker or loops without \

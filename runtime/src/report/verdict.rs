@@ -192,8 +192,7 @@ impl Report {
     /// Adds who is still there after cancellation and grace.
     pub(crate) fn add_unresponsive(&mut self, after: &Snapshot) {
         let scopes = Scopes::new(after);
-        let tasks = after.tasks.iter().filter(|task| task.kind != TaskKind::Main);
-        let unresponsive: Vec<_> = tasks.map(|task| (Verdict::Unresponsive, task)).collect();
+        let unresponsive: Vec<_> = after.tasks.iter().map(|task| (Verdict::Unresponsive, task)).collect();
         self.findings.extend(fold(&unresponsive, &scopes, &Proof::new()));
         self.newborn = self.newborn.min(after.newborn);
         self.incidents.clone_from(&after.incidents);
