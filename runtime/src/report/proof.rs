@@ -13,9 +13,10 @@
 //! end is ended by any live child, and so is the open *body* of a scope that a child's failure drops. Under an armed deadline, its own or
 //! one further out, a task is live. What remains when nothing changes any more is *stuck*.
 //!
-//! Who is waited for may also be cancelled, and that ends the wait. A code that says so is left out, as a cancel of the waiting task itself is. But
-//! a scope around the one and not around the other is ended by itself: by a child that fails, by its owner, who may drop it half-way, and for a
-//! daemon by the end of the others. So whoever could do that counts as one who can end the wait.
+//! A task that is joined may also be cancelled, and that ends the wait. A code that says so is left out, as a cancel of the waiting task itself is.
+//! But a scope around the one and not around the other ends by itself: by a child that fails, by its owner, who may drop it half-way, and
+//! for a daemon by the end of the others. So whoever could do that counts as one who can end the join. That a lock's holder is not
+//! cancelled so is assumed, and said.
 //!
 //! A lock that may have several holders (`RwLock`, `Semaphore`) is a node of its own: it is live if nobody holds it, if any
 //! holder cannot be told, or if somebody is queued whose wait is not in the snapshot; else if any holder is live, or any
@@ -80,7 +81,7 @@ enum Source {
     End(u64),
     /// Every child of this scope, for its body, which a child's failure drops.
     Body(u64),
-    /// Whoever may have the task that is waited for cancelled, which ends the wait. Not to blame for it.
+    /// Whoever may have the task that is joined cancelled, which ends the wait. Not to blame for it.
     Canceller(Box<Source>),
 }
 
@@ -334,7 +335,7 @@ impl Graph {
             Index::Candidate(node) => Some(node),
             Index::Live | Index::Gone => None,
         };
-        // A task that is waited for may be cancelled without the one that waits, by whom a scope around it, and not around both, is ended: its
+        // A task that is joined may be cancelled without the one that waits, by whom a scope around it, and not around both, is ended: its
         // owner may drop it, a child in it fail, and daemons end with it.
         let around = |scope: u64| {
             std::iter::successors(by_id.get(&scope).copied(), |scope| by_id.get(&scope.parent?).copied())
@@ -395,30 +396,20 @@ impl Graph {
                         sources.extend(cancellers(task, joined)?);
                     }
                     (WaitReason::ScopeEnd, WaitObject::Scope(id)) => sources.push(Source::End(*id)),
-                    (_, WaitObject::Lock(lock)) => {
-                        let holders = holders(lock, &candidate)?;
-                        for holder in &holders {
-                            let Source::Holder(holder) = holder else { continue };
-                            sources.extend(cancellers(task, *holder)?);
-                        }
-                        match lock.shared {
-                            true => sources.push(Source::Lock(candidates.len() + locks.place(lock.id)?)),
-                            false => sources.extend(holders),
-                        }
+                    (_, WaitObject::Lock(lock)) if lock.shared => {
+                        sources.push(Source::Lock(candidates.len() + locks.place(lock.id)?));
                     }
+                    (_, WaitObject::Lock(lock)) => sources.extend(holders(lock, &candidate)?),
                     (reason, WaitObject::Channel(channel)) => {
                         let (handles, user) = other_end(reason, channel)?;
                         // Without handles the wait is over: a wake on its way. A slot that was given to somebody is a message on
                         // its way.
                         let user = user.filter(|_| handles > 0 && !given.contains(&channel.id))?.task?;
-                        match index(user.get()) {
-                            Index::Candidate(node) => {
-                                sources.push(Source::User(Some(node)));
-                                sources.extend(cancellers(task, node)?);
-                            }
-                            Index::Gone if !has_newborn => sources.push(Source::User(None)),
+                        sources.push(match index(user.get()) {
+                            Index::Candidate(node) => Source::User(Some(node)),
+                            Index::Gone if !has_newborn => Source::User(None),
                             Index::Gone | Index::Live => return None,
-                        }
+                        });
                     }
                     _ => return None,
                 }

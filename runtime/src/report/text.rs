@@ -427,8 +427,7 @@ impl Report {
                 if waits.any(|wait| wait.reason == WaitReason::SemaphoreAcquire) {
                     f.write_str(", nor a permit, and that nobody adds permits")?;
                 }
-                // One of theirs, or one around some of them only, whom its end would take from the others.
-                let is_theirs = |scope: &ScopeInfo| scope.owner.is_some_and(|owner| owners.contains(&owner));
+                // Scopes around some of them, and not around all.
                 let parents: HashMap<u64, Option<u64>> =
                     self.snapshot.scopes.iter().map(|scope| (scope.id, scope.parent)).collect();
                 let mut around: HashMap<u64, usize> = HashMap::new();
@@ -439,10 +438,11 @@ impl Report {
                         next = parents.get(&scope).copied().flatten();
                     }
                 }
-                let is_between =
-                    |scope: &ScopeInfo| around.get(&scope.id).is_some_and(|&tasks| tasks < all.len());
-                let ends_wait = |scope: &&ScopeInfo| is_theirs(scope) || is_between(scope);
-                if self.snapshot.scopes.iter().filter(ends_wait).any(may_end_body) {
+                if around.values().any(|&tasks| tasks < all.len()) {
+                    f.write_str("; that nobody is cancelled with a scope that is not around all of them")?;
+                }
+                let is_theirs = |scope: &ScopeInfo| scope.owner.is_some_and(|owner| owners.contains(&owner));
+                if self.snapshot.scopes.iter().any(|scope| is_theirs(scope) && may_end_body(scope)) {
                     f.write_str(
                         "; and that nobody spawns a child that fails into a scope that is open there",
                     )?;
