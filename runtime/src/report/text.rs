@@ -102,7 +102,7 @@ impl Report {
     }
 
     fn incident(&self, f: &mut fmt::Formatter<'_>, incident: &Incident) -> fmt::Result {
-        let message = &incident.message;
+        let message = plain(&incident.message);
         let site = incident.site.map_or("an unknown place".to_owned(), |site| site.to_string());
         match incident.kind {
             IncidentKind::SparePanic => {
@@ -199,7 +199,7 @@ impl Report {
             writeln!(f, "     shielded for {} at {}", duration(shield.since), shield.site)?;
         }
         if let Some(cancel) = &task.cancelled {
-            writeln!(f, "     cancelled {} ago: {}", duration(cancel.since), cancel.reason)?;
+            writeln!(f, "     cancelled {} ago: {}", duration(cancel.since), plain(&cancel.reason))?;
         }
         Ok(())
     }
@@ -604,6 +604,21 @@ fn object_name(wait: &WaitInfo) -> &'static str {
     }
 }
 
+/// A message of the program's own, which may have anything in it: its lines are set in, so that none looks like one of the report's, and what
+/// a terminal would obey is spelled out.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => plain.push_str("\n       "),
+            '\t' => plain.push(c),
+            c if c.is_control() => plain.extend(c.escape_default()),
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
 /// The crate a source file belongs to, if it lies in cargo's registry: `.../registry/src/INDEX/hyper-1.12.0/src/lib.rs`.
 fn library(file: &str) -> Option<&str> {
     let rest = file.split_once("/registry/src/")?.1;
@@ -664,6 +679,12 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(2_940)), "2.9 s");
         assert_eq!(duration(Duration::from_millis(41_300)), "41 s");
         assert_eq!(bytes(1_258_291), "1.2 MiB");
+    }
+
+    #[test]
+    fn messages_stay_within_their_entry() {
+        assert_eq!(plain("left: 1\n\tright: \"2\" é"), "left: 1\n       \tright: \"2\" é");
+        assert_eq!(plain("\u{1b}[2J\r\0\u{85}"), "\\u{1b}[2J\\r\\u{0}\\u{85}");
     }
 
     #[test]
