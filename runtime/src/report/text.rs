@@ -377,6 +377,10 @@ impl Report {
                     "it has been inside one poll since before the cancel: it blocks its worker or loops without \
                      an await. The worker was left behind."
                 ),
+                (_, Phase::Scheduled) => writeln!(
+                    f,
+                    "it was cancelled, and no worker has come to it: those that there are do not let go of others."
+                ),
                 _ => writeln!(f, "it was cancelled, and something below it has not ended."),
             },
             Verdict::Suspect => match finding.suspicion {
@@ -455,8 +459,10 @@ impl Report {
 
     fn who_can_end(&self, f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
         let task = &finding.task;
-        if task.phase == Phase::Running {
-            return writeln!(f, "It is still working.");
+        match task.phase {
+            Phase::Running => return writeln!(f, "It is still working."),
+            Phase::Scheduled => return writeln!(f, "It is about to go on: no worker has come to it yet."),
+            Phase::Parked | Phase::Ending => {}
         }
         if task.foreign_wakers > 0 {
             let wakers = count(u64::from(task.foreign_wakers), "waker", "wakers");
