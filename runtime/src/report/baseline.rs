@@ -13,8 +13,9 @@
 //! moves. `LEAKFREE_BASELINE=update` writes the file anew, for the tests that run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
-use std::io;
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -144,25 +145,56 @@ impl Baseline {
     }
 }
 
+/// A baseline's file. Tests that run at once share it: one of them has it at a time, in whichever process.
+struct Locked(File);
+
+impl Locked {
+    fn open(path: &Path, update: bool) -> io::Result<Locked> {
+        let file = OpenOptions::new().read(true).write(update).create(update).truncate(false).open(path)?;
+        #[cfg(unix)]
+        {
+            use std::os::fd::AsRawFd;
+            // Where there are no such locks it goes on without.
+            // SAFETY: the descriptor is open.
+            unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) };
+        }
+        Ok(Locked(file))
+    }
+
+    fn read(&mut self) -> io::Result<String> {
+        let mut text = String::new();
+        self.0.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.0.set_len(0)?;
+        self.0.rewind()?;
+        self.0.write_all(text.as_bytes())
+    }
+}
+
 /// Compares a report with a baseline file, or writes that anew if the variable says so. What differs, in words; `None` if nothing
 /// does.
 pub(crate) fn check(path: &Path, name: &str, report: &Report) -> Option<String> {
-    // Tests of one binary share the file.
+    // Tests of one binary.
     static FILE: Mutex<()> = Mutex::new(());
     let _file = FILE.lock().unwrap_or_else(PoisonError::into_inner);
     let shown = path.display();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+    let update = std::env::var(VARIABLE).is_ok_and(|value| value == "update");
+    let read = Locked::open(path, update).and_then(|mut file| Ok((file.read()?, Some(file))));
+    let (text, file) = match read {
+        Ok(read) => read,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !update => (String::new(), None),
         Err(error) => return Some(format!("the baseline {shown} could not be read: {error}")),
     };
     let mut baseline = match Baseline::parse(&text) {
         Ok(baseline) => baseline,
         Err(error) => return Some(format!("the baseline {shown} is no baseline: {error}")),
     };
-    if std::env::var(VARIABLE).is_ok_and(|value| value == "update") {
+    if let Some(mut file) = file.filter(|_| update) {
         baseline.update(name, report);
-        let written = std::fs::write(path, baseline.to_text());
+        let written = file.write(&baseline.to_text());
         return written.err().map(|error| format!("the baseline {shown} could not be written: {error}"));
     }
     let differences = baseline.compare(name, report);
