@@ -84,6 +84,16 @@ fn drops() {
     drop(cleanup);
 }
 
+/// Two runtimes that leak, and a main that does not.
+#[leakfree::main(workers = 1)]
+async fn drops_two() {
+    let dropped = leakfree::spawn_blocking(|| {
+        drops();
+        drops();
+    });
+    dropped.await.unwrap();
+}
+
 /// Not a test: the program that the variable names.
 #[test]
 fn child() {
@@ -97,6 +107,7 @@ fn child() {
         Ok("forgets") => forgets(),
         Ok("panics") => panics(),
         Ok("drops") => drops(),
+        Ok("drops_two") => drops_two(),
         _ => {}
     }
 }
@@ -166,6 +177,29 @@ fn a_program_that_is_well_says_nothing_unless_asked() {
 fn what_drops_have_to_say_is_told() {
     let said = stderr(&run("drops", None, TempDir::new().path()));
     assert!(said.contains("1 leaked task at shutdown") && said.contains("cleanup deferred at"), "{said}");
+}
+
+#[test]
+fn no_report_of_a_program_takes_the_place_of_another() {
+    for (name, kept) in [("r.json", ["r.1.json", "r.2.json"]), ("reports/r", ["reports/r.1", "reports/r.2"])]
+    {
+        let dir = TempDir::new();
+        fs::create_dir(dir.path().join("reports")).unwrap();
+        let output = run("drops_two", Some(name), dir.path());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert!(
+            read(name).contains(if name == "r.json" { "\"leaked\":0" } else { "no leaked tasks" }),
+            "main's"
+        );
+        for name in kept {
+            assert!(
+                read(name).to_lowercase().contains("proven"),
+                "a runtime's that was dropped: {}",
+                read(name)
+            );
+        }
+    }
 }
 
 #[test]
