@@ -61,7 +61,7 @@ impl World {
         let world = Arc::clone(self);
         Box::pin(poll_fn(move |cx| {
             let id = leakfree::task::id().get();
-            if world.proven.lock().unwrap().contains(&id) {
+            if world.proven.lock().unwrap().contains(&id) && !leakfree::is_cancelled() {
                 world.polled.lock().unwrap().push(id);
             }
             does.as_mut().poll(cx)
@@ -83,7 +83,9 @@ impl World {
         random: &'a mut Random,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
-            match random.below(20) {
+            match random.below(23) {
+                20 => leakfree::shield(self.step(random)).await,
+                21 => self.tries(random).await,
                 0..=2 => sleep(Duration::from_millis(random.below(40))).await,
                 3..=7 => {
                     if let Some(handle) = self.any_handle(random) {
@@ -109,6 +111,32 @@ impl World {
                 _ => self.scope(random).await,
             }
         })
+    }
+
+    /// A `try_scope` with a child that may fail.
+    async fn tries(self: &Arc<Self>, random: &mut Random) {
+        let after = Duration::from_millis(random.below(80));
+        let fails = random.below(2) == 0;
+        let most = 1 + random.below(3) as usize;
+        let builder =
+            Scope::builder().max_concurrent(most).grace(Duration::from_millis(random.below(2) * 20));
+        let _ = builder
+            .try_scope(async |s: Scope<()>| {
+                for _ in 0..2 {
+                    if let Some(task) = self.task() {
+                        self.keep(s.spawn(task));
+                    }
+                }
+                drop(s.spawn_try(async move {
+                    sleep(after).await;
+                    if fails { Err(()) } else { Ok(()) }
+                }));
+                if random.below(2) == 0 {
+                    self.step(random).await;
+                }
+                Ok(())
+            })
+            .await;
     }
 
     async fn scope(self: &Arc<Self>, random: &mut Random) {
@@ -169,8 +197,9 @@ fn run(seed: u64) -> usize {
         }
         sleep(Duration::from_millis(500)).await;
     });
+    let polled = world.polled.lock().unwrap().clone();
+    // It cancels all but who is behind a shield: by code, which is no proof's affair.
     let report = runtime.shutdown();
-    let polled = world.polled.lock().unwrap();
     assert!(
         polled.is_empty(),
         "seed {seed}: {polled:?} were PROVEN, and polled\n{report}\nleaked {}",
@@ -192,7 +221,7 @@ fn who_is_proven_is_never_polled_again_whatever_becomes_of_its_scopes() {
             eprintln!("{info}");
         }
     }));
-    let (first, programs) = (number("LEAKFREE_SEED", 1), number("LEAKFREE_PROOFS", 100));
+    let (first, programs) = (number("LEAKFREE_SEED", 1), number("LEAKFREE_PROOFS", 60));
     let proven: usize = (first..first + programs).map(run).sum();
     assert!(proven as u64 > programs, "{proven} were proven in {programs} programs: nothing was tried");
 }

@@ -345,11 +345,22 @@ impl Graph {
             if scope == task.scope {
                 return Some(Vec::new());
             }
-            let own: HashSet<u64> = around(task.scope).map(|scope| scope.id).collect();
+            // A cancel from outside a shield does not reach into it: what is further out is not around both.
+            let may_be_sealed = |scope: &ScopeInfo| {
+                let owner = scope.owner.map(|owner| snapshot.task(owner));
+                owner.is_some_and(|owner| owner.is_none_or(|owner| !owner.shields.is_empty()))
+            };
+            let mut own = HashSet::new();
+            for scope in around(task.scope) {
+                own.insert(scope.id);
+                if may_be_sealed(scope) {
+                    break;
+                }
+            }
             let mut sources = Vec::new();
             let mut is_common = false;
             for scope in around(scope) {
-                is_common = own.contains(&scope.id);
+                is_common = own.contains(&scope.id) || scope.kind == ScopeKind::Root;
                 if is_common {
                     break;
                 }
