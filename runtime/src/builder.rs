@@ -309,7 +309,7 @@ impl Builder {
     /// Starts the runtime.
     ///
     /// # Errors
-    /// `InvalidInput` for zero workers or zero blocking threads; else what the operating system says if it gives no thread, or
+    /// `InvalidInput` for zero workers, zero blocking threads or a zero byte in the name; else what the operating system says if it gives no thread, or
     /// no descriptor for the I/O driver.
     pub fn build(mut self) -> io::Result<Runtime> {
         let invalid = |message: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -328,6 +328,11 @@ impl Builder {
         }
         if let Some(grace) = self.grace {
             self.options.grace = grace;
+        }
+        if self.options.name.contains('\0') {
+            return invalid(
+                "threads cannot bear a name with a zero byte in it: `Builder::name` was given one",
+            );
         }
         if self.options.blocking_threads_max == 0 {
             return invalid("blocking calls need at least one thread: `Builder::blocking_threads_max` was 0");

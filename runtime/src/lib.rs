@@ -104,6 +104,7 @@ pub use waiting::{Waiting, waiting};
 #[doc(hidden)]
 pub mod __private {
     use std::future::Future;
+    use std::process::Termination;
 
     pub use crate::macros::{first_branch, poll_arm, result, turn};
     use crate::runtime::Builder;
@@ -111,12 +112,20 @@ pub mod __private {
     pub use leakfree_macros::{join, select, try_join};
 
     #[track_caller]
-    pub fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
+    pub fn run_main<F>(builder: Builder, body: F) -> F::Output
+    where
+        F: Future,
+        F::Output: Termination,
+    {
         crate::runtime::run_main(builder, body)
     }
 
     #[track_caller]
-    pub fn run_test<F: Future>(name: &str, builder: Builder, body: F) -> F::Output {
+    pub fn run_test<F>(name: &str, builder: Builder, body: F) -> F::Output
+    where
+        F: Future,
+        F::Output: Termination,
+    {
         crate::runtime::run_test(name, builder.or_test_defaults(), body, |_| ())
     }
 

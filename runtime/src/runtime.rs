@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
 use std::panic::{self, Location};
+use std::process::Termination;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ use crate::scope::tree::{ScopeInner, address};
 use crate::task::join::{JoinError, JoinHandle};
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::waker;
+use crate::util::stderr;
 
 /// How long the workers may stand still, after everything was cancelled, before the report calls the rest unresponsive.
 ///
@@ -225,7 +227,7 @@ impl Drop for Runtime {
             // A worker cannot wait for itself. The shutdown goes on elsewhere, and so does its report.
             let finish = move || crate::report::emit_if_leaked(&running.shut_down(Occasion::Shutdown));
             if thread::Builder::new().name("leakfree-shutdown".into()).spawn(finish).is_err() {
-                crate::util::stderr::say_captured(format_args!(
+                stderr::say_captured(format_args!(
                     "leakfree: a runtime was dropped inside an async context and no thread could be started \
                      to shut it down; its workers were left running\n"
                 ));
@@ -278,9 +280,10 @@ impl Running {
             sim::play_while(&self.shared, false, self.options.steps_max, || self.root.live() > 0);
             return;
         }
-        let until = Instant::now() + self.options.settle;
+        let until = Instant::now().checked_add(self.options.settle);
+        let is_over = || until.is_some_and(|until| Instant::now() >= until);
         let mut quiet = 0;
-        while quiet < QUIET_LOOKS && self.root.live() > 0 && Instant::now() < until {
+        while quiet < QUIET_LOOKS && self.root.live() > 0 && !is_over() {
             // A look on the driver's behalf: what the kernel has ready is about to be runnable.
             self.shared.driver.unpark();
             thread::sleep(LOOK_AGAIN);
@@ -712,46 +715,53 @@ pub(crate) fn run_body_seeded<F: Future>(
 
 /// Runs a program's main body; `#[leakfree::main]` expands to a call of this.
 #[track_caller]
-pub(crate) fn run_main<F: Future>(builder: Builder, body: F) -> F::Output {
+pub(crate) fn run_main<F>(builder: Builder, body: F) -> F::Output
+where
+    F: Future,
+    F::Output: Termination,
+{
     let (on_leak, patience) = (builder.on_leak_option(), builder.quiescence_option());
     let baseline = builder.baseline_option();
     let runtime = match builder.build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            crate::util::stderr::say(format_args!("leakfree: the runtime could not be started: {error}\n"));
+            stderr::say(format_args!("leakfree: the runtime could not be started: {error}\n"));
             std::process::exit(1);
         }
     };
     let location = Location::caller();
     let (output, given_up) = run_body(&runtime, patience, false, location, body);
     let report = runtime.shutdown_as(Occasion::Shutdown);
-    if let Some(GivenUp { report, .. }) = given_up {
+    if let Some(GivenUp { report, why }) = given_up {
+        stderr::say(format_args!("leakfree: main{why}\n"));
         crate::report::emit_final(&report);
         std::process::exit(1);
     }
     crate::report::emit_final(&report);
-    if let (Some(file), Ok(_)) = (&baseline, &output) {
-        if let Some(differs) = crate::report::baseline::check(file, "main", &report) {
-            crate::util::stderr::say(format_args!("leakfree: main {differs}"));
-            std::process::exit(1);
+    let output = output.unwrap_or_else(|payload| panic::resume_unwind(payload));
+    let fails = match baseline.map(|file| crate::report::baseline::check(&file, "main", &report)) {
+        Some(Some(differs)) => {
+            stderr::say(format_args!("leakfree: main {differs}"));
+            true
         }
-        return output.unwrap_or_else(|payload| panic::resume_unwind(payload));
+        Some(None) => false,
+        None => on_leak == OnLeak::Fail && !report.is_clean(),
+    };
+    if fails {
+        // An error of main's own is told all the same: it may be why there are leaks.
+        output.report();
+        std::process::exit(1);
     }
-    match output {
-        Err(payload) => panic::resume_unwind(payload),
-        Ok(_) if on_leak == OnLeak::Fail && !report.is_clean() => std::process::exit(1),
-        Ok(output) => output,
-    }
+    output
 }
 
 /// Runs a test's body; `#[leakfree::test]` expands to a call of this. `over` is called when it has ended.
 #[track_caller]
-pub(crate) fn run_test<F: Future>(
-    name: &str,
-    builder: Builder,
-    body: F,
-    over: impl FnOnce(&Runtime),
-) -> F::Output {
+pub(crate) fn run_test<F>(name: &str, builder: Builder, body: F, over: impl FnOnce(&Runtime)) -> F::Output
+where
+    F: Future,
+    F::Output: Termination,
+{
     let (on_leak, patience) = (builder.on_leak_option(), builder.quiescence_option());
     let baseline = builder.baseline_option();
     let runtime = builder.build().expect("the runtime of a test starts");
@@ -762,21 +772,29 @@ pub(crate) fn run_test<F: Future>(
     if let Some(GivenUp { report, why }) = given_up {
         panic!("test {name}{why}\n{report}");
     }
-    let differs = baseline
-        .as_ref()
-        .filter(|_| output.is_ok())
-        .map(|file| crate::report::baseline::check(file, name, &report));
-    match output {
-        Ok(output) if differs == Some(None) => return output,
-        Ok(_) if differs.is_some() => {
-            panic!("test {name} {}\n{report}", differs.flatten().unwrap_or_default())
+    // The test's own panic or error comes first; what it left behind may say why.
+    let output = match output {
+        Ok(output) => output,
+        Err(payload) => {
+            if !report.is_empty() {
+                stderr::say_captured(format_args!("test {name}:\n{report}\n"));
+            }
+            panic::resume_unwind(payload)
         }
-        _ if report.is_empty() => {}
-        Ok(_) if on_leak == OnLeak::Fail && !report.is_clean() => panic!("test {name} leaked:\n{report}"),
-        // The test's own panic comes first; what it left behind may say why.
-        _ => eprintln!("test {name}:\n{report}"),
+    };
+    let fails = match baseline.map(|file| crate::report::baseline::check(&file, name, &report)) {
+        Some(None) => return output,
+        Some(differs) => differs,
+        None => (on_leak == OnLeak::Fail && !report.is_clean()).then(|| "leaked:".to_owned()),
+    };
+    if let Some(how) = fails {
+        output.report();
+        panic!("test {name} {how}\n{report}");
     }
-    output.unwrap_or_else(|payload| panic::resume_unwind(payload))
+    if !report.is_empty() {
+        stderr::say_captured(format_args!("test {name}:\n{report}\n"));
+    }
+    output
 }
 
 impl fmt::Debug for Options {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use leakfree::fs::{self, File, OpenOptions};
 use leakfree::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use leakfree::runtime::Builder;
 use leakfree_tests::{TempDir, parked, polled_once, ready, until};
 
 #[leakfree::test(workers = 2)]
@@ -245,6 +246,37 @@ async fn options_of_files_and_directories_are_those_of_the_system() {
     let mut file = File::open(&deep).await.unwrap();
     for _ in 0..2 {
         assert_eq!(file.read(&mut [0; 8]).await.unwrap_err().kind(), ErrorKind::IsADirectory);
+    }
+}
+
+/// A call that waits for a write which is queued behind it: on the only thread, and in a simulation, where all calls have one.
+#[test]
+fn no_call_on_a_file_waits_for_one_that_is_queued_behind_it() {
+    let write_and_sync = async || {
+        let dir = TempDir::new();
+        let path = dir.path().join("f");
+        let mut file = File::create(&path).await.unwrap();
+        for _ in 0..20 {
+            let sync = file.sync_all();
+            let (synced, wrote) = leakfree::join!(sync, file.write_all(b"x"));
+            assert!(synced.is_ok() && wrote.is_ok());
+        }
+        assert_eq!(file.metadata().await.unwrap().len(), 20, "it waits for what was written before");
+        let mut text = String::new();
+        file.rewind().await.unwrap();
+        assert!(file.read_to_string(&mut text).await.is_err(), "it is not open for reading");
+        file.seek(SeekFrom::End(-1)).await.unwrap();
+        file.write_all(b"yz").await.unwrap();
+        file.set_len(20).await.unwrap();
+        assert!(fs::read_to_string(&path).await.unwrap().ends_with("xy"));
+    };
+    let runtime = Builder::new().workers(1).blocking_threads_max(1).build().unwrap();
+    runtime.block_on(write_and_sync());
+    assert!(runtime.shutdown().is_clean());
+    for seed in 0..20 {
+        let runtime = Builder::new().workers(2).seed(seed).build().unwrap();
+        runtime.block_on(write_and_sync());
+        assert!(runtime.shutdown().is_clean(), "{seed}");
     }
 }
 

@@ -32,6 +32,42 @@ async fn is_well() -> Result<(), String> {
     Ok(())
 }
 
+#[leakfree::main(workers = 1, grace = "0ms", on_leak = fail)]
+async fn leaks_and_errs() -> Result<(), String> {
+    leakfree::spawn(std::future::pending::<()>());
+    leakfree::yield_now().await;
+    Err("out of ink".to_owned())
+}
+
+#[leakfree::test]
+async fn test_leaks_and_errs() -> Result<(), String> {
+    let program = std::env::var(CHILD).unwrap_or_default();
+    if program == "test_leaks_and_errs" {
+        leakfree::spawn(std::future::pending::<()>());
+        leakfree::yield_now().await;
+        return Err("out of ink".to_owned());
+    }
+    Ok(())
+}
+
+/// A thread may still send: nothing is proven.
+#[leakfree::main(workers = 1, quiescence = "50ms")]
+async fn hangs() {
+    let (keeps, never) = leakfree::sync::oneshot::channel::<()>();
+    let _keeps = std::mem::ManuallyDrop::new(keeps);
+    let _ = never.await;
+}
+
+#[leakfree::main(workers = 1, grace = "0ms", baseline = "leaks.txt")]
+async fn forgets() {
+    let mut scope = Box::pin(leakfree::scope(async |s: leakfree::Scope| {
+        s.spawn(std::future::pending::<()>());
+        std::future::pending::<()>().await;
+    }));
+    assert!(leakfree_tests::polled_once(scope.as_mut()).await.is_pending());
+    std::mem::forget(scope);
+}
+
 #[leakfree::main(workers = 1)]
 async fn panics() {
     leakfree::yield_now().await;
@@ -48,6 +84,16 @@ fn drops() {
     drop(cleanup);
 }
 
+/// Two runtimes that leak, and a main that does not.
+#[leakfree::main(workers = 1)]
+async fn drops_two() {
+    let dropped = leakfree::spawn_blocking(|| {
+        drops();
+        drops();
+    });
+    dropped.await.unwrap();
+}
+
 /// Not a test: the program that the variable names.
 #[test]
 fn child() {
@@ -56,8 +102,12 @@ fn child() {
         Ok("leaks_and_fails") => leaks_and_fails(),
         Ok("leaks_as_known") => leaks_as_known(),
         Ok("is_well") => is_well().unwrap(),
+        Ok("leaks_and_errs") => leaks_and_errs().unwrap(),
+        Ok("hangs") => hangs(),
+        Ok("forgets") => forgets(),
         Ok("panics") => panics(),
         Ok("drops") => drops(),
+        Ok("drops_two") => drops_two(),
         _ => {}
     }
 }
@@ -130,6 +180,29 @@ fn what_drops_have_to_say_is_told() {
 }
 
 #[test]
+fn no_report_of_a_program_takes_the_place_of_another() {
+    for (name, kept) in [("r.json", ["r.1.json", "r.2.json"]), ("reports/r", ["reports/r.1", "reports/r.2"])]
+    {
+        let dir = TempDir::new();
+        fs::create_dir(dir.path().join("reports")).unwrap();
+        let output = run("drops_two", Some(name), dir.path());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert!(
+            read(name).contains(if name == "r.json" { "\"leaked\":0" } else { "no leaked tasks" }),
+            "main's"
+        );
+        for name in kept {
+            assert!(
+                read(name).to_lowercase().contains("proven"),
+                "a runtime's that was dropped: {}",
+                read(name)
+            );
+        }
+    }
+}
+
+#[test]
 fn a_leak_fails_the_program_if_it_says_so_and_a_panic_goes_on() {
     let dir = TempDir::new();
     let output = run("leaks_and_fails", None, dir.path());
@@ -137,6 +210,45 @@ fn a_leak_fails_the_program_if_it_says_so_and_a_panic_goes_on() {
     assert!(stderr(&output).contains("1 leaked task at shutdown"), "{}", stderr(&output));
     let output = run("panics", None, dir.path());
     assert!(!output.status.success() && stderr(&output).contains("out of paper"), "{}", stderr(&output));
+}
+
+#[test]
+fn an_error_is_told_although_a_leak_fails_the_program_or_the_test() {
+    let output = run("leaks_and_errs", None, TempDir::new().path());
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    for words in ["1 leaked task at shutdown", "Error: \"out of ink\""] {
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
+    let mut test = Command::new(std::env::current_exe().unwrap());
+    test.args(["--exact", "test_leaks_and_errs", "--nocapture"]).env(CHILD, "test_leaks_and_errs");
+    let output = test.output().unwrap();
+    assert!(!output.status.success());
+    for words in ["test_leaks_and_errs leaked:", "Error: \"out of ink\""] {
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_program_that_is_given_up_says_why_whatever_the_report_has_to_say() {
+    let dir = TempDir::new();
+    for (report, told) in [(None, true), (Some("off"), false)] {
+        let output = run("hangs", report, dir.path());
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("leakfree: main hangs: nothing could run for 50ms"), "{said}");
+        assert_eq!(said.contains("1 suspect where nothing can run any more"), told, "{said}");
+    }
+}
+
+#[test]
+fn a_baseline_lets_no_forgotten_scope_pass() {
+    let output = run("forgets", None, TempDir::new().path());
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("FORGOTTEN SCOPE opened tests/tests/main_attribute.rs"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

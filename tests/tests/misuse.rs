@@ -31,6 +31,8 @@ fn zero_workers_are_refused() {
     assert!(error.to_string().contains("at least one thread"), "{error}");
     let error = Builder::new().workers(1 << 20).build().unwrap_err();
     assert!(error.to_string().contains("at most"), "{error}");
+    let error = Builder::new().name("a\0b").build().unwrap_err();
+    assert!(error.to_string().contains("a zero byte in it"), "{error}");
 }
 
 #[test]
@@ -227,11 +229,47 @@ fn sockets_and_sleeps_that_outlive_their_runtime_are_harmless() {
         (listener, sleep)
     });
     assert!(runtime.shutdown().is_clean());
-    let mut sleep = sleep;
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(sleep.as_mut().poll(&mut cx).is_pending());
     assert!(listener.local_addr().is_ok());
     drop((listener, sleep));
+}
+
+/// Nothing would ever wake who waits for them, and no report would say so.
+#[test]
+fn a_sleep_that_is_awaited_after_its_runtimes_end_says_so() {
+    let first = runtime(1);
+    let entered = first.enter();
+    let [mut waited_for, later, within] =
+        [(); 3].map(|()| Box::pin(leakfree::time::sleep(Duration::from_secs(3600))));
+    drop(entered);
+    let (begin, begun) = std::sync::mpsc::channel();
+    let waits = std::thread::spawn(move || {
+        panic_of(|| {
+            futures::executor::block_on(async {
+                assert!(futures::poll!(&mut waited_for).is_pending());
+                begin.send(()).unwrap();
+                waited_for.await;
+            })
+        })
+    });
+    begun.recv().unwrap();
+    assert!(first.shutdown().is_clean());
+    let second = runtime(1);
+    for message in [
+        waits.join().unwrap(),
+        panic_of(|| futures::executor::block_on(later)),
+        panic_of(|| second.block_on(within)),
+    ] {
+        assert!(message.contains("was polled after that runtime's end"), "{message}");
+    }
+    assert!(second.shutdown().is_clean());
+}
+
+#[test]
+fn a_shutdown_may_settle_and_grant_for_ever() {
+    let runtime = Builder::new().workers(1).settle(Duration::MAX).grace(Duration::MAX).build().unwrap();
+    runtime.spawn(async { leakfree::cancelled().await });
+    runtime.block_on(leakfree::yield_now());
+    assert_eq!(runtime.shutdown().leaked(), 1, "it is told, and ends when it is asked to");
 }
 
 /// Counts polls, for spurious wakes.

@@ -316,7 +316,8 @@ fn a_test_with_a_baseline_passes_with_exactly_its_leaks() {
     const NAME: &str = "a_test_with_a_baseline_passes_with_exactly_its_leaks";
     if let Some(baseline) = std::env::var_os("LEAKFREE_TEST_CHILD") {
         let runtime = Builder::new().baseline(PathBuf::from(baseline)).workers(1);
-        leakfree::__private::run_test("leaks", runtime, async {
+        let name = std::env::var("LEAKFREE_TEST_NAME").unwrap_or("leaks".to_owned());
+        leakfree::__private::run_test(&name, runtime, async {
             leakfree::spawn(std::future::pending::<()>());
         });
         return;
@@ -339,6 +340,27 @@ fn a_test_with_a_baseline_passes_with_exactly_its_leaks() {
     std::fs::write(&file, "leaks nonsense\n").unwrap();
     let (passed, said) = child(NAME, &file, false);
     assert!(!passed && said.contains("is no baseline: line 1:"), "{said}");
+    std::fs::remove_file(&file).unwrap();
+}
+
+/// As with runners that give each test a process of its own.
+#[test]
+fn processes_that_write_one_baseline_at_once_lose_nothing() {
+    let file = file("at-once");
+    let program = std::env::current_exe().unwrap();
+    let begin = |name: usize| {
+        let mut command = std::process::Command::new(&program);
+        command.args(["--exact", "a_test_with_a_baseline_passes_with_exactly_its_leaks"]);
+        command.env("LEAKFREE_TEST_CHILD", &file).env("LEAKFREE_TEST_NAME", name.to_string());
+        command.env("LEAKFREE_BASELINE", "update").stdout(std::process::Stdio::null());
+        command.spawn().unwrap()
+    };
+    let children: Vec<_> = (0..32).map(begin).collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let known = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(known.lines().filter(|line| !line.starts_with('#')).count(), 32, "{known}");
     std::fs::remove_file(&file).unwrap();
 }
 

@@ -42,6 +42,54 @@ fn find<'a>(report: &'a Report, name: &str) -> &'a Finding {
     found.unwrap_or_else(|| panic!("{name} is not in the report:\n{report}"))
 }
 
+/// Nobody cancels who waits, and yet it goes on.
+#[test]
+fn who_waits_for_a_task_that_may_be_cancelled_alone_is_not_proven() {
+    let runtime = runtime(2);
+    runtime.block_on(async {
+        let fail = Arc::new(leakfree::sync::Notify::new());
+        let (failing, lock) = (Arc::clone(&fail), Arc::new(Mutex::new(())));
+        let locked = Arc::clone(&lock);
+        let (give, given) = oneshot::channel();
+        let owner = spawn("owner", async move {
+            let ended = leakfree::try_scope(async |s| {
+                let child = s.task().name("child").spawn(async move {
+                    let _guard = locked.lock().await;
+                    pending::<()>().await;
+                });
+                let daemon = s.task().name("daemon").spawn_daemon(pending::<()>());
+                let _ = give.send((child, daemon));
+                drop(s.spawn_try(async move {
+                    failing.notified().await;
+                    Err::<(), _>("it fails")
+                }));
+                Ok(())
+            });
+            assert_eq!(ended.await.unwrap_err().into_error(), Some("it fails"));
+        });
+        let (child, daemon) = given.await.unwrap();
+        parked("child").await;
+        let joins = spawn("joins", async move { assert!(child.await.unwrap_err().is_cancelled()) });
+        let joins_daemon =
+            spawn("joins a daemon", async move { assert!(daemon.await.unwrap_err().is_cancelled()) });
+        let locks = spawn("locks", async move { drop(lock.lock().await) });
+        let report = report(&["owner", "daemon", "joins", "joins a daemon", "locks"]).await;
+        assert!(report.findings.iter().all(|finding| finding.verdict != Verdict::ProvenStuck), "{report}");
+        for accused in ["child", "daemon"] {
+            assert_eq!(find(&report, accused).verdict, Verdict::ProvenUnwakeable, "only a cancel can end it");
+        }
+        // Of a lock that is assumed, and said.
+        assert_eq!(find(&report, "locks").verdict, Verdict::Deadlocked);
+        let assumed = "that nobody is cancelled with a scope that is not around all of them";
+        assert!(report.leaked() == 3 && report.to_string().contains(assumed), "{report}");
+        fail.notify_one();
+        for task in [joins, joins_daemon, locks, owner] {
+            task.await.unwrap();
+        }
+    });
+    assert!(runtime.shutdown().is_clean());
+}
+
 /// Two locks, taken in opposite order by two tasks, with a meeting in between.
 async fn a_b_b_a() -> (JoinHandle<()>, JoinHandle<()>, [u32; 4]) {
     let (a, b) = (Arc::new(Mutex::new(())), Arc::new(Mutex::new(())));

@@ -483,6 +483,30 @@ fn a_panic_in_main_is_resumed_in_the_caller() {
     assert!(runtime.shutdown().is_clean());
 }
 
+#[test]
+fn a_childs_panic_goes_on_though_the_bodys_output_panics_when_it_is_dropped() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the output's");
+        }
+    }
+    let runtime = runtime(1);
+    let body = async |s: Scope| {
+        s.spawn(async {
+            leakfree::yield_now().await;
+            panic!("the child's");
+        });
+        Bomb
+    };
+    let caught = catch_unwind(AssertUnwindSafe(|| drop(runtime.block_on(scope(body)))));
+    assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"the child's"));
+    let report = runtime.shutdown();
+    assert!(report.is_clean());
+    let told: Vec<_> = report.incidents.iter().map(|told| (told.kind, &*told.message)).collect();
+    assert_eq!(told, [(IncidentKind::SparePanic, "the output's")]);
+}
+
 #[leakfree::test(workers = 2)]
 async fn a_stuck_child_is_dropped_or_ends_its_scope_if_the_scope_says_so() {
     let reason = Scope::builder()

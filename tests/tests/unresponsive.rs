@@ -69,6 +69,33 @@ fn a_loop_without_an_await_is_running_on_a_worker() {
 }
 
 #[test]
+fn a_thread_in_block_on_is_named_too() {
+    let runtime = runtime(1);
+    let (handle, stop) = (runtime.handle(), Arc::new(AtomicBool::new(false)));
+    let (looping, theirs) = (Arc::new(AtomicBool::new(false)), Arc::clone(&stop));
+    let inside = Arc::clone(&looping);
+    let line = line!() + 2;
+    let thread = std::thread::spawn(move || {
+        handle.block_on(async {
+            sleep(Duration::from_millis(1)).await;
+            inside.store(true, Ordering::SeqCst);
+            while !theirs.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+        });
+    });
+    runtime.block_on(until(|| looping.load(Ordering::SeqCst)));
+    let report = shut_down(runtime);
+    let [finding] = &*report.findings else { panic!("one is alive:\n{report}") };
+    assert_eq!((finding.verdict, finding.task.kind), (Verdict::Unresponsive, TaskKind::Main));
+    assert_eq!(finding.task.spawned_at.line, line);
+    let text = report.to_string();
+    assert!(text.contains("it blocks the thread that called `block_on`"), "{text}");
+    stop.store(true, Ordering::SeqCst);
+    thread.join().unwrap();
+}
+
+#[test]
 fn who_was_dropped_before_a_drop_that_never_ends_is_not_named() {
     struct Dropped(Arc<AtomicUsize>, Arc<AtomicBool>);
     impl Drop for Dropped {
@@ -98,7 +125,9 @@ fn who_was_dropped_before_a_drop_that_never_ends_is_not_named() {
     let report = shut_down(runtime);
     assert_eq!(dropped.load(Ordering::SeqCst), 5, "the fifth holds the only worker");
     let text = report.to_string();
-    assert!(text.contains("UNRESPONSIVE, 16 tasks alike"), "it, and those that it is in the way of:\n{text}");
+    assert!(text.contains("it blocks its worker or loops without an await"), "{text}");
+    assert!(text.contains("UNRESPONSIVE, 15 tasks alike"), "those that it is in the way of:\n{text}");
+    assert!(text.contains("in a run queue") && text.contains("no worker has come to it"), "{text}");
     stop.store(true, Ordering::SeqCst);
 }
 

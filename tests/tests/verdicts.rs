@@ -98,6 +98,24 @@ const CASES: &[(&str, &str)] = &[
         "S of a; D of a daemons S; a ends S; b in D; b joins d; d joins a; c in S; c dead",
         "a=P b=P c=U d=P [a b d]",
     ),
+    // ---- who is waited for may be cancelled without who waits
+    ("S of x; x ends S; b in S; b dead; c in S; c sleeps; a joins b", "b=U"), // c may fail
+    ("S of x; x ends S; b in S; b dead; c in S; c sleeps; a joins b; a in S", "a=P b=U"), // and a would be cancelled, too
+    ("S of x super; x ends S; b in S; b dead; c in S; c sleeps; a joins b", "b=U"), // x may drop S, when c has ended
+    ("S of x; x sleeps; b in S; b dead; a joins b", "b=U"),                         // x may drop S
+    ("S of x; x ends S; b in S; b dead; a joins b", "a=P b=U x=P"),                 // x waits for b
+    ("S of x; x joins b; b in S; b dead; a joins b", "a=D b=U x=D"), // unless somebody spawns a child that fails into S
+    ("S of x; x joins b; b in S; b dead; a joins b; c in S; c sleeps", "b=U"),
+    ("S of x super; x joins b; b in S; b dead; a joins b; c in S; c sleeps", "a=P b=U x=P"),
+    ("S of x; x ends S; T of y; y in S; y ends T; b in T; b dead; c in S; c sleeps; a joins b", "b=U y=P"),
+    (
+        "S of x; x ends S; T of y; y in S; y ends T; b in T; b dead; c in S; c sleeps; a joins b; a in S",
+        "a=P b=U y=P",
+    ),
+    ("S of x; D of x daemons S; x ends S; b in D; b dead; c in S; c sleeps; a joins b", "b=U"), // b ends with c
+    ("S of x; D of x daemons S; x ends S; b in D; b dead; c in S; c dead; a joins b", "a=P b=U c=U x=P"),
+    // that a holder is not is assumed
+    ("S of x; x ends S; b in S; b dead; l1 held b; c in S; c sleeps; a locks l1", "a=D b=U"),
     // ---- a body that something else may drop
     ("S of a; a joins b; b joins a", "a=D b=D [a b]"), // unless somebody spawns a child that fails into S
     ("S of a super; a joins b; b joins a", "a=P b=P [a b]"), // the root, b's scope, stays where it is
@@ -123,7 +141,8 @@ const CASES: &[(&str, &str)] = &[
     ("S of a try; a ends S; a dead; c in S; c sleeps", ""), // its flag is contradicted by a waker
     // ---- a join is over when its task comes to be below the other
     ("S of a super; T of c; c sleeps; b in T; a joins b; b joins a", ""), // T's future may move below a
-    ("T of c; c sleeps; b in T; a joins b; b joins a", "a=P b=P [a b]"),  // nothing is below a
+    ("T of c; c ends T; b in T; a joins b; b joins a", "a=P b=P c=P [a b]"), // nothing is below a
+    ("T of c; c sleeps; b in T; a joins b; b joins a", ""),               // c may drop T, and b with it
     // ---- deadlines further out
     ("S of r deadline; r sleeps; a in S; b in S; a joins b; b joins a", ""),
     ("S of r deadline; r sleeps; a in S; a dead", ""),

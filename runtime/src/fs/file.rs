@@ -4,13 +4,15 @@
 //! the bytes at once and puts them into the file behind the caller's back, and the next operation waits for it. So whoever
 //! is dropped at a suspension has lost nothing: what a write took will be written, what a read fetched comes next.
 
+use std::fmt;
 use std::fs::{Metadata, Permissions};
 use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::mem;
 use std::panic::Location;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use crate::blocking::BlockingIo;
@@ -74,51 +76,71 @@ enum Done {
 }
 
 /// What calls share.
-#[derive(Debug)]
 struct Inner {
     file: std::fs::File,
-    progress: Mutex<Progress>,
-    moved: Condvar,
+    /// What a poll function has begun, until its outcome is taken.
+    step: Mutex<Step>,
+    /// What went wrong in a write that nobody was told of.
+    write_error: Mutex<Option<io::Error>>,
 }
 
-/// How many calls of the poll functions were begun and are done, and what went wrong in a write that nobody was told of.
-#[derive(Debug, Default)]
-struct Progress {
-    begun: u64,
-    done: u64,
-    write_error: Option<io::Error>,
+#[derive(Default)]
+enum Step {
+    #[default]
+    None,
+    Begun(Box<dyn FnOnce(&Inner) -> Done + Send>),
+    Done(Done),
 }
 
 impl Inner {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn step(&self) -> MutexGuard<'_, Step> {
+        self.step.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits, on this thread, for the calls begun so far; then tells what went wrong in a write.
+    /// The step, taken if it was begun. By whoever comes first: its own call may be queued behind the one that waits for it.
+    fn stepped(&self) -> MutexGuard<'_, Step> {
+        let mut step = self.step();
+        *step = match mem::take(&mut *step) {
+            Step::Begun(take) => Step::Done(take(self)),
+            step => step,
+        };
+        step
+    }
+
+    /// Sees to what was begun so far, on this thread; then tells what went wrong in a write.
     fn settle(&self) -> io::Result<()> {
-        let mut progress = self.progress();
-        let begun = progress.begun;
-        while progress.done < begun {
-            progress = self.moved.wait(progress).unwrap_or_else(PoisonError::into_inner);
-        }
-        progress.write_error.take().map_or(Ok(()), Err)
+        drop(self.stepped());
+        self.take_write_error()
+    }
+
+    fn take_write_error(&self) -> io::Result<()> {
+        let mut error = self.write_error.lock().unwrap_or_else(PoisonError::into_inner);
+        error.take().map_or(Ok(()), Err)
     }
 }
 
-/// Counts a call as done when it is over, however that comes.
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.fmt(f)
+    }
+}
+
+/// A step's own call. The step goes with it, also if it is never made.
 struct Turn(Arc<Inner>);
 
 impl Turn {
-    fn begin(inner: &Arc<Inner>) -> Turn {
-        inner.progress().begun += 1;
-        Turn(Arc::clone(inner))
+    fn take(self) -> io::Result<Done> {
+        match mem::take(&mut *self.0.stepped()) {
+            Step::Done(done) => Ok(done),
+            _ => Err(io::Error::other("an operation on the file panicked")),
+        }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.progress().done += 1;
-        self.0.moved.notify_all();
+        let step = mem::take(&mut *self.0.step());
+        drop(step);
     }
 }
 
@@ -166,7 +188,7 @@ impl File {
 
     /// Takes over a file of the standard library.
     pub fn from_std(file: std::fs::File) -> File {
-        let inner = Arc::new(Inner { file, progress: Mutex::default(), moved: Condvar::new() });
+        let inner = Arc::new(Inner { file, step: Mutex::default(), write_error: Mutex::default() });
         File {
             inner,
             buf: Vec::new(),
@@ -287,8 +309,9 @@ impl File {
         debug_assert!(self.busy.is_none());
         // A seek that was given up is no answer to one that comes after this.
         (self.sought, self.seeking) = (None, None);
-        let turn = Turn::begin(&self.inner);
-        self.busy = Some(BlockingIo::at(WaitReason::BlockingCall, site, move || Ok(call(&turn.0))));
+        *self.inner.step() = Step::Begun(Box::new(call));
+        let turn = Turn(Arc::clone(&self.inner));
+        self.busy = Some(BlockingIo::at(WaitReason::BlockingCall, site, move || turn.take()));
     }
 
     /// Waits until no call is under way.
@@ -310,7 +333,7 @@ impl File {
     }
 
     fn take_write_error(&self) -> io::Result<()> {
-        self.inner.progress().write_error.take().map_or(Ok(()), Err)
+        self.inner.take_write_error()
     }
 
     /// Forgets what was read ahead, and says how far the file's position is before where it should be, for a call to put right.
@@ -402,7 +425,7 @@ impl PollWrite for File {
             let mut file = &inner.file;
             let back = if unread > 0 { file.seek(SeekFrom::Current(-unread)).map(drop) } else { Ok(()) };
             if let Err(error) = back.and_then(|()| file.write_all(&bytes)) {
-                inner.progress().write_error = Some(error);
+                *inner.write_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
             Done::Wrote
         });

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::snapshot::{
     CancelInfo, ChannelInfo, HolderInfo, LastWaker, LockInfo, NewbornPoll, Phase, RunningInfo, ScopeInfo,
-    ShieldInfo, SiteParks, Snapshot, TaskInfo, UserInfo, WaitInfo, WaitObject,
+    ShieldInfo, SiteParks, Snapshot, TaskInfo, TaskKind, UserInfo, WaitInfo, WaitObject,
 };
 use crate::scheduler::shared::{Polled, Shared, now_ms};
 use crate::scope::tree::{ScopeInner, scopes_of};
@@ -97,7 +97,9 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
         }
     }
     doubt_who_has_just_ended(&mut tasks, |id| find(TaskId(id)).is_some());
-    let newborn_polls = newborn_polls(&running, &shared.running(), &tasks, now);
+    let after = shared.running();
+    find_queued(&mut tasks, &after);
+    let newborn_polls = newborn_polls(&running, &after, &tasks, now);
     let mut snapshot = Snapshot {
         uptime: Duration::from_millis(now),
         tasks,
@@ -113,6 +115,19 @@ pub(crate) fn snapshot(shared: &Shared, root: &Arc<ScopeInner>) -> Snapshot {
     };
     snapshot.cut_circles();
     snapshot
+}
+
+/// Who was found in motion, and whom no worker polled, neither before the walk nor after it, is in a queue, and not to blame.
+fn find_queued(tasks: &mut [TaskInfo], after: &[Polled]) {
+    for task in tasks {
+        let is_polled = task.running.is_some()
+            // In place, on a thread that is no worker now.
+            || !task.waits.is_empty()
+            || after.iter().any(|polled| polled.id.0 == task.id);
+        if task.phase == Phase::Running && task.kind == TaskKind::Async && !is_polled {
+            task.phase = Phase::Scheduled;
+        }
+    }
 }
 
 /// Whom a worker polled before the walk and still does after it, and who has never parked, so that it was counted as newborn meanwhile.

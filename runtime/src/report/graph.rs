@@ -9,6 +9,9 @@ use super::verdict::{Report, Verdict};
 /// Nodes of a drawing; what has more is not looked at, but searched.
 const NODES_MAX: usize = 1000;
 
+/// Frames of a stack that are kept at each end: of deep ones there are as many as they are deep.
+const FRAMES_ENDS: usize = 64;
+
 /// The verdicts of a report, by task.
 pub(super) fn verdicts(report: &Report) -> HashMap<u64, Verdict> {
     let of = |finding: &super::verdict::Finding| {
@@ -32,27 +35,51 @@ impl<'a> Stacks<'a> {
 
     /// What a task is parked in, its spawn, its scope, the task that this lives in, and so on: the innermost first.
     pub(super) fn frames(&self, task: &TaskInfo) -> Vec<Frame> {
-        let mut frames: Vec<Frame> = task.waits.first().map(Frame::wait).into_iter().collect();
-        frames.push(Frame::spawn(task));
+        let mut levels = vec![Level::Task(task)];
         let mut next = self.scopes.get(&task.scope).copied();
         // A task is followed once: one scope of it may seem to be around another one's task.
         let mut seen = BTreeSet::from([task.id]);
         while let Some(scope) = next {
-            if let Some(site) = scope.opened_at {
-                let name = scope.name.as_deref().map_or("scope".to_owned(), |name| format!("scope {name:?}"));
-                frames.push(Frame { name, site: Some(site) });
+            if scope.opened_at.is_some() {
+                levels.push(Level::Scope(scope));
             }
             let owner = scope.owner.filter(|owner| seen.insert(*owner));
             let parent = scope.parent.and_then(|parent| self.scopes.get(&parent).copied());
             if let Some(owner) = owner.and_then(|owner| self.snapshot.task(owner)) {
                 // Scopes of one task lie in each other; the task comes after its outermost.
                 if parent.is_none_or(|parent| parent.owner != scope.owner) {
-                    frames.push(Frame::spawn(owner));
+                    levels.push(Level::Task(owner));
                 }
             }
             next = parent;
         }
+        let mut frames: Vec<Frame> = task.waits.first().map(Frame::wait).into_iter().collect();
+        let cut = levels.len().saturating_sub(2 * FRAMES_ENDS);
+        if cut > 0 {
+            frames.extend(levels[..FRAMES_ENDS].iter().map(Level::frame));
+            frames.push(Frame { name: "...".to_owned(), site: None });
+            levels.drain(..FRAMES_ENDS + cut);
+        }
+        frames.extend(levels.iter().map(Level::frame));
         frames
+    }
+}
+
+/// What a frame is made of.
+enum Level<'a> {
+    Task(&'a TaskInfo),
+    Scope(&'a ScopeInfo),
+}
+
+impl Level<'_> {
+    fn frame(&self) -> Frame {
+        match self {
+            Level::Task(task) => Frame::spawn(task),
+            Level::Scope(scope) => {
+                let name = scope.name.as_deref().map_or("scope".to_owned(), |name| format!("scope {name:?}"));
+                Frame { name, site: scope.opened_at }
+            }
+        }
     }
 }
 

@@ -10,6 +10,9 @@
 //! | `.pprof`, `.pb` | [`Report::to_pprof`] | `go tool pprof` |
 //! | `.dot` | [`Report::to_dot`] | Graphviz |
 //! | any other | the text | people |
+//!
+//! So does that of a runtime that is dropped, if something leaked. Of several the last one has the path, and those before it have a number before the
+//! ending: `leaks.1.json`.
 
 pub mod baseline;
 pub(crate) mod collect;
@@ -22,8 +25,11 @@ pub mod suspect;
 mod text;
 pub mod verdict;
 
+use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use self::verdict::Report;
 use crate::util::stderr;
@@ -74,7 +80,7 @@ fn emit(report: &Report, say: fn(fmt::Arguments<'_>)) {
     });
     match output {
         Output::Off => {}
-        Output::Text if report.is_empty() && value.is_none() => {}
+        Output::Text if report.is_empty() && report.suspects() == 0 && value.is_none() => {}
         Output::Text => say(format_args!("{report}")),
         Output::Json => say(format_args!("{}", report.to_json())),
         Output::File(path) => {
@@ -85,11 +91,26 @@ fn emit(report: &Report, say: fn(fmt::Arguments<'_>)) {
                 Some("pprof" | "pb") => report.to_pprof(),
                 _ => report.to_string().into_bytes(),
             };
+            keep_written(&path);
             if let Err(error) = std::fs::write(&path, bytes) {
                 let shown = path.display();
                 say(format_args!("leakfree: the report could not be written to {shown}: {error}\n{report}"));
             }
         }
+    }
+}
+
+/// Moves the report that this process wrote there before out of the way.
+fn keep_written(path: &Path) {
+    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+    let before = WRITTEN.fetch_add(1, Relaxed);
+    if before > 0 {
+        let mut number = OsString::from(before.to_string());
+        if let Some(ending) = path.extension() {
+            number.push(".");
+            number.push(ending);
+        }
+        let _ = std::fs::rename(path, path.with_extension(number));
     }
 }
 

@@ -13,6 +13,11 @@
 //! end is ended by any live child, and so is the open *body* of a scope that a child's failure drops. Under an armed deadline, its own or
 //! one further out, a task is live. What remains when nothing changes any more is *stuck*.
 //!
+//! A task that is joined may also be cancelled, and that ends the wait. A code that says so is left out, as a cancel of the waiting task itself is.
+//! But a scope around the one and not around the other ends by itself: by a child that fails, by its owner, who may drop it half-way, and
+//! for a daemon by the end of the others. So whoever could do that counts as one who can end the join. That a lock's holder is not
+//! cancelled so is assumed, and said.
+//!
 //! A lock that may have several holders (`RwLock`, `Semaphore`) is a node of its own: it is live if nobody holds it, if any
 //! holder cannot be told, or if somebody is queued whose wait is not in the snapshot; else if any holder is live, or any
 //! task that waits for it, for who is queued before may hold up who comes after by more than the holders do.
@@ -76,6 +81,8 @@ enum Source {
     End(u64),
     /// Every child of this scope, for its body, which a child's failure drops.
     Body(u64),
+    /// Whoever may have the task that is joined cancelled, which ends the wait. Not to blame for it.
+    Canceller(Box<Source>),
 }
 
 /// The sources of a candidate, or of a lock; `None` for what is live to begin with.
@@ -324,11 +331,56 @@ impl Graph {
             owners.contains(&task) && above.any(|scope| scope.kind != ScopeKind::Root)
         };
 
-        let locks = SharedLocks::new(snapshot, &candidates);
         let candidate = |id: u64| match index(id) {
             Index::Candidate(node) => Some(node),
             Index::Live | Index::Gone => None,
         };
+        // A task that is joined may be cancelled without the one that waits, by whom a scope around it, and not around both, is ended: its
+        // owner may drop it, a child in it fail, and daemons end with it.
+        let around = |scope: u64| {
+            std::iter::successors(by_id.get(&scope).copied(), |scope| by_id.get(&scope.parent?).copied())
+        };
+        let cancellers = |task: &TaskInfo, other: usize| -> Node {
+            let scope = scope_of[other];
+            if scope == task.scope {
+                return Some(Vec::new());
+            }
+            // A cancel from outside a shield does not reach into it: what is further out is not around both.
+            let may_be_sealed = |scope: &ScopeInfo| {
+                let owner = scope.owner.map(|owner| snapshot.task(owner));
+                owner.is_some_and(|owner| owner.is_none_or(|owner| !owner.shields.is_empty()))
+            };
+            let mut own = HashSet::new();
+            for scope in around(task.scope) {
+                own.insert(scope.id);
+                if may_be_sealed(scope) {
+                    break;
+                }
+            }
+            let mut sources = Vec::new();
+            let mut is_common = false;
+            for scope in around(scope) {
+                is_common = own.contains(&scope.id) || scope.kind == ScopeKind::Root;
+                if is_common {
+                    break;
+                }
+                match (scope.kind, scope.parent) {
+                    (ScopeKind::Daemons, around) => sources.push(Source::End(around?)),
+                    (ScopeKind::Plain | ScopeKind::Try, _) if scope.closing => {
+                        sources.push(Source::End(scope.id));
+                    }
+                    (ScopeKind::Plain | ScopeKind::Try, _) => sources.push(Source::Body(scope.id)),
+                    _ => {}
+                }
+                if let Some(owner) = scope.owner.filter(|&owner| owner != task.id) {
+                    sources.push(Source::Task(candidate(owner)?));
+                }
+            }
+            // They meet in the root at last, unless the snapshot has missed a scope.
+            is_common.then(|| sources.into_iter().map(|source| Source::Canceller(Box::new(source))).collect())
+        };
+
+        let locks = SharedLocks::new(snapshot, &candidates);
         let given = given_slots(snapshot);
         // Who has not parked yet is not in the snapshot, and may have used a channel in its first poll. Who is held back was
         // never polled.
@@ -349,7 +401,11 @@ impl Graph {
                     (WaitReason::Join, WaitObject::Task(id)) if may_be_below(task.scope, *id) => {
                         return None;
                     }
-                    (WaitReason::Join, WaitObject::Task(id)) => sources.push(Source::Task(candidate(*id)?)),
+                    (WaitReason::Join, WaitObject::Task(id)) => {
+                        let joined = candidate(*id)?;
+                        sources.push(Source::Task(joined));
+                        sources.extend(cancellers(task, joined)?);
+                    }
                     (WaitReason::ScopeEnd, WaitObject::Scope(id)) => sources.push(Source::End(*id)),
                     (_, WaitObject::Lock(lock)) if lock.shared => {
                         sources.push(Source::Lock(candidates.len() + locks.place(lock.id)?));
@@ -384,7 +440,9 @@ impl Graph {
         for (at, node) in self.nodes.iter().enumerate() {
             let mut is_live = node.is_none();
             for source in node.iter().flatten() {
+                let source = if let Source::Canceller(source) = source { &**source } else { source };
                 match source {
+                    Source::Canceller(_) => unreachable!("one stands for no other"),
                     Source::Holder(_) | Source::Ahead(_) | Source::Lock(_) | Source::Body(_)
                         if trust < Trust::Locks =>
                     {
@@ -438,7 +496,7 @@ impl Graph {
         for source in self.nodes[node].iter().flatten() {
             match source {
                 Source::Task(target) | Source::Holder(target) | Source::User(Some(target)) => f(*target),
-                Source::Ahead(_) | Source::Lock(_) | Source::User(None) => {}
+                Source::Ahead(_) | Source::Lock(_) | Source::User(None) | Source::Canceller(_) => {}
                 Source::End(scope) | Source::Body(scope) => {
                     self.children.get(scope).into_iter().flatten().for_each(|&child| f(child));
                 }

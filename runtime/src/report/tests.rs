@@ -136,6 +136,19 @@ fn tasks_alike_are_one_finding() {
     assert_eq!(report.findings[0].ids.len(), 37);
     assert_eq!(report.findings[0].bytes, 37 * 160);
     assert_eq!(report.findings[0].task.lived, Duration::from_secs(41));
+    // What is told with it is its own.
+    let mut scopes = vec![scope(1, false), scope(2, true), ScopeInfo { parent: Some(1), ..scope(3, true) }];
+    scopes[2].owner = Some(30);
+    scopes[2].deadline = Some(Duration::from_secs(9));
+    let [young, old] = [(2, 2), (3, 41)].map(|(scope, lived)| TaskInfo {
+        scope,
+        lived: Duration::from_secs(lived),
+        ..task(scope)
+    });
+    let held = judge(Snapshot { scopes, ..snapshot(vec![young, old]) }, Occasion::Shutdown);
+    assert_eq!((held.findings.len(), held.findings[0].task.id), (1, 3));
+    assert_eq!((held.findings[0].path[0].id, held.findings[0].path[0].owner), (3, Some(30)));
+    assert_eq!(held.findings[0].deadline, Some(Duration::from_secs(9)));
     let equal = judge(snapshot((1..=3).map(task).collect()), Occasion::Shutdown);
     assert_eq!(equal.findings[0].task.id, 1, "of those that lived as long the first stands for all");
     tasks[0].name = Some("other".into());
@@ -269,6 +282,34 @@ fn a_baseline_is_read_back_whatever_a_path_has_in_it() {
     baseline.update("tests::one", &report);
     assert_eq!(Baseline::parse(&baseline.to_text()).as_ref(), Ok(&baseline), "{}", baseline.to_text());
     assert!(baseline.compare("tests::one", &report).is_empty());
+}
+
+#[test]
+fn a_baseline_knows_all_that_is_not_clean() {
+    let clean = judge(snapshot(vec![]), Occasion::Shutdown);
+    let incident = |kind, site| Incident { kind, site: Some(site), message: "1 live child".into() };
+    let forgotten = |site| {
+        let incidents = vec![incident(IncidentKind::ScopeForgotten, site)];
+        judge(Snapshot { incidents, ..snapshot(vec![]) }, Occasion::Shutdown)
+    };
+    let newborn = |n| judge(Snapshot { newborn: n, ..snapshot(vec![]) }, Occasion::Shutdown);
+    let baseline = Baseline::default();
+    for report in [forgotten(SCOPE), newborn(1)] {
+        assert!(!report.is_clean());
+        assert_eq!(baseline.compare("main", &report).new.len(), 1, "{report}");
+        let mut known = baseline.clone();
+        known.update("main", &report);
+        assert_eq!(Baseline::parse(&known.to_text()).as_ref(), Ok(&known));
+        assert!(known.compare("main", &report).is_empty());
+        assert_eq!(known.compare("main", &clean).gone.len(), 1);
+        assert!(!known.compare("main", &forgotten(MADE)).is_empty(), "another one");
+    }
+    let mut known = baseline.clone();
+    known.update("main", &newborn(1));
+    assert!(known.compare("main", &newborn(2)).is_empty(), "how many have not parked yet is not for ever");
+    let told = vec![incident(IncidentKind::SparePanic, SPAWN), incident(IncidentKind::CleanupCut, SPAWN)];
+    let told = judge(Snapshot { incidents: told, ..snapshot(vec![]) }, Occasion::Shutdown);
+    assert!(told.is_clean() && baseline.compare("main", &told).is_empty());
 }
 
 #[test]
@@ -816,6 +857,19 @@ fn a_path_is_cut_when_it_is_longer_than_both_ends() {
     let lost = snapshot(vec![TaskInfo { scope: 77, ..task(1) }]);
     let finding = &judge(lost, Occasion::Shutdown).findings[0];
     assert_eq!((finding.path.len(), finding.path_cut), (0, 0));
+}
+
+#[test]
+fn a_stack_is_cut_when_it_is_longer_than_both_ends() {
+    // The root has no frame, a task parked in nothing of ours has one.
+    for (depth, frames) in [(1, 1), (128, 128), (129, 129), (130, 129), (1000, 129)] {
+        let mut deep = snapshot(vec![TaskInfo { scope: depth, ..task(1) }]);
+        deep.scopes = (1..=depth).map(|id| ScopeInfo { owner: None, ..scope(id, false) }).collect();
+        let folded = judge(deep, Occasion::Shutdown).to_folded();
+        assert_eq!(folded.split(';').count(), frames, "{depth}");
+        assert_eq!(folded.contains(";...;"), depth > 128, "{depth}: {folded}");
+        assert!(folded.ends_with("task src/conn.rs:90:9 1\n"), "{folded}");
+    }
 }
 
 #[test]

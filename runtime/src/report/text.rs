@@ -1,5 +1,6 @@
 //! A report as text: what somebody on call reads.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -101,7 +102,7 @@ impl Report {
     }
 
     fn incident(&self, f: &mut fmt::Formatter<'_>, incident: &Incident) -> fmt::Result {
-        let message = &incident.message;
+        let message = plain(&incident.message);
         let site = incident.site.map_or("an unknown place".to_owned(), |site| site.to_string());
         match incident.kind {
             IncidentKind::SparePanic => {
@@ -198,7 +199,7 @@ impl Report {
             writeln!(f, "     shielded for {} at {}", duration(shield.since), shield.site)?;
         }
         if let Some(cancel) = &task.cancelled {
-            writeln!(f, "     cancelled {} ago: {}", duration(cancel.since), cancel.reason)?;
+            writeln!(f, "     cancelled {} ago: {}", duration(cancel.since), plain(&cancel.reason))?;
         }
         Ok(())
     }
@@ -366,10 +367,19 @@ impl Report {
                     f,
                     "the shield holds its drop off as long as it is pending. Bound what is inside, or use `shield_for`."
                 ),
+                (TaskKind::Main, Phase::Running) => writeln!(
+                    f,
+                    "it has been inside one poll since before the cancel: it blocks the thread that called `block_on`, or loops \
+                     without an await."
+                ),
                 (_, Phase::Running) => writeln!(
                     f,
                     "it has been inside one poll since before the cancel: it blocks its worker or loops without \
                      an await. The worker was left behind."
+                ),
+                (_, Phase::Scheduled) => writeln!(
+                    f,
+                    "it was cancelled, and no worker has come to it: those that there are do not let go of others."
                 ),
                 _ => writeln!(f, "it was cancelled, and something below it has not ended."),
             },
@@ -414,10 +424,26 @@ impl Report {
             Verdict::Deadlocked => {
                 let tasks = [&finding.task].into_iter().chain(finding.knot.iter().map(|member| &member.task));
                 let owners: Vec<u64> = tasks.clone().map(|task| task.id).collect();
+                let waited_for = finding.waits_for.iter().filter_map(|id| self.snapshot.task(*id));
+                let all: Vec<&TaskInfo> = tasks.clone().chain(waited_for).collect();
                 let mut waits = tasks.flat_map(|task| &task.waits);
                 f.write_str("Assumes that no guard was moved to another task or thread")?;
                 if waits.any(|wait| wait.reason == WaitReason::SemaphoreAcquire) {
                     f.write_str(", nor a permit, and that nobody adds permits")?;
+                }
+                // Scopes around some of them, and not around all.
+                let parents: HashMap<u64, Option<u64>> =
+                    self.snapshot.scopes.iter().map(|scope| (scope.id, scope.parent)).collect();
+                let mut around: HashMap<u64, usize> = HashMap::new();
+                for task in &all {
+                    let mut next = Some(task.scope);
+                    while let Some(scope) = next {
+                        *around.entry(scope).or_default() += 1;
+                        next = parents.get(&scope).copied().flatten();
+                    }
+                }
+                if around.values().any(|&tasks| tasks < all.len()) {
+                    f.write_str("; that nobody is cancelled with a scope that is not around all of them")?;
                 }
                 let is_theirs = |scope: &ScopeInfo| scope.owner.is_some_and(|owner| owners.contains(&owner));
                 if self.snapshot.scopes.iter().any(|scope| is_theirs(scope) && may_end_body(scope)) {
@@ -433,8 +459,10 @@ impl Report {
 
     fn who_can_end(&self, f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
         let task = &finding.task;
-        if task.phase == Phase::Running {
-            return writeln!(f, "It is still working.");
+        match task.phase {
+            Phase::Running => return writeln!(f, "It is still working."),
+            Phase::Scheduled => return writeln!(f, "It is about to go on: no worker has come to it yet."),
+            Phase::Parked | Phase::Ending => {}
         }
         if task.foreign_wakers > 0 {
             let wakers = count(u64::from(task.foreign_wakers), "waker", "wakers");
@@ -582,6 +610,21 @@ fn object_name(wait: &WaitInfo) -> &'static str {
     }
 }
 
+/// A message of the program's own, which may have anything in it: its lines are set in, so that none looks like one of the report's, and what
+/// a terminal would obey is spelled out.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => plain.push_str("\n       "),
+            '\t' => plain.push(c),
+            c if c.is_control() => plain.extend(c.escape_default()),
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
 /// The crate a source file belongs to, if it lies in cargo's registry: `.../registry/src/INDEX/hyper-1.12.0/src/lib.rs`.
 fn library(file: &str) -> Option<&str> {
     let rest = file.split_once("/registry/src/")?.1;
@@ -642,6 +685,12 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(2_940)), "2.9 s");
         assert_eq!(duration(Duration::from_millis(41_300)), "41 s");
         assert_eq!(bytes(1_258_291), "1.2 MiB");
+    }
+
+    #[test]
+    fn messages_stay_within_their_entry() {
+        assert_eq!(plain("left: 1\n\tright: \"2\" é"), "left: 1\n       \tright: \"2\" é");
+        assert_eq!(plain("\u{1b}[2J\r\0\u{85}"), "\\u{1b}[2J\\r\\u{0}\\u{85}");
     }
 
     #[test]

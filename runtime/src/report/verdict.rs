@@ -192,8 +192,7 @@ impl Report {
     /// Adds who is still there after cancellation and grace.
     pub(crate) fn add_unresponsive(&mut self, after: &Snapshot) {
         let scopes = Scopes::new(after);
-        let tasks = after.tasks.iter().filter(|task| task.kind != TaskKind::Main);
-        let unresponsive: Vec<_> = tasks.map(|task| (Verdict::Unresponsive, task)).collect();
+        let unresponsive: Vec<_> = after.tasks.iter().map(|task| (Verdict::Unresponsive, task)).collect();
         self.findings.extend(fold(&unresponsive, &scopes, &Proof::new()));
         self.newborn = self.newborn.min(after.newborn);
         self.incidents.clone_from(&after.incidents);
@@ -497,7 +496,9 @@ fn add(
         finding.bytes += bytes;
         finding.knots += knots;
         if knots == 0 && members[0].task.lived > finding.task.lived {
-            finding.task = members.swap_remove(0).task;
+            let Member { task, path, path_cut } = members.swap_remove(0);
+            finding.deadline = scopes.get(task.scope).and_then(|scope| scope.deadline);
+            (finding.task, finding.path, finding.path_cut) = (task, path, path_cut);
             finding.waits_for = waits_for;
         }
         return;
@@ -526,22 +527,35 @@ fn add(
     );
 }
 
-/// FNV-1a, 64 bits (Fowler, Noll, Vo; <http://www.isthe.com/chongo/tech/comp/fnv/>), over the verdict's name and the
-/// sites of spawn and waits.
+/// The sites of spawn and waits, and the verdict's name.
 fn leak_id(alike: &[Alike]) -> String {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut add = |text: &str| {
-        for byte in text.bytes().chain([0]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    };
+    let mut id = LeakId::new();
     for task in alike {
-        add(task.verdict.name());
-        add(&task.spawned_at.to_string());
+        id.add(task.verdict.name());
+        id.add(&task.spawned_at.to_string());
         for (reason, _, site) in &task.waits {
-            add(reason.name());
-            add(&site.to_string());
+            id.add(reason.name());
+            id.add(&site.to_string());
         }
     }
-    format!("{hash:016x}")
+    id.text()
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo; <http://www.isthe.com/chongo/tech/comp/fnv/>), over texts.
+pub(super) struct LeakId(u64);
+
+impl LeakId {
+    pub(super) fn new() -> LeakId {
+        LeakId(0xcbf2_9ce4_8422_2325)
+    }
+
+    pub(super) fn add(&mut self, text: &str) {
+        for byte in text.bytes().chain([0]) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        format!("{:016x}", self.0)
+    }
 }

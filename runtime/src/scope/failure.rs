@@ -92,7 +92,14 @@ impl ScopeInner {
     }
 
     pub(super) fn nudge_owner(&self) {
-        let body = lock(&self.end).body_waker.take();
+        let body = {
+            let mut end = lock(&self.end);
+            // There is no body any more, and its task, which may have been proven unwakeable since, is left alone.
+            if end.unwanted {
+                return;
+            }
+            end.body_waker.take()
+        };
         if let Some(body) = body {
             waker::wake_foreign(body);
         }

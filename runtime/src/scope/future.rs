@@ -27,6 +27,7 @@ use crate::task::join::panic_message;
 use crate::task::raw::TaskRef;
 use crate::task::reason::{CancelKind, CancelReason};
 use crate::task::wait::{Leaf, Object, WaitReason};
+use crate::task::waker;
 use crate::time::Instant;
 
 /// Sets the innermost scope for the time of a body's poll or drop.
@@ -190,7 +191,11 @@ impl<F, Fut: Future, T> Engine<F, Fut, T> {
         let State::Closing(kept) = std::mem::replace(&mut this.state, State::Done) else { unreachable!() };
         this.inner = None;
         if let Some(payload) = inner.take_panic() {
-            drop(kept);
+            // The output's own panic must not hide the first.
+            if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(kept))) {
+                inner.spare_panic(panic_message(&*second));
+                waker::forgive(|| drop(second));
+            }
             panic::resume_unwind(payload);
         }
         Poll::Ready((inner, kept))

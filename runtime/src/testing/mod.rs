@@ -12,8 +12,10 @@ pub use crate::scheduler::sim::{Actor, Event, Step, Trace};
 
 mod everywhere;
 
+use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::Termination;
 
 use crate::runtime::{Builder, Runtime, run_test};
 
@@ -32,7 +34,7 @@ pub fn run_until_stalled(runtime: &Runtime, most: u64) -> bool {
 
 /// What a test may return.
 #[doc(hidden)]
-pub trait TestOutcome {
+pub trait TestOutcome: Termination {
     fn is_failure(&self) -> bool;
 }
 
@@ -42,7 +44,7 @@ impl TestOutcome for () {
     }
 }
 
-impl<T, E> TestOutcome for Result<T, E> {
+impl<T: Termination, E: fmt::Debug> TestOutcome for Result<T, E> {
     fn is_failure(&self) -> bool {
         self.is_err()
     }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::ptr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -10,6 +11,8 @@ use super::Instant;
 use crate::driver::clock::{Clock, saturating_ns};
 use crate::driver::{Key, Local};
 use crate::scheduler::context;
+use crate::scheduler::shared::Shared;
+use crate::task::frame;
 use crate::task::wait::{Leaf, Object, WaitReason};
 use crate::task::waker;
 
@@ -82,8 +85,7 @@ impl Timer {
         }
     }
 
-    /// Whether the deadline has passed; if not, the polled task is woken when it has. After the runtime's end
-    /// it never passes.
+    /// Whether the deadline has passed; if not, the polled task is woken when it has. After the runtime's end nobody is.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> bool {
         if let Some(key) = self.key {
             let will_wake = |old: &Waker| waker::will_wake(old, cx);
@@ -97,7 +99,22 @@ impl Timer {
             return true;
         }
         self.key = self.local.arm(now_ns, self.deadline_ns, waker::register(cx));
+        if self.key.is_none() {
+            self.assert_has_report();
+        }
         false
+    }
+
+    /// A task of the runtime that has ended is in its report. Anybody else would wait for ever, and nothing would say so.
+    #[cold]
+    fn assert_has_report(&self) {
+        let is_here = |shared: &Shared| ptr::eq(&*shared.driver, self.local.driver());
+        let is_told = !frame::header().is_null() && context::try_with_shared(is_here).unwrap_or(false);
+        assert!(
+            is_told,
+            "a sleep, timeout or interval of a leakfree runtime was polled after that runtime's end: nothing would wake \
+             who waits for it. Keep the runtime for as long as its timers are in use"
+        );
     }
 }
 
@@ -111,7 +128,7 @@ impl Drop for Timer {
 /// `Duration::MAX` is for ever.
 ///
 /// # Panics
-/// Outside a leakfree runtime.
+/// Outside a leakfree runtime. The future, when another executor polls it after its runtime has ended and before its time.
 ///
 /// # Cancel safety
 /// Cancel safe: dropped, the timer is disarmed.

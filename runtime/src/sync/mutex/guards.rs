@@ -98,7 +98,7 @@ impl<T: ?Sized> OwnedMutexGuard<T> {
     /// A guard of a part of the value.
     pub fn map<U: ?Sized>(mut this: Self, f: impl FnOnce(&mut T) -> &mut U) -> OwnedMappedMutexGuard<T, U> {
         let data = NonNull::from(f(&mut *this));
-        OwnedMappedMutexGuard { data, mutex: this.into_mutex() }
+        OwnedMappedMutexGuard { data, mutex: this.into_mutex(), _value: PhantomData }
     }
 
     /// The same, if there is such a part.
@@ -110,7 +110,7 @@ impl<T: ?Sized> OwnedMutexGuard<T> {
         f: impl FnOnce(&mut T) -> Option<&mut U>,
     ) -> Result<OwnedMappedMutexGuard<T, U>, Self> {
         match f(&mut *this).map(NonNull::from) {
-            Some(data) => Ok(OwnedMappedMutexGuard { data, mutex: this.into_mutex() }),
+            Some(data) => Ok(OwnedMappedMutexGuard { data, mutex: this.into_mutex(), _value: PhantomData }),
             None => Err(this),
         }
     }
@@ -220,7 +220,25 @@ pub struct OwnedMappedMutexGuard<T: ?Sized, U: ?Sized = T> {
     /// A part of the lock's value.
     data: NonNull<U>,
     mutex: Arc<Mutex<T>>,
+    /// Invariant: the part is written through `data`.
+    _value: PhantomData<*mut U>,
 }
+
+/// Of a part that is written the type cannot be shortened, or the lock's value would come to borrow what is gone:
+///
+/// ```compile_fail
+/// use leakfree::sync::OwnedMappedMutexGuard as Guard;
+/// fn shorten<'a>(guard: Guard<&'static str>, _: &'a str) -> Guard<&'static str, &'a str> { guard }
+/// ```
+///
+/// Of one that is read it can:
+///
+/// ```
+/// use leakfree::sync::OwnedRwLockReadGuard as Guard;
+/// fn shorten<'a>(guard: Guard<&'static str>, _: &'a str) -> Guard<&'static str, &'a str> { guard }
+/// ```
+#[cfg(doctest)]
+struct Invariance;
 
 // SAFETY: (M1) the guard is as good as an `Arc` of the lock and a `&mut U`.
 unsafe impl<T: ?Sized + Send, U: ?Sized + Send> Send for OwnedMappedMutexGuard<T, U> {}
