@@ -515,13 +515,14 @@ impl Handle {
     /// If the operating system gives no thread.
     ///
     /// # Panics
-    /// If `rounds` is less than 2. A panic of `tell` ends the watch.
+    /// If `interval` is zero or `rounds` less than 2. A panic of `tell` ends the watch.
     pub fn watch_growth(
         &self,
         interval: Duration,
         rounds: usize,
         tell: impl FnMut(&[Change]) + Send + 'static,
     ) -> io::Result<GrowthWatch> {
+        assert!(!interval.is_zero(), "growth is seen over time: `interval` was zero");
         GrowthWatch::start(self.clone(), interval, rounds, tell)
     }
 

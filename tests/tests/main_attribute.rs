@@ -275,7 +275,7 @@ fn a_baseline_lets_known_leaks_pass_and_no_others() {
     assert_eq!(written.lines().filter(|line| line.starts_with("main ")).count(), 1, "{written}");
     assert!(run("leaks_as_known", None, dir.path()).status.success(), "it is known");
     fs::write(&file, format!("{written}main 0123456789abcdef mended\n")).unwrap();
-    fails("gone: 0123456789abcdef mended");
+    fails("gone: 0123456789abcdef 1x mended");
 }
 
 /// As with `program 2>&1 | head`: who reads the report has gone, and the program ends as it would have.

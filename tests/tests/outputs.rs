@@ -11,6 +11,7 @@ use leakfree::report::baseline::Baseline;
 use leakfree::report::verdict::Report;
 use leakfree::runtime::{Builder, Handle};
 use leakfree::sync::{Mutex, oneshot};
+use leakfree_tests::runtime;
 
 /// Where things stand in `tangle`; lines and columns are counted by hand.
 const FILE: &str = "tests/tests/outputs.rs";
@@ -281,8 +282,36 @@ fn a_baseline_tells_new_leaks_from_those_that_are_gone() {
     assert_eq!(Baseline::parse(&shorter).unwrap().compare("db", &report).new, [(id, what)]);
     let longer = baseline.to_text() + "\n# a remark\n db 0123456789abcdef  HELD OPEN, mended last week \n";
     let gone = Baseline::parse(&longer).unwrap().compare("db", &report);
-    assert_eq!(gone.gone, [("0123456789abcdef".into(), "HELD OPEN, mended last week".into())]);
+    assert_eq!(gone.gone, [("0123456789abcdef".into(), "1x HELD OPEN, mended last week".into())]);
     assert_eq!(gone.new, []);
+}
+
+#[test]
+fn a_known_leak_that_grows_is_new_and_one_of_fewer_tasks_is_known() {
+    let leaking = |tasks: usize| {
+        let runtime = runtime(1);
+        runtime.block_on(async {
+            for _ in 0..tasks {
+                leakfree::spawn(std::future::pending::<()>());
+            }
+        });
+        runtime.shutdown()
+    };
+    let mut baseline = Baseline::default();
+    baseline.update("grows", &leaking(2));
+    let text = baseline.to_text();
+    assert!(text.contains(" 2x PROVEN unwakeable spawned tests/tests/outputs.rs:"), "{text}");
+    for fewer in [1, 2] {
+        assert!(baseline.compare("grows", &leaking(fewer)).is_empty(), "{fewer}");
+    }
+    let grown = baseline.compare("grows", &leaking(3));
+    let [(_, what)] = &grown.new[..] else { panic!("{grown:?}") };
+    assert!(what.starts_with("3x PROVEN unwakeable") && what.ends_with(" (2x known)"), "{what}");
+    assert!(grown.gone.is_empty());
+    // Written by hand, without a number, it is one.
+    let one = Baseline::parse(&text.replace(" 2x ", " ")).unwrap();
+    assert!(one.compare("grows", &leaking(1)).is_empty());
+    assert_eq!(one.compare("grows", &leaking(2)).new.len(), 1);
 }
 
 #[test]
@@ -336,7 +365,7 @@ fn a_test_with_a_baseline_passes_with_exactly_its_leaks() {
     let known = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, known + "leaks ffffffffffffffff OUTLIVED spawned gone.rs:1:1\n").unwrap();
     let (passed, said) = child(NAME, &file, false);
-    assert!(!passed && said.contains("  gone: ffffffffffffffff OUTLIVED spawned gone.rs:1:1"), "{said}");
+    assert!(!passed && said.contains("  gone: ffffffffffffffff 1x OUTLIVED spawned gone.rs:1:1"), "{said}");
     std::fs::write(&file, "leaks nonsense\n").unwrap();
     let (passed, said) = child(NAME, &file, false);
     assert!(!passed && said.contains("is no baseline: line 1:"), "{said}");

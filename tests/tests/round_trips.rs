@@ -142,7 +142,7 @@ fn reports_with_any_names_are_read_back() {
 #[test]
 fn a_baseline_may_be_anything() {
     let mut random = Random(0xbad_5eed);
-    let good = "# known\n\ntests::a 5143e68f4561959a HELD OPEN spawned src/conn.rs:90:9\n";
+    let good = "# known\n\ntests::a 5143e68f4561959a 12x HELD OPEN spawned src/conn.rs:90:9\n";
     let (mut parsed, mut refused) = (0, 0);
     for _ in 0..20_000 {
         let mut text: Vec<char> = good.chars().collect();

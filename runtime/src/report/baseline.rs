@@ -1,18 +1,21 @@
-//! A baseline: exactly these leaks are known. A new one fails, and so does one that is gone, so that the list only gets shorter.
+//! A baseline: exactly these leaks are known. A new one fails, and so does one of more tasks than are known, or one that is gone, so that the
+//! list only gets shorter.
 //!
-//! A file of lines, one for each known leak: the name of the test (or `main`), the leak's id as reports print it, and a remark. Empty lines
-//! and lines that begin with `#` are skipped.
+//! A file of lines, one for each known leak: the name of the test (or `main`), the leak's id as reports print it, how many tasks it may be (one, if
+//! that is left out), and a remark. Empty lines and lines that begin with `#` are skipped.
 //!
 //! ```text
-//! tests::a_reply_arrives 5143e68f4561959a HELD OPEN spawned src/conn.rs:90:9
+//! tests::a_reply_arrives 5143e68f4561959a 2x HELD OPEN spawned src/conn.rs:90:9
 //! ```
 //!
-//! A scope that was forgotten counts as a leak here, too, and so does it, once, if there are tasks that have never parked.
+//! A scope that was forgotten counts as a leak here, too, and so does it, once, if there are tasks that have never parked. Fewer tasks than are known pass, for
+//! how many there are is often a matter of time.
 //!
 //! A leak's id is made from the places of its spawn and of its waits and from its verdict: the same in each run, another one when the code
 //! moves. `LEAKFREE_BASELINE=update` writes the file anew, for the tests that run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -28,16 +31,30 @@ const VARIABLE: &str = "LEAKFREE_BASELINE";
 /// Known leaks, by the name of the test that leaks them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Baseline {
-    known: BTreeMap<String, BTreeMap<String, String>>,
+    known: BTreeMap<String, BTreeMap<String, Leak>>,
+}
+
+/// What is known of a leak but its id.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Leak {
+    /// How many tasks, or scopes, it is.
+    count: usize,
+    remark: String,
+}
+
+impl fmt::Display for Leak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x {}", self.count, self.remark)
+    }
 }
 
 /// How a report differs from its baseline.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Differences {
-    /// Leaks that are not in the baseline, each with what it is.
+    /// Leaks that are not in the baseline, or of more tasks than there, each with how many there are of what.
     pub new: Vec<(String, String)>,
-    /// Leaks in the baseline that are gone, each with its remark.
+    /// Leaks in the baseline that are gone, each with how many are known, and its remark.
     pub gone: Vec<(String, String)>,
 }
 
@@ -48,12 +65,12 @@ impl Differences {
     }
 }
 
-/// What of a report a baseline knows, that is all that keeps it from being clean: id and remark.
-fn leaks(report: &Report) -> BTreeMap<String, String> {
+/// What of a report a baseline knows, that is all that keeps it from being clean, by id.
+fn leaks(report: &Report) -> BTreeMap<String, Leak> {
     let found = report.findings.iter().filter(|finding| finding.verdict != Verdict::Suspect);
     let found = found.map(|finding| {
         let what = format!("{} spawned {}", finding.verdict.name(), finding.task.spawned_at);
-        (finding.leak_id.clone(), what)
+        (finding.leak_id.clone(), what, finding.ids.len())
     });
     let is_forgotten = |incident: &&Incident| incident.kind == IncidentKind::ScopeForgotten;
     let forgotten = report.incidents.iter().filter(is_forgotten).map(|incident| {
@@ -63,17 +80,22 @@ fn leaks(report: &Report) -> BTreeMap<String, String> {
     // Where they were spawned is known of few.
     let newborn = report.occasion.is_end() && report.newborn > 0;
     let newborn = newborn.then(|| named("spawned and never parked", ""));
-    // A path may have anything in it, and a remark is the rest of one line.
-    let in_one_line = |what: String| what.split_whitespace().collect::<Vec<_>>().join(" ");
-    found.chain(forgotten).chain(newborn).map(|(id, what)| (id, in_one_line(what))).collect()
+    let mut leaks: BTreeMap<String, Leak> = BTreeMap::new();
+    for (id, what, count) in found.chain(forgotten).chain(newborn) {
+        let leak = leaks.entry(id).or_default();
+        leak.count += count;
+        // A path may have anything in it, and a remark is the rest of one line.
+        leak.remark = what.split_whitespace().collect::<Vec<_>>().join(" ");
+    }
+    leaks
 }
 
-/// Id and remark of what has no finding.
-fn named(what: &str, site: &str) -> (String, String) {
+/// Id, remark and count of what has no finding.
+fn named(what: &str, site: &str) -> (String, String, usize) {
     let mut id = LeakId::new();
     id.add(what);
     id.add(site);
-    (id.text(), format!("{what} {site}"))
+    (id.text(), format!("{what} {site}"), 1)
 }
 
 impl Baseline {
@@ -101,8 +123,12 @@ impl Baseline {
                     number + 1
                 ));
             }
-            let remark = words.next().unwrap_or_default().trim().to_owned();
-            baseline.known.entry(name.to_owned()).or_default().insert(id.to_owned(), remark);
+            let rest = words.next().unwrap_or_default().trim();
+            let (first, others) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            let count = first.strip_suffix('x').and_then(|count| count.parse().ok());
+            let (count, remark) = count.map_or((1, rest), |count| (count, others.trim()));
+            let leak = Leak { count, remark: remark.to_owned() };
+            baseline.known.entry(name.to_owned()).or_default().insert(id.to_owned(), leak);
         }
         Ok(baseline)
     }
@@ -112,14 +138,19 @@ impl Baseline {
         let found = leaks(report);
         let none = BTreeMap::new();
         let known = self.known.get(name).unwrap_or(&none);
-        let without = |of: &BTreeMap<String, String>, others: &BTreeMap<String, String>| {
-            let others: BTreeSet<&String> = others.keys().collect();
-            of.iter()
-                .filter(|(id, _)| !others.contains(id))
-                .map(|(id, what)| (id.clone(), what.clone()))
-                .collect()
-        };
-        Differences { new: without(&found, known), gone: without(known, &found) }
+        let mut differences = Differences::default();
+        for (id, leak) in &found {
+            match known.get(id) {
+                None => differences.new.push((id.clone(), leak.to_string())),
+                Some(known) if leak.count > known.count => {
+                    differences.new.push((id.clone(), format!("{leak} ({}x known)", known.count)));
+                }
+                Some(_) => {}
+            }
+        }
+        let gone = known.iter().filter(|(id, _)| !found.contains_key(*id));
+        differences.gone = gone.map(|(id, leak)| (id.clone(), leak.to_string())).collect();
+        differences
     }
 
     /// What the report says is what is known of `name`, from now on.
@@ -134,11 +165,12 @@ impl Baseline {
 
     /// The file's text.
     pub fn to_text(&self) -> String {
-        let mut text =
-            String::from("# Known leaks: test, id, what. LEAKFREE_BASELINE=update writes this file anew.\n");
+        let mut text = String::from(
+            "# Known leaks: test, id, how many, what. LEAKFREE_BASELINE=update writes this file anew.\n",
+        );
         for (name, leaks) in &self.known {
-            for (id, remark) in leaks {
-                let _ = writeln!(text, "{name} {id} {remark}");
+            for (id, leak) in leaks {
+                let _ = writeln!(text, "{name} {id} {leak}");
             }
         }
         text

@@ -25,7 +25,7 @@ pub mod suspect;
 mod text;
 pub mod verdict;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
@@ -47,16 +47,18 @@ enum Output {
 }
 
 /// Reads the variable's value.
-fn output(value: Option<&str>) -> Result<Output, String> {
-    match value {
-        None | Some("" | "text") => Ok(Output::Text),
+fn output(value: Option<&OsStr>) -> Result<Output, String> {
+    let Some(value) = value else { return Ok(Output::Text) };
+    match value.to_str() {
+        Some("" | "text") => Ok(Output::Text),
         Some("off") => Ok(Output::Off),
         Some("json") => Ok(Output::Json),
-        Some(path) if path.contains(['/', '.', '\\']) => Ok(Output::File(path.into())),
-        Some(other) => Err(format!(
+        Some(other) if !other.contains(['/', '.', '\\']) => Err(format!(
             "leakfree: {VARIABLE}={other:?} is none of off, text, json, or a path (with a `/` or a `.` in it); \
              the report follows as text"
         )),
+        // What is no UTF-8 can only be a path.
+        _ => Ok(Output::File(value.into())),
     }
 }
 
@@ -73,7 +75,7 @@ pub(crate) fn emit_if_leaked(report: &Report) {
 }
 
 fn emit(report: &Report, say: fn(fmt::Arguments<'_>)) {
-    let value = std::env::var(VARIABLE).ok();
+    let value = std::env::var_os(VARIABLE);
     let output = output(value.as_deref()).unwrap_or_else(|message| {
         say(format_args!("{message}\n"));
         Output::Text

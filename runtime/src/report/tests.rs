@@ -331,11 +331,18 @@ fn the_json_is_json_and_says_the_same() {
 
 #[test]
 fn the_variable_is_understood_or_refused() {
+    let of = |value: &str| output(Some(value.as_ref()));
     assert_eq!(output(None), Ok(Output::Text));
-    assert_eq!(output(Some("off")), Ok(Output::Off));
-    assert_eq!(output(Some("json")), Ok(Output::Json));
-    assert_eq!(output(Some("out/leaks.json")), Ok(Output::File("out/leaks.json".into())));
-    assert!(output(Some("jsn")).unwrap_err().contains("off, text, json, or a path"));
+    assert_eq!(of("off"), Ok(Output::Off));
+    assert_eq!(of("json"), Ok(Output::Json));
+    assert_eq!(of("out/leaks.json"), Ok(Output::File("out/leaks.json".into())));
+    assert!(of("jsn").unwrap_err().contains("off, text, json, or a path"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let path = std::ffi::OsStr::from_bytes(b"caf\xe9");
+        assert_eq!(output(Some(path)), Ok(Output::File(path.into())));
+    }
 }
 
 // ---- shared locks -------------------------------------------------------------------------------
