@@ -36,6 +36,14 @@ fn zero_workers_are_refused() {
 }
 
 #[test]
+fn growth_over_no_time_is_refused() {
+    let runtime = runtime(1);
+    let message = panic_of(|| runtime.handle().watch_growth(Duration::ZERO, 2, |_| ()));
+    assert_eq!(message, "growth is seen over time: `interval` was zero");
+    assert!(runtime.shutdown().is_clean());
+}
+
+#[test]
 fn a_nested_block_on_panics_and_says_what_to_do() {
     let runtime = runtime(2);
     let handle = runtime.handle();
