@@ -87,23 +87,26 @@ fn block_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// Blocks a worker until so many tasks that it has queued have run elsewhere.
+async fn leave_behind(few: usize) {
+    let blocks = leakfree::spawn(async move {
+        let left = Arc::new(AtomicUsize::new(few));
+        for _ in 0..few {
+            let left = Arc::clone(&left);
+            drop(leakfree::spawn(async move { _ = left.fetch_sub(1, SeqCst) }));
+        }
+        // What was spawned last is this worker's next.
+        drop(leakfree::spawn(async {}));
+        block_until("run elsewhere", || left.load(SeqCst) == 0);
+    });
+    blocks.await.unwrap();
+}
+
 #[test]
 fn however_few_wait_behind_a_poll_that_does_not_end_another_worker_runs_them() {
     for few in 1..=16 {
         let runtime = runtime(2);
-        runtime.block_on(async {
-            let blocks = leakfree::spawn(async move {
-                let left = Arc::new(AtomicUsize::new(few));
-                for _ in 0..few {
-                    let left = Arc::clone(&left);
-                    drop(leakfree::spawn(async move { _ = left.fetch_sub(1, SeqCst) }));
-                }
-                // What was spawned last is this worker's next.
-                drop(leakfree::spawn(async {}));
-                block_until("run elsewhere", || left.load(SeqCst) == 0);
-            });
-            blocks.await.unwrap();
-        });
+        runtime.block_on(leave_behind(few));
         assert!(runtime.shutdown().is_clean());
     }
 }
@@ -141,22 +144,6 @@ fn a_few_tasks_that_moved_on_by_themselves_are_run_elsewhere_when_one_of_them_bl
     }
 }
 
-/// Blocks a worker until a few tasks that it has queued have run elsewhere.
-async fn leave_a_few_behind() {
-    const FEW: usize = 4;
-    let blocks = leakfree::spawn(async move {
-        let left = Arc::new(AtomicUsize::new(FEW));
-        for _ in 0..FEW {
-            let left = Arc::clone(&left);
-            drop(leakfree::spawn(async move { _ = left.fetch_sub(1, SeqCst) }));
-        }
-        // What was spawned last is this worker's next.
-        drop(leakfree::spawn(async {}));
-        block_until("run elsewhere", || left.load(SeqCst) == 0);
-    });
-    blocks.await.unwrap();
-}
-
 #[test]
 fn what_waits_behind_a_poll_that_does_not_end_is_run_elsewhere_however_busy_sockets_keep_the_other_worker() {
     const PAIRS: usize = 32;
@@ -181,7 +168,7 @@ fn what_waits_behind_a_poll_that_does_not_end_is_run_elsewhere_however_busy_sock
             for _ in 0..10 {
                 let before = trips.load(SeqCst);
                 leakfree_tests::until(|| trips.load(SeqCst) > before + 10 * PAIRS).await;
-                leave_a_few_behind().await;
+                leave_behind(4).await;
             }
         })
         .await;
@@ -217,7 +204,7 @@ fn what_waits_behind_a_poll_that_does_not_end_is_run_elsewhere_however_much_come
         for _ in 0..10 {
             let before = ended.load(SeqCst);
             leakfree_tests::until(|| ended.load(SeqCst) > before + 1_000).await;
-            leave_a_few_behind().await;
+            leave_behind(4).await;
         }
     });
     drop(goes_on);
@@ -238,7 +225,7 @@ fn what_waits_behind_a_poll_that_does_not_end_is_run_elsewhere_though_the_other_
                 });
             }
             for _ in 0..10 {
-                leave_a_few_behind().await;
+                leave_behind(4).await;
             }
         })
         .await;
