@@ -42,6 +42,37 @@ fn find<'a>(report: &'a Report, name: &str) -> &'a Finding {
     found.unwrap_or_else(|| panic!("{name} is not in the report:\n{report}"))
 }
 
+/// Both are cancelled by their scope, and who waits goes on behind its shield.
+#[test]
+fn who_waits_behind_a_shield_for_a_sibling_is_not_proven() {
+    let runtime = runtime(2);
+    runtime.block_on(async {
+        let fail = Arc::new(leakfree::sync::Notify::new());
+        let failing = Arc::clone(&fail);
+        let owner = spawn("owner", async move {
+            let ended = leakfree::try_scope(async |s| {
+                let child = s.task().name("child").spawn(pending::<()>());
+                s.task().name("shielded").spawn(async move {
+                    assert!(leakfree::shield(child).await.unwrap_err().is_cancelled());
+                });
+                drop(s.spawn_try(async move {
+                    failing.notified().await;
+                    Err::<(), _>("it fails")
+                }));
+                Ok(())
+            });
+            assert_eq!(ended.await.unwrap_err().into_error(), Some("it fails"));
+        });
+        parked("shielded").await;
+        let report = report(&["owner", "child", "shielded"]).await;
+        assert_eq!(find(&report, "child").verdict, Verdict::ProvenUnwakeable, "only a cancel can end it");
+        assert_eq!(report.leaked(), 1, "{report}");
+        fail.notify_one();
+        owner.await.unwrap();
+    });
+    assert!(runtime.shutdown().is_clean());
+}
+
 /// Nobody cancels who waits, and yet it goes on.
 #[test]
 fn who_waits_for_a_task_that_may_be_cancelled_alone_is_not_proven() {

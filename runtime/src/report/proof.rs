@@ -15,8 +15,9 @@
 //!
 //! A task that is joined may also be cancelled, and that ends the wait. A code that says so is left out, as a cancel of the waiting task itself is.
 //! But a scope around the one and not around the other ends by itself: by a child that fails, by its owner, who may drop it half-way, and
-//! for a daemon by the end of the others. So whoever could do that counts as one who can end the join. That a lock's holder is not
-//! cancelled so is assumed, and said.
+//! for a daemon by the end of the others; and who waits behind a shield goes on when a
+//! scope around both is cancelled. So whoever could do that counts as one who can end the join. That a lock's holder is not cancelled so is
+//! assumed, and said.
 //!
 //! A lock that may have several holders (`RwLock`, `Semaphore`) is a node of its own: it is live if nobody holds it, if any
 //! holder cannot be told, or if somebody is queued whose wait is not in the snapshot; else if any holder is live, or any
@@ -342,16 +343,17 @@ impl Graph {
         };
         let cancellers = |task: &TaskInfo, other: usize| -> Node {
             let scope = scope_of[other];
-            if scope == task.scope {
+            // A cancel from outside a shield does not reach into it: what is further out is not around both.
+            let is_sealed = !task.shields.is_empty();
+            if scope == task.scope && !is_sealed {
                 return Some(Vec::new());
             }
-            // A cancel from outside a shield does not reach into it: what is further out is not around both.
             let may_be_sealed = |scope: &ScopeInfo| {
                 let owner = scope.owner.map(|owner| snapshot.task(owner));
                 owner.is_some_and(|owner| owner.is_none_or(|owner| !owner.shields.is_empty()))
             };
             let mut own = HashSet::new();
-            for scope in around(task.scope) {
+            for scope in around(task.scope).take_while(|_| !is_sealed) {
                 own.insert(scope.id);
                 if may_be_sealed(scope) {
                     break;
